@@ -1,0 +1,53 @@
+"""What was built works where nothing else of ours is."""
+
+import json
+import tomllib
+import zipfile
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+RELEASE = tomllib.loads((ROOT / "release.toml").read_text())
+VERSION = RELEASE["tool"]["bumpversion"]["current_version"]
+NAMES = sorted(path.parent.name for path in ROOT.glob("p*/*/src/*/__init__.py"))
+ABSENT = "import importlib.util as u, sys; sys.exit(u.find_spec(sys.argv[1]) is not None)"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_wheel_holds_one_package_with_types_and_licence(wheels, name):
+    with zipfile.ZipFile(wheels[name]) as wheel:
+        files = wheel.namelist()
+
+    information = f"{name}-{VERSION}.dist-info"
+    assert {file.partition("/")[0] for file in files} == {name, information}
+    assert f"{name}/py.typed" in files
+    assert f"{information}/licenses/LICENSE" in files
+
+
+def test_command_explains_itself(whole_python, run_in):
+    for command in ["bb", "bytesandbrains"]:
+        assert "demo" in run_in(whole_python.with_name(command), "--help")
+
+
+def test_plugins_are_listed(whole_python, run_in):
+    listed = json.dumps(json.loads(run_in(whole_python.with_name("bb"), "plugins", "--json")))
+
+    for point in entry_points(group="bytesandbrains.v1"):
+        kind, _, name = point.name.partition(".")
+        assert kind in listed
+        assert name in listed
+
+
+def test_edge_device_has_runtime_and_operators(edge_python, run_in):
+    run_in(edge_python, "-c", "import bb_runtime, bb_ops, bb_backend_numpy")
+
+
+@pytest.mark.parametrize(
+    "name", ["bb_compiler", "bb_dsl", "bb_testing", "bytesandbrains", "pytest"]
+)
+def test_edge_device_has_no_tools_of_developers(edge_python, run_in, name):
+    run_in(edge_python, "-c", ABSENT, name)

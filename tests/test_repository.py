@@ -1,0 +1,172 @@
+"""The tree keeps its own rules: every member whole, one version, every import declared."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+ROOT = Path(__file__).parents[1]
+MEMBERS = {path.parent.name: path.parent for path in sorted(ROOT.glob("p*/*/pyproject.toml"))}
+PLUGINS = [name for name, folder in MEMBERS.items() if folder.parent.name == "plugins"]
+CORE = [name for name in MEMBERS if name not in PLUGINS]
+# Distributions that are imported under another name than their own.
+IMPORTED_AS = {"protobuf": "google", "scikit-learn": "sklearn"}
+
+
+def toml(path: str | Path) -> dict:
+    return tomllib.loads((ROOT / path).read_text())
+
+
+SETTINGS = toml("pyproject.toml")
+RELEASE = toml("release.toml")
+PROJECTS = {name: toml(folder / "pyproject.toml")["project"] for name, folder in MEMBERS.items()}
+CONTRACTS = {contract["id"]: contract for contract in SETTINGS["tool"]["importlinter"]["contracts"]}
+
+
+def import_name(distribution: str) -> str:
+    return IMPORTED_AS.get(distribution, distribution.replace("-", "_"))
+
+
+def requirements(name: str, *, extras: bool = False) -> list[Requirement]:
+    more = PROJECTS[name].get("optional-dependencies", {}) if extras else {}
+    lines = [*PROJECTS[name].get("dependencies", []), *(line for e in more.values() for line in e)]
+    return [Requirement(line) for line in lines]
+
+
+def reachable(name: str) -> set[str]:
+    """Return what a member may import: what it asks for, and what its siblings ask for."""
+    found = {import_name(name)}
+    for requirement in requirements(name, extras=True):
+        found.add(import_name(requirement.name))
+        if requirement.name in MEMBERS:
+            found |= reachable(requirement.name)
+    return found
+
+
+def is_of_import(handler: ast.ExceptHandler) -> bool:
+    caught = ast.unparse(handler.type) if handler.type else ""
+    return caught in {"ImportError", "ModuleNotFoundError"}
+
+
+def always_run(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield what is beneath, without what only type checkers read and what may be missing."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(child, ast.Try) and any(map(is_of_import, child.handlers)):
+            continue
+        yield child
+        yield from always_run(child)
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    for node in always_run(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield str(node.module)
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_member_is_whole(name):
+    folder, package = MEMBERS[name], import_name(name)
+
+    for part in ["README.md", f"src/{package}/__init__.py", f"src/{package}/py.typed", "tests"]:
+        assert (folder / part).exists(), f"{folder.relative_to(ROOT)} has no {part}"
+    assert (folder / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+    assert PROJECTS[name]["name"] == name
+    assert PROJECTS[name]["description"]
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_member_has_the_one_version_and_the_one_range_of_pythons(name):
+    assert PROJECTS[name]["version"] == RELEASE["tool"]["bumpversion"]["current_version"]
+    assert PROJECTS[name]["requires-python"] == ">=3.11,<3.14"
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_core_pins_its_siblings_exactly(name):
+    version = PROJECTS[name]["version"]
+
+    loose = [
+        str(wanted)
+        for wanted in requirements(name, extras=True)
+        if wanted.name in CORE and wanted.specifier != SpecifierSet(f"=={version}")
+    ]
+
+    assert not loose
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_plugin_depends_on_the_contract_alone(name):
+    ours = [str(wanted) for wanted in requirements(name, extras=True) if wanted.name in MEMBERS]
+
+    assert ours == [f"bb-roles~={PROJECTS['bb-roles']['version']}"]
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_plugin_is_found_by_the_name_of_its_role(name):
+    points = PROJECTS[name]["entry-points"]["bytesandbrains.v1"]
+
+    for point, module in points.items():
+        assert re.fullmatch(r"[a-z_]+\.[a-z0-9_]+", point)
+        assert module == import_name(name)
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_every_import_is_declared(name):
+    known = reachable(name) | sys.stdlib_module_names
+
+    undeclared = [
+        f"{path.relative_to(ROOT)}: {module}"
+        for path in (MEMBERS[name] / "src").rglob("*.py")
+        for module in imports(ast.parse(path.read_text()))
+        if module.partition(".")[0] not in known
+    ]
+
+    assert not undeclared
+
+
+def test_facade_brings_every_plugin_of_the_demo():
+    demo = PROJECTS["bytesandbrains"]["optional-dependencies"]["demo"]
+
+    assert set(PLUGINS) <= {Requirement(line).name for line in demo}
+
+
+def test_import_contracts_name_every_member():
+    ours = {import_name(name) for name in MEMBERS}
+    plugins = {import_name(name) for name in PLUGINS}
+    layered = {name for layer in CONTRACTS["layers"]["layers"] for name in layer.split(" | ")}
+
+    assert set(SETTINGS["tool"]["importlinter"]["root_packages"]) == ours
+    assert layered == ours - plugins
+    assert set(CONTRACTS["plugins"]["source_modules"]) == plugins
+    assert set(CONTRACTS["plugins"]["forbidden_modules"]) == layered - {"bb_roles", "bb_ir"}
+    assert set(CONTRACTS["plugins-apart"]["modules"]) == plugins
+    assert set(CONTRACTS["core-without-plugins"]["forbidden_modules"]) == plugins
+    assert set(SETTINGS["tool"]["ruff"]["lint"]["isort"]["known-first-party"]) == ours
+
+
+def test_constraints_are_names_and_versions_only():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()[1:]
+
+    assert lines
+    assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[\w.+!]+", line)] == []
+
+
+def test_changelog_fragments_have_a_known_kind():
+    kinds = {kind["directory"] for kind in RELEASE["tool"]["towncrier"]["type"]}
+    fragments = [p.name for p in (ROOT / "changes").glob("*.md")]
+
+    assert [n for n in fragments if not re.fullmatch(rf"[\w+-]+\.({'|'.join(kinds)})\.md", n)] == []
+
+
+def test_script_of_continuous_integration_is_bash():
+    subprocess.run(["bash", "-n", str(ROOT / ".ci" / "run")], check=True)
