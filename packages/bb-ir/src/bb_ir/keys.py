@@ -1,0 +1,90 @@
+"""Every name that stands in an artifact: domains, op names, metadata keys, versions.
+
+One home for these strings, so that the recorder, the compiler and the runtime cannot drift apart.
+This module holds constants and the grammar of binding keys, and imports nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+PREFIX: Final = "ai.bytesandbrains."
+
+# Domains
+ONNX: Final = "ai.onnx"
+ROLE: Final = PREFIX + "role."
+SYSCALL: Final = PREFIX + "syscall"
+WIRE: Final = PREFIX + "wire"
+MODULE: Final = PREFIX + "module"
+
+# Versions
+OPSET: Final = 23
+IR_VERSION: Final = 11
+OWN_OPSET: Final = 1
+COMPILED_VERSION: Final = "v1"
+
+# Ops of the wire and syscall domains that the engine itself carries out
+SEND: Final = "Send"
+RECEIVE: Final = "Receive"
+SENDER: Final = "Sender"
+GATHER: Final = "Gather"
+OUTPUT: Final = "Output"
+PEERS: Final = "Peers"
+
+# Metadata of nodes
+SLOT: Final = PREFIX + "slot"  # name of the slot an op runs on
+SOURCE: Final = PREFIX + "source"  # the user's file and line
+AFTER: Final = PREFIX + "after"  # values that must exist first, comma separated
+ORDER: Final = PREFIX + "order"  # effect edges: first outputs of ops that must have run
+AT: Final = PREFIX + "at"  # explicit place: `class:<name>` or `value:<name>`
+SCOPE: Final = PREFIX + "scope"  # sub-module calls that led here, joined by `.`
+ENTER: Final = PREFIX + "enter"  # inputs of the sub-module call whose body begins here
+CLASS: Final = PREFIX + "class"  # home class
+REGION: Final = PREFIX + "region"
+PLACED: Final = PREFIX + "placed"  # how: `inputs`, `cursor` or `at`
+EDGE: Final = PREFIX + "edge"  # compile-time name of a network edge
+
+# Metadata of functions
+PHASE: Final = PREFIX + "phase"  # `body` or `bootstrap`
+OWN_CLASS: Final = PREFIX + "own_class"
+SLOTS: Final = PREFIX + "slots"  # JSON: slot name -> role
+REGIONS: Final = PREFIX + "regions"  # JSON: region name -> class, parent, edge, frame deadline
+
+# Metadata of the model
+COMPILED: Final = PREFIX + "compiled"
+BINDING: Final = PREFIX + "binding."
+EDGES: Final = PREFIX + "edges"  # JSON list of edges
+PROGRAM: Final = PREFIX + "program"  # hex of the program hash
+HASH: Final = PREFIX + "hash."  # + function name: full content hash
+BINDINGS: Final = PREFIX + "bindings"  # JSON, between passes only: what the user bound
+STAGES: Final = PREFIX + "stages"  # names of the passes that ran, comma separated
+RESOLVED: Final = PREFIX + "resolved"  # JSON, between passes only: class -> slot -> row
+ROOT: Final = PREFIX + "root"  # name of the recorded Module
+
+# Domain in ONNX opaque types
+TYPE_DOMAIN: Final = "ai.bytesandbrains"
+
+SELF_CLASS: Final = "@self"
+
+ROLES: Final = (
+    "backend",
+    "model",
+    "index",
+    "aggregator",
+    "codec",
+    "data_source",
+    "peer_selector",
+    "protocol",
+)
+
+
+def role_domain(role: str) -> str:
+    """Return the op domain of a role."""
+    return ONNX if role == "backend" else ROLE + role
+
+
+def role_of(domain: str) -> str:
+    """Return the role whose ops live in `domain`, or an empty text."""
+    if domain in ("", ONNX):
+        return "backend"
+    return domain.removeprefix(ROLE) if domain.startswith(ROLE) else ""

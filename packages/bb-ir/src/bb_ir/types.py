@@ -1,0 +1,318 @@
+"""The lattice of value types, with a text form that is written into artifacts.
+
+A type says what a value is, as far as it is known: `tensor` is wider than `tensor(float32)`, which
+is wider than `tensor(float32)[?,64]`. This module knows nothing of graphs, components or the wire.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from bb_ir.errors import TypeTextError
+
+__all__ = [
+    "ANY",
+    "BYTES",
+    "ONNX_DTYPES",
+    "PARAMS",
+    "SCALARS",
+    "TRIGGER",
+    "Dim",
+    "Shape",
+    "Type",
+    "accepts",
+    "custom",
+    "list_of",
+    "local",
+    "meet",
+    "params",
+    "parse_type",
+    "peers",
+    "record",
+    "scalar",
+    "senders",
+    "tensor",
+]
+
+#: A dimension: a length, the name of a symbolic one, or `None` when nothing is known.
+Dim = int | str | None
+Shape = tuple[Dim, ...]
+
+#: Element types of tensors with their numbers in ONNX `TensorProto.DataType`.
+ONNX_DTYPES: dict[str, int] = {
+    "float32": 1, "uint8": 2, "int8": 3, "uint16": 4, "int16": 5, "int32": 6, "int64": 7,
+    "string": 8, "bool": 9, "float16": 10, "float64": 11, "uint32": 12, "uint64": 13,
+    "bfloat16": 16,
+}  # fmt: skip
+
+#: Kinds of scalar values; each is also the kind's text.
+SCALARS = ("int64", "float64", "bool", "string")
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """What is known about a value. Build one with the functions of this module.
+
+    Attributes:
+        kind: One of any, tensor, params, bytes, trigger, peers, senders, list, record, local,
+            custom, or a scalar's name.
+        dtype: Element type of a tensor; empty when unknown.
+        shape: Dimensions of a tensor; `None` when even the rank is unknown.
+        of: Class of peers or senders, or the name of a local or custom type.
+        items: Item type of a list; fields of a record or entries of a parameter set by name;
+            `None` when unknown.
+    """
+
+    kind: str
+    dtype: str = ""
+    shape: Shape | None = None
+    of: str = ""
+    items: tuple[tuple[str, Type], ...] | None = None
+
+    def __str__(self) -> str:
+        return _text(self)
+
+    @property
+    def sendable(self) -> bool:
+        """Whether a value of this type means something on another Node."""
+        if self.kind in ("any", "local", "senders"):
+            return False
+        return all(item.sendable for _, item in self.items or ())
+
+    def field(self, name: str) -> Type | None:
+        """Type of a record's field, or `None` when the record is known not to have it."""
+        if self.items is None:
+            return ANY
+        return dict(self.items).get(name)
+
+
+ANY = Type("any")
+PARAMS = Type("params")
+BYTES = Type("bytes")
+TRIGGER = Type("trigger")
+
+
+def tensor(dtype: str = "", shape: Shape | None = None) -> Type:
+    """Return the type of a tensor; leave out what is not known.
+
+    Raises:
+        TypeTextError: The element type is not one of `ONNX_DTYPES`.
+    """
+    if dtype and dtype not in ONNX_DTYPES:
+        raise TypeTextError(f"{dtype!r} is not an element type", expected=", ".join(ONNX_DTYPES))
+    return Type("tensor", dtype=dtype, shape=None if shape is None else tuple(shape))
+
+
+def scalar(kind: str) -> Type:
+    """Return the type of a scalar: int64, float64, bool or string."""
+    if kind not in SCALARS:
+        raise TypeTextError(f"{kind!r} is not a scalar type", expected=", ".join(SCALARS))
+    return Type(kind)
+
+
+def params(entries: dict[str, Type]) -> Type:
+    """Return the type of a parameter set whose tensors are known, in order."""
+    return Type("params", items=tuple(entries.items()))
+
+
+def peers(of: str = "") -> Type:
+    """Return the type of a list of peers of one class."""
+    return Type("peers", of=of)
+
+
+def senders(of: str = "") -> Type:
+    """Return the type of a list of return addresses of one class."""
+    return Type("senders", of=of)
+
+
+def list_of(item: Type) -> Type:
+    """Return the type of a list."""
+    return Type("list", items=(("", item),))
+
+
+def record(fields: dict[str, Type] | None = None) -> Type:
+    """Return the type of a record; without fields, of any record."""
+    return Type("record", items=None if fields is None else tuple(fields.items()))
+
+
+def local(name: str) -> Type:
+    """Return the type of a value that makes sense on its own Node only."""
+    return Type("local", of=name)
+
+
+def custom(name: str) -> Type:
+    """Return a type that a plugin registers, named with its version, such as `acme.graph/1`."""
+    return Type("custom", of=name)
+
+
+def accepts(wide: Type, narrow: Type) -> bool:
+    """Whether every value of type `narrow` is also one of type `wide`."""
+    return meet(wide, narrow) == narrow
+
+
+def meet(a: Type, b: Type) -> Type | None:
+    """Return the widest type that is both, or `None` when no value can be both."""
+    if a.kind == "any":
+        return b
+    if b.kind == "any":
+        return a
+    if a.kind != b.kind or not _agree(a.dtype, b.dtype) or not _agree(a.of, b.of):
+        return None
+    shape = _meet_shapes(a.shape, b.shape)
+    items = _meet_items(a.items, b.items)
+    if shape is _NEVER or items is _NEVER:
+        return None
+    return Type(a.kind, a.dtype or b.dtype, shape, a.of or b.of, items)  # type: ignore[arg-type]  # _NEVER is gone
+
+
+class _Never:
+    """The meet of two things that exclude each other."""
+
+
+_NEVER = _Never()
+
+
+def _agree(a: str, b: str) -> bool:
+    return not a or not b or a == b
+
+
+def _meet_shapes(a: Shape | None, b: Shape | None) -> Shape | None | _Never:
+    if a is None or b is None:
+        return b if a is None else a
+    if len(a) != len(b):
+        return _NEVER
+    dims = [_meet_dims(x, y) for x, y in zip(a, b, strict=True)]
+    return _NEVER if any(isinstance(d, _Never) for d in dims) else tuple(dims)  # type: ignore[return-value]  # checked in the same line
+
+
+def _meet_dims(a: Dim, b: Dim) -> Dim | _Never:
+    if a is None or b is None:
+        return b if a is None else a
+    if isinstance(a, str):
+        return b
+    return a if isinstance(b, str) or a == b else _NEVER
+
+
+_Items = tuple[tuple[str, Type], ...]
+
+
+def _meet_items(a: _Items | None, b: _Items | None) -> _Items | None | _Never:
+    if a is None or b is None:
+        return b if a is None else a
+    if [name for name, _ in a] != [name for name, _ in b]:
+        return _NEVER
+    met = [(name, meet(x, y)) for (name, x), (_, y) in zip(a, b, strict=True)]
+    return _NEVER if any(t is None for _, t in met) else tuple(met)  # type: ignore[return-value]  # checked in the same line
+
+
+def _text(value: Type) -> str:
+    if value.kind == "tensor":
+        shape = "" if value.shape is None else f"[{','.join(_dim_text(d) for d in value.shape)}]"
+        return "tensor" + (f"({value.dtype})" if value.dtype else "") + shape
+    if value.kind == "list":
+        return f"list({value.items[0][1] if value.items else ANY})"
+    if value.items is not None:
+        return f"{value.kind}({','.join(f'{name}:{item}' for name, item in value.items)})"
+    return f"{value.kind}({value.of})" if value.of else value.kind
+
+
+def _dim_text(dim: Dim) -> str:
+    return "?" if dim is None else str(dim)
+
+
+@lru_cache(maxsize=4096)
+def parse_type(text: str) -> Type:
+    """Read what `str(type)` wrote.
+
+    Raises:
+        TypeTextError: The text is not a type; the error says at which character.
+    """
+    parser = _Parser(text)
+    found = parser.type()
+    if parser.at != len(text):
+        raise parser.wrong("the end of the text")
+    return found
+
+
+_WORD = re.compile(r"[^\s()\[\],:]+")
+
+
+class _Parser:
+    """Recursive descent over the text form; one method per rule."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+
+    def wrong(self, expected: str) -> TypeTextError:
+        return TypeTextError(f"{self.text!r} breaks off at character {self.at}", expected=expected)
+
+    def word(self) -> str:
+        match = _WORD.match(self.text, self.at)
+        if match is None:
+            raise self.wrong("a name")
+        self.at = match.end()
+        return match.group()
+
+    def take(self, mark: str) -> bool:
+        if not self.text.startswith(mark, self.at):
+            return False
+        self.at += len(mark)
+        return True
+
+    def need(self, mark: str) -> None:
+        if not self.take(mark):
+            raise self.wrong(repr(mark))
+
+    def type(self) -> Type:
+        kind = self.word()
+        if kind == "tensor":
+            return self.tensor()
+        if kind in SCALARS or kind in ("any", "bytes", "trigger"):
+            return Type(kind)
+        if kind in ("peers", "senders", "local", "custom"):
+            return Type(kind, of=self.argument())
+        if kind in ("record", "params"):
+            return Type(kind, items=self.fields())
+        if kind == "list":
+            self.need("(")
+            item = self.type()
+            self.need(")")
+            return list_of(item)
+        raise TypeTextError(f"{kind!r} is not a kind of type", expected="tensor, params, ...")
+
+    def argument(self) -> str:
+        if not self.take("("):
+            return ""
+        word = self.word()
+        self.need(")")
+        return word
+
+    def tensor(self) -> Type:
+        dtype = self.argument()
+        return tensor(dtype, self.shape() if self.take("[") else None)
+
+    def shape(self) -> Shape:
+        dims: list[Dim] = []
+        while not self.take("]"):
+            word = self.word()
+            dims.append(None if word == "?" else int(word) if word.isdigit() else word)
+            if not self.take(","):
+                self.need("]")
+                break
+        return tuple(dims)
+
+    def fields(self) -> _Items | None:
+        if not self.take("("):
+            return None
+        fields: list[tuple[str, Type]] = []
+        while not self.take(")"):
+            name = self.word()
+            self.need(":")
+            fields.append((name, self.type()))
+            if not self.take(","):
+                self.need(")")
+                break
+        return tuple(fields)

@@ -1,0 +1,63 @@
+"""The contract between the engine and the parts that other people write.
+
+A plugin depends on this package and on `bb_ir`, and on nothing else of ours.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bb_roles._hooks import ENTRY_POINT_GROUP, hookimpl, hookspec
+    from bb_roles.contracts import (
+        Aggregator,
+        Backend,
+        Batches,
+        Codec,
+        Component,
+        Context,
+        DataSource,
+        Environment,
+        Index,
+        Model,
+        PeerSelector,
+        State,
+    )
+    from bb_roles.spec import ComponentSpec, OpsSpec
+
+_HOME = {
+    "_hooks": ("ENTRY_POINT_GROUP", "hookimpl", "hookspec"),
+    "contracts": (
+        "Aggregator", "Backend", "Batches", "Codec", "Component", "Context", "DataSource",
+        "Environment", "Index", "Model", "PeerSelector", "State",
+    ),
+    "spec": ("ComponentSpec", "OpsSpec"),
+}  # fmt: skip
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "Aggregator",
+    "Backend",
+    "Batches",
+    "Codec",
+    "Component",
+    "ComponentSpec",
+    "Context",
+    "DataSource",
+    "Environment",
+    "Index",
+    "Model",
+    "OpsSpec",
+    "PeerSelector",
+    "State",
+    "hookimpl",
+    "hookspec",
+]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    for module, names in _HOME.items():
+        if name in names:
+            return getattr(import_module(f"bb_roles.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
