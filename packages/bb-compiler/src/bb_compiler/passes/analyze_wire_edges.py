@@ -1,0 +1,60 @@
+"""Pass 13: what each network edge carries."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from onnx import FunctionProto, ModelProto, NodeProto
+
+from bb_ir import keys, onnx_tools
+from bb_ir.hashing import content_hash
+
+
+def analyze_wire_edges(model: ModelProto) -> ModelProto:
+    """Stamp the table of edges and the program's hash."""
+    result = ModelProto()
+    result.CopyFrom(model)
+    regions = {
+        region["name"]: region
+        for function in model.functions
+        for region in json.loads(onnx_tools.get_meta(function, keys.REGIONS))
+    }
+    answered = {region["answers"] for region in regions.values()} - {""}
+    edges = [
+        _edge(function, node, regions, answered)
+        for function in model.functions
+        for node in function.node
+        if node.domain == keys.WIRE and node.op_type == keys.RECEIVE
+    ]
+    onnx_tools.set_meta(result, keys.EDGES, json.dumps(edges))
+    hashes = sorted(content_hash(function) for function in model.functions)
+    program = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+    onnx_tools.set_meta(result, keys.PROGRAM, program)
+    return result
+
+
+def _edge(
+    function: FunctionProto, node: NodeProto, regions: dict[str, Any], answered: set[str]
+) -> dict[str, Any]:
+    name = onnx_tools.get_meta(node, keys.EDGE)
+    region = regions[name]
+    types = onnx_tools.types_of(function)
+    sent = onnx_tools.attributes(node)["values"]
+    ports = [[out, str(types[out])] for out in node.output[:sent]]
+    edge = {
+        "name": name,
+        "from": regions[region["opened_in"]]["cls"],
+        "to": region["cls"],
+        "sent_in": region["opened_in"],
+        "parent": region["parent"],
+        "answers": region["answers"],
+        "answered": name in answered,
+        "ports": ports,
+        "source": onnx_tools.get_meta(node, keys.SOURCE),
+    }
+    facts = [name, edge["from"], edge["to"], [t for _, t in ports], region["answers"]]
+    digest = hashlib.sha256(json.dumps(facts).encode()).digest()
+    edge["id"] = digest[:8].hex()
+    return edge

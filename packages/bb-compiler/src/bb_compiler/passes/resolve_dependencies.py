@@ -1,0 +1,54 @@
+"""Pass 7: the sibling slots that bound components need."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from onnx import ModelProto
+
+from bb_compiler.errors import DependencyMissing, Findings
+from bb_ir import keys, onnx_tools
+
+
+def resolve_dependencies(model: ModelProto) -> ModelProto:
+    """Add to each class the slots that its components depend on.
+
+    Raises:
+        DependencyMissing: A needed slot is not bound, or to a component of another role.
+    """
+    findings = Findings()
+    bound: list[dict[str, Any]] = json.loads(onnx_tools.get_meta(model, keys.BINDINGS, "[]"))
+    table: dict[str, dict[str, Any]] = json.loads(onnx_tools.get_meta(model, keys.RESOLVED))
+    for cls, rows in table.items():
+        waiting = list(rows.items())
+        while waiting:
+            slot, row = waiting.pop()
+            for needed, role in sorted(row["depends"].items()):
+                found = rows.get(needed) or _bound(bound, needed, cls)
+                if found is None or found["role"] != role:
+                    findings.add(_missing(slot, row["component"], needed, role, found))
+                elif needed not in rows:
+                    rows[needed] = found
+                    waiting.append((needed, found))
+    findings.done()
+    result = ModelProto()
+    result.CopyFrom(model)
+    onnx_tools.set_meta(result, keys.RESOLVED, json.dumps(table, sort_keys=True))
+    return result
+
+
+def _bound(bound: list[dict[str, Any]], slot: str, cls: str) -> dict[str, Any] | None:
+    rows = [row for row in bound if row["slot"] == slot and row["on"] in ("", cls)]
+    return max(rows, key=lambda row: bool(row["on"]), default=None)
+
+
+def _missing(
+    slot: str, component: str, needed: str, role: str, found: dict[str, Any] | None
+) -> DependencyMissing:
+    what = "is not bound" if found is None else f"is bound to a {found['role']}"
+    return DependencyMissing(
+        f"{component!r} in slot {slot!r} needs slot {needed!r}, which {what}",
+        expected=f"a component of role {role}",
+        fix=f'add bind_{role}("{needed}", ...)',
+    )

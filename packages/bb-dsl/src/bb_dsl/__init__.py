@@ -1,0 +1,34 @@
+"""The language: a Module records a distributed program as an ONNX model.
+
+Recording needs no component, no plugin and no network; nothing is executed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bb_dsl import slots
+    from bb_dsl._errors import BuildError
+    from bb_dsl._graph import Graph
+    from bb_dsl._module import Module
+    from bb_dsl._output import Gathered, Output
+
+_HOME = {
+    "BuildError": "_errors",
+    "Gathered": "_output",
+    "Graph": "_graph",
+    "Module": "_module",
+    "Output": "_output",
+}
+__all__ = ["BuildError", "Gathered", "Graph", "Module", "Output", "slots"]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name == "slots":
+        return import_module("bb_dsl.slots")
+    if name in _HOME:
+        return getattr(import_module(f"bb_dsl.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

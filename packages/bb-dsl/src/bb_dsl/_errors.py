@@ -1,0 +1,43 @@
+"""Errors of recording: what a user wrote in `body` cannot mean anything."""
+
+from __future__ import annotations
+
+from bb_ir.errors import BytesAndBrainsError
+
+__all__ = ["BuildError"]
+
+
+class BuildError(BytesAndBrainsError):
+    """A Module that cannot be recorded."""
+
+
+class EmptyModule(BuildError):
+    """The body records no op."""
+
+
+class DuplicateName(BuildError):
+    """An input, output or edge name is used twice in one Module."""
+
+
+class NotAnOutput(BuildError):
+    """Something was handed to an op that is not a recorded value."""
+
+
+class ForeignValue(BuildError):
+    """A value of another recording was used."""
+
+
+class NoBackendInScope(BuildError):
+    """Tensor maths on values needs exactly one Backend slot in the Module."""
+
+
+class UnknownPort(BuildError):
+    """A sub-module was called with an input it does not declare, or lacks one that it does."""
+
+
+class UnnamedModule(BuildError):
+    """A sub-module is not an attribute of the Module that calls it."""
+
+
+class BadOption(BuildError):
+    """An option of an op has a value that it cannot take."""

@@ -1,0 +1,66 @@
+"""The base class of users' programs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from bb_dsl.slots import Slot, SlotHandle
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from bb_dsl._graph import Graph
+    from bb_dsl._output import Output
+
+__all__ = ["Module"]
+
+
+class Module:
+    """A distributed program, or a part of one.
+
+    Subclass it, name its slots as class attributes, and record the program in `body`. Slots can
+    be handed in by name, so that two Modules share a component:
+    `LocalTrainer(model=self.model)`.
+    """
+
+    #: Class of the peers on which `body` starts; the Module's own name when empty.
+    peer_class: ClassVar[str] = ""
+
+    def __init__(self, **slots: SlotHandle) -> None:
+        for name, handle in slots.items():
+            setattr(self, name, handle)
+
+    def body(self, g: Graph) -> None:
+        """Record the program."""
+        raise NotImplementedError(f"{type(self).__name__} does not define body(g)")
+
+    def build(self) -> ModelProto:
+        """Record this Module and return it as an ONNX model, not yet compiled.
+
+        Raises:
+            BuildError: What `body` recorded cannot mean anything.
+        """
+        from bb_dsl._build import build
+
+        return build(self)
+
+    def __call__(self, g: Graph, **inputs: Output) -> dict[str, Output]:
+        """Record a call of this Module inside another one; ports go by name.
+
+        Returns:
+            The outputs of this Module by name.
+        """
+        from bb_dsl._call import record_call
+
+        return record_call(g, self, inputs)
+
+    def slots_of(self, role: str = "") -> list[SlotHandle]:
+        """Return the slots of this Module, in the order of the class's attributes."""
+        names = [
+            name
+            for cls in reversed(type(self).__mro__)
+            for name, value in vars(cls).items()
+            if isinstance(value, Slot)
+        ]
+        handles: list[Any] = [getattr(self, name) for name in dict.fromkeys(names)]
+        return [handle for handle in handles if not role or handle.role == role]

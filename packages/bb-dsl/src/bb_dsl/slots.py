@@ -1,0 +1,415 @@
+"""The eight kinds of slots, with the methods that record ops of their roles.
+
+A slot is declared as a class attribute of a Module and used through the instance:
+`self.model.forward(g, x)`. Every method takes the graph first. `after=` makes an op wait for
+values that it does not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
+
+from bb_ir.ops import ROLE_OPS
+from bb_ir.types import Type, peers
+
+if TYPE_CHECKING:
+    from bb_dsl._graph import Graph
+    from bb_dsl._module import Module
+    from bb_dsl._output import Output
+
+__all__ = [
+    "Aggregator",
+    "AggregatorHandle",
+    "Backend",
+    "BackendHandle",
+    "Codec",
+    "CodecHandle",
+    "DataSource",
+    "DataSourceHandle",
+    "Index",
+    "IndexHandle",
+    "Model",
+    "ModelHandle",
+    "PeerSelector",
+    "PeerSelectorHandle",
+    "Protocol",
+    "ProtocolHandle",
+    "Slot",
+    "SlotHandle",
+]
+
+
+class SlotHandle:
+    """A slot of one Module instance; what `self.model` gives.
+
+    Attributes:
+        name: The attribute's name.
+        role: Its role.
+    """
+
+    role: ClassVar[str] = ""
+
+    def __init__(self, owner: Module, name: str, facts: dict[str, str]) -> None:
+        self.name = name
+        self._owner = owner
+        self._facts = facts
+
+    def full_name(self, g: Graph) -> str:
+        """Return the slot's name as seen from the root Module of a recording."""
+        return g.root.slot_name(self._owner, self.name, self.role, self._facts)
+
+    def _record(
+        self,
+        g: Graph,
+        op: str,
+        *inputs: Output,
+        after: Output | Sequence[Output] | None = None,
+        types: Sequence[Type] = (),
+        **attributes: Any,
+    ) -> list[Output]:
+        schema = ROLE_OPS[self.role][op]
+        return g.role_op(
+            self.role, self.full_name(g), schema, inputs, attributes, after, types
+        )
+
+
+H = TypeVar("H", bound=SlotHandle)
+
+
+class Slot(Generic[H]):
+    """A named place that a component fills; a class attribute of a Module."""
+
+    handle: ClassVar[type[SlotHandle]]
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.facts: dict[str, str] = {}
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Slot[H]: ...
+    @overload
+    def __get__(self, instance: Module, owner: type) -> H: ...
+    def __get__(self, instance: Module | None, owner: type) -> Any:
+        if instance is None:
+            return self
+        made = vars(instance).get(self.name)
+        if made is None:
+            made = vars(instance)[self.name] = self.handle(instance, self.name, self.facts)
+        return made
+
+    def __set__(self, instance: Module, value: SlotHandle) -> None:
+        if not isinstance(value, self.handle):
+            raise TypeError(
+                f"slot {self.name!r} takes a {self.handle.role} slot, not {type(value).__name__}"
+            )
+        vars(instance)[self.name] = value
+
+
+class ModelHandle(SlotHandle):
+    """Ops of a trainable model."""
+
+    role = "model"
+
+    def forward(self, g: Graph, x: Output, *, after: Output | None = None) -> Output:
+        """Record predictions for a batch."""
+        return self._record(g, "Forward", x, after=after)[0]
+
+    def backward(self, g: Graph, grad: Output, *, after: Output | None = None) -> Output:
+        """Record a training step from the gradient of the last forward's output.
+
+        Returns:
+            The gradient of its input.
+        """
+        return self._record(g, "Backward", grad, after=after)[0]
+
+    def compute_loss(
+        self, g: Graph, prediction: Output, target: Output, *, after: Output | None = None
+    ) -> Output:
+        """Record the mean loss of a batch."""
+        return self._record(g, "ComputeLoss", prediction, target, after=after)[0]
+
+    def params(self, g: Graph, *, after: Output | None = None) -> Output:
+        """Record the model's parameters as they are at this point."""
+        return self._record(g, "Params", after=after)[0]
+
+    def load_params(self, g: Graph, params: Output, *, after: Output | None = None) -> Output:
+        """Record taking over parameters; returns a trigger."""
+        return self._record(g, "LoadParams", params, after=after)[0]
+
+    def apply_delta(self, g: Graph, delta: Output, *, after: Output | None = None) -> Output:
+        """Record adding differences to the parameters; returns a trigger."""
+        return self._record(g, "ApplyDelta", delta, after=after)[0]
+
+    def fit(self, g: Graph, batches: Output, *, after: Output | None = None) -> Output:
+        """Record training over all batches; returns metrics with `examples` and `loss`."""
+        return self._record(g, "Fit", batches, after=after)[0]
+
+    def evaluate(self, g: Graph, batches: Output, *, after: Output | None = None) -> Output:
+        """Record measuring without training; returns metrics with `examples` and `loss`."""
+        return self._record(g, "Evaluate", batches, after=after)[0]
+
+
+class DataSourceHandle(SlotHandle):
+    """Ops of a local dataset."""
+
+    role = "data_source"
+
+    def next_batch(self, g: Graph, *, after: Output | None = None) -> tuple[Output, Output]:
+        """Record the next batch; returns inputs and labels."""
+        batch, labels = self._record(g, "NextBatch", after=after)
+        return batch, labels
+
+    def batches(self, g: Graph, *, epochs: int = 1, after: Output | None = None) -> Output:
+        """Record all batches of some passes; the value stays on its Node."""
+        return self._record(g, "Batches", after=after, epochs=epochs)[0]
+
+    def reset(self, g: Graph, *, after: Output | None = None) -> Output:
+        """Record starting over with the first batch; returns a trigger."""
+        return self._record(g, "Reset", after=after)[0]
+
+
+class AggregatorHandle(SlotHandle):
+    """Ops of the fold over client updates."""
+
+    role = "aggregator"
+
+    def contribute(
+        self, g: Graph, params: Output, metrics: Output, *, after: Output | None = None
+    ) -> Output:
+        """Record folding one update in, weighted by `metrics.examples`; returns a trigger."""
+        return self._record(g, "Contribute", params, metrics, after=after)[0]
+
+    def aggregate(
+        self, g: Graph, *, after: Output | Sequence[Output] | None = None
+    ) -> tuple[Output, Output]:
+        """Record taking the round's result; returns parameters and a summary."""
+        averaged, summary = self._record(g, "Aggregate", after=after)
+        return averaged, summary
+
+
+class PeerSelectorHandle(SlotHandle):
+    """Ops of a choice of peers of one class."""
+
+    role = "peer_selector"
+
+    def sample(self, g: Graph, n: int, *, after: Output | None = None) -> Output:
+        """Record drawing `n` different peers."""
+        return self._record(g, "Sample", after=after, types=self._peers, n=n)[0]
+
+    def current_view(self, g: Graph, *, after: Output | None = None) -> Output:
+        """Record the list of all known peers."""
+        return self._record(g, "CurrentView", after=after, types=self._peers)[0]
+
+    @property
+    def _peers(self) -> tuple[Type, ...]:
+        return (peers(self._facts["of"]),)
+
+
+class IndexHandle(SlotHandle):
+    """Ops of a vector index."""
+
+    role = "index"
+
+    def add(self, g: Graph, vectors: Output, *, after: Output | None = None) -> Output:
+        """Record adding vectors; returns their ids."""
+        return self._record(g, "Add", vectors, after=after)[0]
+
+    def search(
+        self, g: Graph, queries: Output, k: int = 10, *, after: Output | None = None
+    ) -> tuple[Output, Output]:
+        """Record a nearest-neighbour search; returns ids and distances."""
+        ids, distances = self._record(g, "Search", queries, after=after, k=k)
+        return ids, distances
+
+    def remove(self, g: Graph, ids: Output, *, after: Output | None = None) -> Output:
+        """Record removing vectors by id; returns a trigger."""
+        return self._record(g, "Remove", ids, after=after)[0]
+
+    def train(self, g: Graph, samples: Output, *, after: Output | None = None) -> Output:
+        """Record learning from sample vectors; returns a trigger."""
+        return self._record(g, "Train", samples, after=after)[0]
+
+
+class CodecHandle(SlotHandle):
+    """Ops of a codec."""
+
+    role = "codec"
+
+    def encode(self, g: Graph, value: Output, *, after: Output | None = None) -> Output:
+        """Record encoding a value."""
+        return self._record(g, "Encode", value, after=after)[0]
+
+    def decode(self, g: Graph, encoded: Output, *, after: Output | None = None) -> Output:
+        """Record decoding a value."""
+        return self._record(g, "Decode", encoded, after=after)[0]
+
+    def train(self, g: Graph, samples: Output, *, after: Output | None = None) -> Output:
+        """Record learning from samples; returns a trigger."""
+        return self._record(g, "Train", samples, after=after)[0]
+
+
+class ProtocolHandle(SlotHandle):
+    """A protocol; its ops come with the plugin that implements it."""
+
+    role = "protocol"
+
+
+class BackendHandle(SlotHandle):
+    """Tensor ops of `ai.onnx`. Maths on values (`a + b`) uses the Module's Backend slot too."""
+
+    role = "backend"
+
+    def op(
+        self,
+        g: Graph,
+        op_type: str,
+        *inputs: Output | None,
+        outputs: int = 1,
+        **attributes: Any,
+    ) -> Any:
+        """Record any op of ONNX opset 23 by its name.
+
+        Args:
+            g: The graph.
+            op_type: Name of the operator in the ONNX standard.
+            inputs: Its inputs in order; `None` leaves an optional one out.
+            outputs: How many outputs it has here.
+            attributes: Its attributes.
+
+        Returns:
+            One Output, or a list when `outputs` is not 1.
+        """
+        made = g.onnx_op(self.full_name(g), op_type, inputs, attributes, outputs)
+        return made[0] if outputs == 1 else made
+
+    def add(self, g: Graph, a: Output, b: Output) -> Output:
+        """Record `a + b` with broadcasting."""
+        return self._one(g, "Add", a, b)
+
+    def sub(self, g: Graph, a: Output, b: Output) -> Output:
+        """Record `a - b` with broadcasting."""
+        return self._one(g, "Sub", a, b)
+
+    def mul(self, g: Graph, a: Output, b: Output) -> Output:
+        """Record `a * b` with broadcasting."""
+        return self._one(g, "Mul", a, b)
+
+    def div(self, g: Graph, a: Output, b: Output) -> Output:
+        """Record `a / b` with broadcasting."""
+        return self._one(g, "Div", a, b)
+
+    def matmul(self, g: Graph, a: Output, b: Output) -> Output:
+        """Record a matrix product, batched over leading dimensions."""
+        return self._one(g, "MatMul", a, b)
+
+    def gemm(self, g: Graph, a: Output, b: Output, c: Output | None = None, **options: Any) -> Output:
+        """Record `alpha * a @ b + beta * c`; options are `alpha`, `beta`, `transA`, `transB`."""
+        return g.onnx_op(self.full_name(g), "Gemm", [a, b, c] if c else [a, b], options, 1)[0]
+
+    def relu(self, g: Graph, x: Output) -> Output:
+        """Record `max(x, 0)`."""
+        return self._one(g, "Relu", x)
+
+    def sigmoid(self, g: Graph, x: Output) -> Output:
+        """Record the logistic function."""
+        return self._one(g, "Sigmoid", x)
+
+    def tanh(self, g: Graph, x: Output) -> Output:
+        """Record the hyperbolic tangent."""
+        return self._one(g, "Tanh", x)
+
+    def softmax(self, g: Graph, x: Output, axis: int = -1) -> Output:
+        """Record a softmax along an axis."""
+        return g.onnx_op(self.full_name(g), "Softmax", [x], {"axis": axis}, 1)[0]
+
+    def reshape(self, g: Graph, x: Output, shape: Sequence[int]) -> Output:
+        """Record a change of shape; one dimension may be -1, and 0 keeps the old one."""
+        return self._one(g, "Reshape", x, g.constant(list(shape), "int64"))
+
+    def transpose(self, g: Graph, x: Output, perm: Sequence[int] = ()) -> Output:
+        """Record a permutation of the axes; reversed when `perm` is empty."""
+        options = {"perm": list(perm)} if perm else {}
+        return g.onnx_op(self.full_name(g), "Transpose", [x], options, 1)[0]
+
+    def concat(self, g: Graph, parts: Sequence[Output], axis: int = 0) -> Output:
+        """Record joining tensors along an axis."""
+        return g.onnx_op(self.full_name(g), "Concat", list(parts), {"axis": axis}, 1)[0]
+
+    def reduce_sum(
+        self, g: Graph, x: Output, axes: Sequence[int] = (), *, keepdims: bool = True
+    ) -> Output:
+        """Record a sum over axes, over all when none is given."""
+        return self._reduce(g, "ReduceSum", x, axes, keepdims)
+
+    def reduce_mean(
+        self, g: Graph, x: Output, axes: Sequence[int] = (), *, keepdims: bool = True
+    ) -> Output:
+        """Record a mean over axes, over all when none is given."""
+        return self._reduce(g, "ReduceMean", x, axes, keepdims)
+
+    def _one(self, g: Graph, op_type: str, *inputs: Output) -> Output:
+        return g.onnx_op(self.full_name(g), op_type, inputs, {}, 1)[0]
+
+    def _reduce(self, g: Graph, op: str, x: Output, axes: Sequence[int], keepdims: bool) -> Output:  # noqa: FBT001  # private
+        inputs = [x, g.constant(list(axes), "int64")] if axes else [x]
+        return g.onnx_op(self.full_name(g), op, inputs, {"keepdims": int(keepdims)}, 1)[0]
+
+
+class Model(Slot[ModelHandle]):
+    """A slot for a trainable model."""
+
+    handle = ModelHandle
+
+
+class DataSource(Slot[DataSourceHandle]):
+    """A slot for a local dataset."""
+
+    handle = DataSourceHandle
+
+
+class Aggregator(Slot[AggregatorHandle]):
+    """A slot for the fold over client updates."""
+
+    handle = AggregatorHandle
+
+
+class PeerSelector(Slot[PeerSelectorHandle]):
+    """A slot for a choice of peers.
+
+    Args:
+        of: Class of the peers it chooses; the Module's own class when left out.
+    """
+
+    handle = PeerSelectorHandle
+
+    def __init__(self, of: str = "@self") -> None:
+        super().__init__()
+        self.facts = {"of": of}
+
+
+class Index(Slot[IndexHandle]):
+    """A slot for a vector index."""
+
+    handle = IndexHandle
+
+
+class Codec(Slot[CodecHandle]):
+    """A slot for a codec."""
+
+    handle = CodecHandle
+
+
+class Backend(Slot[BackendHandle]):
+    """A slot for tensor maths."""
+
+    handle = BackendHandle
+
+
+class Protocol(Slot[ProtocolHandle]):
+    """A slot for a protocol."""
+
+    handle = ProtocolHandle

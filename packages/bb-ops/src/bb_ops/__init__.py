@@ -1,0 +1,1 @@
+"""The framework operators of bytesandbrains and its bundled protocols."""

@@ -1,0 +1,32 @@
+"""The runtime: artifacts become Nodes, state machines without I/O, threads or a clock."""
+
+from __future__ import annotations
+
+from bb_runtime.artifact import Artifact, load_artifact
+from bb_runtime.bus import Event, LocalBus
+from bb_runtime.errors import DeliveryError, InstallError, OpError
+from bb_runtime.install import Config, install
+from bb_runtime.node import Node
+from bb_runtime.options import Options
+from bb_runtime.steps import Dropped, Emitted, FrameEnded, FrameId, OpFailed, Ship, Step
+
+__all__ = [
+    "Artifact",
+    "Config",
+    "DeliveryError",
+    "Dropped",
+    "Emitted",
+    "Event",
+    "FrameEnded",
+    "FrameId",
+    "InstallError",
+    "LocalBus",
+    "Node",
+    "OpError",
+    "OpFailed",
+    "Options",
+    "Ship",
+    "Step",
+    "install",
+    "load_artifact",
+]

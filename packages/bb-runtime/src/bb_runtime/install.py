@@ -1,0 +1,203 @@
+"""From an artifact to a Node: every name is resolved here, or nothing is installed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bb_ir import keys
+from bb_ir.address import Address
+from bb_ir.ids import PeerId
+from bb_ir.ops import role_op
+from bb_roles.contracts import Backend, Component
+from bb_roles.errors import PluginError
+from bb_roles.registry import import_named, ops_spec
+from bb_runtime._components import build_components
+from bb_runtime._engine import Engine
+from bb_runtime._frames import BoundRegion
+from bb_runtime._lower import RegionProgram, bind, with_attributes
+from bb_runtime.artifact import Artifact, Op, Target, load_artifact
+from bb_runtime.errors import EmptyTargets, UnresolvedOp
+from bb_runtime.node import Node
+from bb_runtime.options import Options
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+__all__ = ["Config", "install"]
+
+
+class Config(dict[str, Any]):
+    """Configuration of components: slot name to a mapping of fields, or an instance of `Config`.
+
+    A name `<class>.<slot>` is for that peer class only and wins over `<slot>`.
+    """
+
+
+def install(
+    peer: PeerId,
+    addresses: Sequence[Address],
+    artifact: ModelProto | Artifact | bytes | str | Path,
+    targets: Sequence[str],
+    config: Mapping[str, Any] | None = None,
+    *,
+    seed: int = 0,
+    incarnation: int = 1,
+    allow: Collection[str] | None = None,
+    options: Options | None = None,
+    now_ns: int = 0,
+) -> Node:
+    """Build a Node from targets of an artifact.
+
+    Args:
+        peer: Identity of the Node.
+        addresses: Where it can be reached; may be empty.
+        artifact: A compiled model, its bytes or its file; `load_artifact` reads one once for
+            many Nodes.
+        targets: Names of targets, such as `"FederatedAveraging.client"`; what follows a `#` may
+            be left out.
+        config: Configuration of components by slot.
+        seed: From which all draws of the Node derive.
+        incarnation: Larger at every start of the same peer.
+        allow: Components that may be bound, as `<role>.<name>`; all when `None`.
+        options: Bounds.
+        now_ns: The Node's time, in nanoseconds.
+
+    Raises:
+        InstallError: The artifact cannot be installed here; no half-built Node is left.
+    """
+    read = load_artifact(artifact)
+    if isinstance(targets, str) or not targets:
+        raise EmptyTargets(
+            f"targets is {targets!r}",
+            expected="a list of target names",
+            fix=f"one of {', '.join(t.short for t in read.targets.values())}",
+        )
+    chosen = _with_bootstraps(read, [read.target(name) for name in dict.fromkeys(targets)])
+    components = build_components(read, chosen, config or {}, peer, seed, allow)
+    engine = Engine(
+        peer, read, seed=seed, incarnation=incarnation, options=options or Options(), now_ns=now_ns
+    )
+    try:
+        for target in chosen:
+            _bind_target(engine, target, components)
+    except Exception:
+        for component in dict.fromkeys(components.values()):
+            component.close()
+        raise
+    return Node(engine, chosen, components, tuple(addresses))
+
+
+def _with_bootstraps(artifact: Artifact, chosen: list[Target]) -> list[Target]:
+    """Add the bootstrap functions of the chosen targets' classes."""
+    classes = {target.cls for target in chosen}
+    more = [
+        t
+        for t in artifact.targets.values()
+        if t.phase == "bootstrap" and t.cls in classes and t not in chosen
+    ]
+    return [*chosen, *more]
+
+
+def _bind_target(
+    engine: Engine, target: Target, components: Mapping[tuple[str, str], Component]
+) -> None:
+    lowered = engine.artifact.lowered(target)
+    resolve = _Resolver(engine, target, components)
+    for program in lowered.regions.values():
+        bound = _bind_region(program, resolve, bootstrap=target.phase == "bootstrap")
+        if program.info.opened_in:
+            engine.regions[program.info.name] = bound
+        else:
+            engine.mains[target.short] = bound
+    slots = {row.slot: row.role for row in target.rows}
+    written = {op.slot for op in target.ops if _writes(op)}
+    engine.components[target.name] = [
+        (components[target.name, slot], role == "aggregator")
+        for slot, role in slots.items()
+        if slot in written
+    ]
+
+
+def _bind_region(program: RegionProgram, resolve: _Resolver, *, bootstrap: bool) -> BoundRegion:
+    runs = [bind(stretch, resolve.call, resolve.context) for stretch in program.stretches]
+    return BoundRegion(program, runs, bootstrap=bootstrap)
+
+
+def _writes(op: Op) -> bool:
+    schema = role_op(op.domain, op.name)
+    return schema is not None and schema.effect == "writes"
+
+
+class _Resolver:
+    """Finds the callable of each op of one target on one Node."""
+
+    def __init__(
+        self, engine: Engine, target: Target, components: Mapping[tuple[str, str], Component]
+    ) -> None:
+        self.engine = engine
+        self.target = target
+        self.components = components
+        self.gathers = [
+            op for op in target.ops if op.name == keys.GATHER and op.domain == keys.SYSCALL
+        ]
+        self._uses: Counter[tuple[str, str]] = Counter()
+
+    def context(self, op: Op) -> Any:
+        """Return the op's context; its path does not depend on ops of other slots."""
+        if role_op(op.domain, op.name) is None:
+            return None
+        self._uses[op.slot, op.name] += 1
+        nth = self._uses[op.slot, op.name]
+        return self.engine.context(f"{op.scope}/{op.slot}/{op.name}/{nth}")
+
+    def call(self, op: Op) -> Callable[..., Any] | None:
+        """Return the op's callable.
+
+        Raises:
+            UnresolvedOp: Nothing here can carry it out.
+        """
+        if op.domain == keys.WIRE:
+            return self.engine.sender_of(op) if op.name == keys.SEND else None
+        if op.domain == keys.SYSCALL and op.name == keys.OUTPUT:
+            return self.engine.emitter_of(op, self.target.short)
+        if op.domain == keys.SYSCALL and op.name == keys.GATHER:
+            return self.engine.gatherer_of(self.gathers.index(op))
+        if op.domain == keys.ONNX:
+            return self._kernel(op)
+        schema = role_op(op.domain, op.name)
+        if schema is None:
+            return self._framework_op(op)
+        method = getattr(self.components[self.target.name, op.slot], schema.method, None)
+        if method is None:
+            raise self._unresolved(op, f"the component has no method {schema.method}")
+        return with_attributes(method, op.attributes)
+
+    def _kernel(self, op: Op) -> Callable[..., Any]:
+        backend = self.components[self.target.name, op.slot]
+        if not isinstance(backend, Backend):
+            raise self._unresolved(op, "its slot holds no Backend")
+        kernel = backend.kernel(op.name, op.attributes, len(op.outputs))
+        if kernel is None:
+            raise self._unresolved(op, f"backend {type(backend).__name__} does not have it")
+        return kernel
+
+    def _framework_op(self, op: Op) -> Callable[..., Any]:
+        try:
+            spec = ops_spec(op.domain)
+            path = spec.ops[op.name]
+            call: Callable[..., Any] = import_named(path, f"op.{op.name}")
+        except PluginError as error:
+            raise self._unresolved(op, error.found) from error
+        except KeyError:
+            raise self._unresolved(op, "the plugin of its domain does not have it") from None
+        return with_attributes(call, op.attributes)
+
+    def _unresolved(self, op: Op, why: str) -> UnresolvedOp:
+        return UnresolvedOp(
+            f"op {op.name} of {op.domain} in {self.target.short} cannot be carried out: {why}",
+            fix="bind another component, or install the plugin that has it",
+            where=() if op.source is None else op.source,
+        )

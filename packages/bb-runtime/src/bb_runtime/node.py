@@ -1,0 +1,233 @@
+"""The Node: what a host drives. No I/O, no threads, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bb_ir.address import Address
+from bb_ir.ids import PeerId
+from bb_ir.types import ANY, Type
+from bb_ir.wire import PRELUDE_SIZE
+from bb_roles.contracts import Component
+from bb_runtime._admission import Admission, Lease, Refuse
+from bb_runtime._engine import Engine
+from bb_runtime._typecheck import fits
+from bb_runtime.artifact import Target
+from bb_runtime.errors import DeliveryError, InvalidInput
+from bb_runtime.steps import FrameId, Ship, Step
+
+__all__ = ["Node"]
+
+
+class Node:
+    """One running peer. Made by `install`.
+
+    A host calls `invoke` and hands in envelopes and time; `poll` gives back what happened. All
+    calls come from one thread.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        targets: Sequence[Target],
+        components: Mapping[tuple[str, str], Component],
+        addresses: tuple[Address, ...],
+    ) -> None:
+        self._engine = engine
+        self._targets = tuple(targets)
+        self._components = dict(components)
+        self._admission = Admission(engine)
+        self.addresses = addresses
+
+    def __repr__(self) -> str:
+        names = ", ".join(target.short for target in self._targets)
+        return f"<Node {self.peer} of {names}>"
+
+    @property
+    def peer(self) -> PeerId:
+        """Its identity."""
+        return self._engine.peer
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Peer classes it runs."""
+        return tuple(dict.fromkeys(target.cls for target in self._targets))
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of its targets, as `invoke` takes them."""
+        return tuple(target.short for target in self._targets)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """How often something was refused or dropped, by reason."""
+        return dict(self._engine.counters)
+
+    @property
+    def live_frames(self) -> int:
+        """Frames that run or wait for messages."""
+        return len(self._engine.frames)
+
+    def component(self, slot: str, *, target: str = "") -> Component:
+        """Return the component of a slot, for inspection.
+
+        Raises:
+            InvalidInput: No installed target has the slot.
+        """
+        for (name, filled), component in self._components.items():
+            if filled == slot and name.partition("#")[0].startswith(target):
+                return component
+        slots = sorted({filled for _, filled in self._components})
+        raise InvalidInput(f"no slot {slot!r} here", expected=f"one of {', '.join(slots)}")
+
+    # Work
+
+    def run_bootstrap(self) -> list[FrameId]:
+        """Start the bootstraps of the installed targets; other frames wait until they ended."""
+        return [
+            self._engine.invoke(target.short, {})
+            for target in self._targets
+            if target.phase == "bootstrap" and target.short in self._engine.mains
+        ]
+
+    def invoke(self, target: str, inputs: Mapping[str, Any] | None = None) -> FrameId:
+        """Start a frame of a target's body.
+
+        Raises:
+            InvalidInput: There is no such target here, or the inputs are not those it declares.
+        """
+        found = next((t for t in self._targets if target in (t.short, t.name)), None)
+        if found is None or found.short not in self._engine.mains:
+            raise InvalidInput(
+                f"target {target!r} cannot be invoked on this Node",
+                expected=f"one of {', '.join(self._engine.mains) or 'none'}",
+                fix="targets of other classes start when an envelope arrives",
+            )
+        given = dict(inputs or {})
+        self._check_inputs(found, given)
+        return self._engine.invoke(found.short, given)
+
+    def poll(self, max_ops: int | None = None) -> list[Step]:
+        """Work until quiet, or until about `max_ops` ops ran; `[]` means quiet."""
+        engine = self._engine
+        engine.run(max_ops)
+        steps, engine.steps = engine.steps, []
+        return steps
+
+    @property
+    def busy(self) -> bool:
+        """Whether the last `poll` ran out of budget."""
+        return self._engine.busy
+
+    # Time
+
+    def advance(self, now_ns: int) -> None:
+        """Move the Node's clock, in nanoseconds; it never goes back."""
+        self._engine.advance(now_ns)
+
+    @property
+    def now_ns(self) -> int:
+        """The Node's time."""
+        return self._engine.now_ns
+
+    def next_wakeup(self) -> int | None:
+        """Return the instant at which `advance` is needed next, or `None`."""
+        return self._engine.next_wakeup()
+
+    # Envelopes
+
+    def authorize(self, peer: PeerId, peer_class: str) -> None:
+        """Let a peer act as a class: only then are its envelopes taken."""
+        self._admission.authorized.setdefault(peer_class, set()).add(peer)
+
+    def block_peer(self, peer: PeerId) -> None:
+        """Take all classes from a peer."""
+        for members in self._admission.authorized.values():
+            members.discard(peer)
+
+    def offer(
+        self, prelude: bytes | memoryview, header: bytes | memoryview, source: PeerId
+    ) -> Lease | Refuse:
+        """Check an envelope by prelude and header, before its payload is read.
+
+        Args:
+            prelude: The first 32 bytes.
+            header: The header, as long as the prelude says.
+            source: The peer at the other end of the authenticated channel.
+
+        Returns:
+            A `Lease` with a buffer for the payload, to be filled and given to `receive`; or a
+            `Refuse`, after which the host skips the payload.
+        """
+        return self._admission.offer(prelude, header, source)
+
+    def receive(self, lease: Lease) -> None:
+        """Take in the envelope whose payload was read into a lease."""
+        self._admission.receive(lease)
+
+    def abandon(self, lease: Lease) -> None:
+        """Give a lease back unfilled: the payload did not come."""
+        self._admission.abandon(lease)
+
+    def receive_bytes(self, data: bytes | memoryview, source: PeerId) -> Refuse | None:
+        """Take in one whole envelope; a convenience over `offer` and `receive`.
+
+        Returns:
+            `None` when it was taken.
+        """
+        view = memoryview(data)
+        length = int.from_bytes(view[8:12], "little")
+        end = PRELUDE_SIZE + length
+        answer = self.offer(view[:PRELUDE_SIZE], view[PRELUDE_SIZE:end], source)
+        if isinstance(answer, Refuse):
+            return answer
+        payload = view[end:]
+        if payload.nbytes != answer.buffer.nbytes:
+            self.abandon(answer)
+            return Refuse("truncated", 0, close=True)
+        answer.buffer[:] = payload
+        self.receive(answer)
+        return None
+
+    def send_failed(self, ship: Ship) -> None:
+        """Report that an envelope could not be delivered.
+
+        Raises:
+            DeliveryError: The step is not one of this Node.
+        """
+        if not isinstance(ship, Ship):
+            raise DeliveryError(f"{ship!r} is not a Ship step")
+        waiting = self._engine.outgoing.pop(ship.message_id, None)
+        if waiting is None:
+            self._engine.drop("undeliverable", ship.to, "")
+            return
+        frame, replies, peer = waiting
+        for reply in replies:
+            self._engine.answer_failed(frame, reply, peer, "undeliverable")
+
+    def close(self) -> None:
+        """Close the components; nothing may be called afterwards."""
+        for component in dict.fromkeys(self._components.values()):
+            component.close()
+
+    # Inside
+
+    @staticmethod
+    def _check_inputs(target: Target, given: Mapping[str, Any]) -> None:
+        missing = [name for name in target.inputs if name not in given]
+        unknown = [name for name in given if name not in target.inputs]
+        declared = ", ".join(f"{name}: {target.types.get(name, ANY)}" for name in target.inputs)
+        if missing or unknown:
+            raise InvalidInput(
+                f"inputs of {target.short}: missing {missing or 'none'}, unknown "
+                f"{unknown or 'none'}",
+                expected=declared or "no inputs",
+            )
+        for name, value in given.items():
+            type_: Type = target.types.get(name, ANY)
+            wrong = fits(value, type_)
+            if wrong:
+                raise InvalidInput(
+                    f"input {name!r} of {target.short} is {wrong}", expected=str(type_)
+                )

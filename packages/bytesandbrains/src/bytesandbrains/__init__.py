@@ -1,0 +1,1 @@
+"""Decentralized and federated machine learning: the facade and the `bb` command."""

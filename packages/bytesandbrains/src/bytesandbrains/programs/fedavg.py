@@ -1,0 +1,68 @@
+"""Federated averaging (McMahan et al. 2017), synchronous, over a sampled cohort."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import bb_dsl as dsl
+
+if TYPE_CHECKING:
+    from bb_dsl import Graph
+
+__all__ = ["FederatedAveraging"]
+
+
+class FederatedAveraging(dsl.Module):
+    """One round of federated averaging.
+
+    The server samples a cohort, sends it the parameters, and averages what the clients send
+    back, weighted by their numbers of examples. Outputs: `round` (a record with `count`,
+    `examples` and mean training metrics) and, with `evaluate`, `test` (metrics of the new
+    global model on the slot `test`).
+
+    Args:
+        cohort: Clients asked in a round.
+        epochs: Passes over a client's data in a round.
+        quorum: Share of the cohort that must answer.
+        deadline: How long the server waits for the cohort.
+        evaluate: Whether the server measures the new model on its `test` data source.
+    """
+
+    peer_class = "server"
+    peers = dsl.slots.PeerSelector(of="client")
+    model = dsl.slots.Model()
+    data = dsl.slots.DataSource()
+    aggregator = dsl.slots.Aggregator()
+    test = dsl.slots.DataSource()
+
+    def __init__(
+        self,
+        cohort: int,
+        *,
+        epochs: int = 1,
+        quorum: float = 0.8,
+        deadline: str = "30s",
+        evaluate: bool = False,
+    ) -> None:
+        super().__init__()
+        self.cohort = cohort
+        self.epochs = epochs
+        self.quorum = quorum
+        self.deadline = deadline
+        self.evaluate = evaluate
+
+    def body(self, g: Graph) -> None:
+        """Record one round."""
+        cohort = self.peers.sample(g, self.cohort)
+        received = g.net_out("weights", cohort, self.model.params(g))
+        self.model.load_params(g, received)
+        metrics = self.model.fit(g, self.data.batches(g, epochs=self.epochs))
+        reply = g.net_out("update", g.sender(received), self.model.params(g), metrics)
+        folded = self.aggregator.contribute(g, *reply)
+        done = g.gather(folded, quorum=self.quorum, deadline=self.deadline, wait="all")
+        averaged, summary = self.aggregator.aggregate(g, after=done)
+        loaded = self.model.load_params(g, averaged)
+        g.output("round", summary)
+        if self.evaluate:
+            batches = self.test.batches(g, after=loaded)
+            g.output("test", self.model.evaluate(g, batches))
