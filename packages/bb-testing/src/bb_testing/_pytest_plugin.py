@@ -1,0 +1,1 @@
+"""Fixtures that every plugin's tests get by installing bb-testing."""

@@ -1,0 +1,448 @@
+"""The suites of models, data sources and peer selectors fail where a component is broken.
+
+Each suite runs over one good component and many that are broken in one way each. The good one
+passes; a broken one fails the test that is named beside it; and every test is named at least once.
+"""
+
+import textwrap
+
+import pytest
+
+from bb_testing.data_source import DataSourceSuite
+from bb_testing.model import ModelSuite
+from bb_testing.peer_selector import PeerSelectorSuite
+
+pytest_plugins = ["pytester"]
+
+MODEL = '''
+import ctypes
+
+import numpy as np
+
+from bb_ir.params import ParameterSet
+from bb_roles import Component, Model, State
+from bb_testing.context import environment
+from bb_testing.model import ModelSuite
+
+class Good(Model):
+    """Linear regression by gradient descent with momentum."""
+
+    def __init__(self):
+        super().__init__(None, environment())
+        first = {"w": np.full((2, 1), 0.1, np.float32), "b": np.zeros(1, np.float32)}
+        self.draft = ParameterSet.from_tensors(first).writable(copy=True)
+        self.v = np.zeros(3, np.float32)
+        self.x = None
+
+    def own(self):
+        if self.draft.lent:
+            self.draft = self.draft.writable(copy=True)
+        return self.draft
+
+    def step(self, x, grad):
+        self.v = 0.5 * self.v + np.concatenate([(x.T @ grad).ravel(), grad.sum(axis=0)])
+        self.own().flat()[:] -= 0.1 * self.v
+
+    def predict(self, x):
+        return x @ self.draft["w"] + self.draft["b"]
+
+    def forward(self, ctx, x):
+        self.x = x
+        return self.predict(x)
+
+    def backward(self, ctx, grad):
+        back = grad @ self.draft["w"].T
+        self.step(self.x, grad)
+        return back
+
+    def compute_loss(self, ctx, prediction, target):
+        return float(((prediction - target) ** 2).mean())
+
+    def params(self, ctx):
+        return self.draft.lend()
+
+    def load_params(self, ctx, params):
+        if params.layout != self.draft.layout:
+            raise ValueError("other parameters")
+        self.draft = params.writable(copy=True)
+
+    def apply_delta(self, ctx, delta):
+        if delta.layout != self.draft.layout:
+            raise ValueError("other parameters")
+        self.own().flat()[:] += delta.flat()
+
+    def fit(self, ctx, batches):
+        losses = []
+        for x, y in batches:
+            error = self.predict(x) - y
+            losses.append(float((error**2).mean()))
+            self.step(x, error / len(x))
+        return {"examples": batches.examples, "loss": sum(losses) / len(losses)}
+
+    def evaluate(self, ctx, batches):
+        losses = [self.compute_loss(ctx, self.predict(x), y) for x, y in batches]
+        return {"examples": batches.examples, "loss": sum(losses) / len(losses)}
+
+    def save(self):
+        tensors = {"p": self.draft.flat().copy(), "v": self.v.copy()}
+        if self.x is not None:
+            tensors["x"] = self.x.copy()
+        return State(tensors)
+
+    def load(self, state):
+        self.own().flat()[:] = state.tensors["p"]
+        self.v = state.tensors["v"].copy()
+        self.x = state.tensors.get("x")
+
+class Suite(ModelSuite):
+    def batch(self):
+        x = np.random.default_rng(0).standard_normal((8, 2)).astype(np.float32)
+        return x, x @ np.array([[1.0], [-2.0]], np.float32) + 0.5
+'''
+
+BROKEN_MODELS = {
+    "test_is_a_model": """
+        class Broken(Component):
+            pass
+        """,
+    "test_fit_lowers_the_loss": """
+        class Broken(Good):
+            def step(self, x, grad):
+                super().step(x, -grad)
+        """,
+    "test_metrics_are_reported": """
+        class Broken(Good):
+            def fit(self, ctx, batches):
+                return {**super().fit(ctx, batches), "examples": sum(len(x) for x, _ in batches)}
+        """,
+    "test_evaluate_changes_nothing": """
+        class Broken(Good):
+            def evaluate(self, ctx, batches):
+                return super().fit(ctx, batches)
+        """,
+    "test_same_calls_give_the_same_bits": """
+        class Broken(Good):
+            def step(self, x, grad):
+                super().step(x, grad * np.random.uniform(0.9, 1.1, grad.shape).astype("f4"))
+        """,
+    "test_compute_loss_is_a_float": """
+        class Broken(Good):
+            def compute_loss(self, ctx, prediction, target):
+                return ((prediction - target) ** 2).mean()
+        """,
+    "test_forward_changes_no_parameters": """
+        class Broken(Good):
+            def forward(self, ctx, x):
+                self.own()["b"][...] = x.mean()
+                return super().forward(ctx, x)
+        """,
+    "test_backward_steps_downhill": """
+        class Broken(Good):
+            def backward(self, ctx, grad):
+                return -super().backward(ctx, -grad)
+        """,
+    "test_backward_agrees_with_finite_differences": """
+        class Broken(Good):
+            def backward(self, ctx, grad):
+                super().backward(ctx, grad)
+                return grad @ self.draft["w"].T
+        """,
+    "test_params_cannot_be_written": """
+        class Raw:
+            def __init__(self, draft):
+                self.draft, self.layout = draft, draft.layout
+            def items(self):
+                return [(name, self.draft[name]) for name in self.layout.names]
+            def to_bytes(self):
+                return self.draft.flat().tobytes()
+        class Broken(Good):
+            def params(self, ctx):
+                return Raw(self.draft)
+        """,
+    "test_lent_params_never_change": """
+        class Broken(Good):
+            def own(self):
+                return self.draft
+        """,
+    "test_params_that_are_not_kept_are_lent_again": """
+        class Broken(Good):
+            lent = None
+            def params(self, ctx):
+                self.lent = self.lent or super().params(ctx)
+                return self.lent
+        """,
+    "test_loaded_params_come_back": """
+        class Broken(Good):
+            def load_params(self, ctx, params):
+                super().load_params(ctx, params)
+                self.draft.flat()[:] = params.flat().astype(np.float16)
+        """,
+    "test_loaded_params_are_only_borrowed": """
+        class Broken(Good):
+            at = None
+            def load_params(self, ctx, params):
+                super().load_params(ctx, params)
+                flat = params.flat()
+                self.at = (ctypes.c_float * flat.size).from_address(flat.ctypes.data)
+                self.keep = flat
+            def step(self, x, grad):
+                super().step(x, grad)
+                if self.at is not None:
+                    self.at[:] = self.draft.flat().tolist()
+        """,
+    "test_memory_of_loaded_params_is_used_again": """
+        class Broken(Good):
+            at = None
+            def load_params(self, ctx, params):
+                super().load_params(ctx, params)
+                self.at = (ctypes.c_float * 3).from_address(params.flat().ctypes.data)
+            def params(self, ctx):
+                if self.at is None:
+                    return super().params(ctx)
+                self.own()["b"][...] = self.at[2]
+                return super().params(ctx)
+        """,
+    "test_params_of_another_model_are_refused": """
+        class Broken(Good):
+            def load_params(self, ctx, params):
+                for name, array in params.items():
+                    self.own()[name][...] = array
+                super().load_params(ctx, params)
+        """,
+    "test_apply_delta_adds": """
+        class Broken(Good):
+            def apply_delta(self, ctx, delta):
+                super().apply_delta(ctx, delta)
+                self.own().flat()[:] += delta.flat()
+        """,
+    "test_state_goes_on_elsewhere": """
+        class Broken(Good):
+            def save(self):
+                state = super().save()
+                return State({**state.tensors, "v": np.zeros(3, np.float32)})
+        """,
+    "test_state_goes_on_elsewhere ": """
+        class Broken(Good):
+            def save(self):
+                return State({**super().save().tensors, "p": self.draft.flat()})
+        """,
+    "test_state_holds_what_backward_needs": """
+        class Broken(Good):
+            def save(self):
+                tensors = dict(super().save().tensors)
+                return State({name: tensors[name] for name in ("p", "v")})
+        """,
+}
+
+DATA = """
+import numpy as np
+
+from bb_roles import Batches, Component, State
+from bb_roles.data import DataConfig, InMemory
+from bb_testing.context import environment
+from bb_testing.data_source import DataSourceSuite
+
+X = np.arange(42, dtype=np.float32).reshape(14, 3)
+
+class Good(InMemory):
+    def __init__(self, config=DataConfig(batch_size=4)):
+        super().__init__(config, environment(), X, np.arange(14))
+
+class Suite(DataSourceSuite):
+    pass
+"""
+
+BROKEN_DATA = {
+    "test_is_a_data_source": """
+        class Broken(Component):
+            pass
+        """,
+    "test_a_pass_has_each_example_once": """
+        class Broken(Good):
+            def batches(self, ctx, *, epochs=1):
+                whole = super().batches(ctx, epochs=epochs)
+                return Batches(12, lambda: ((x, y) for x, y in whole if len(x) == 4))
+        """,
+    "test_epochs_are_so_many_passes": """
+        class Broken(Good):
+            def batches(self, ctx, *, epochs=1):
+                whole = super().batches(ctx, epochs=epochs)
+                return Batches(14 * epochs, whole.draw)
+        """,
+    "test_epochs_are_so_many_passes ": """
+        class Broken(Good):
+            def batches(self, ctx, *, epochs=1):
+                return super().batches(ctx)
+        """,
+    "test_batches_agree_in_shape_and_dtype": """
+        class Broken(Good):
+            def next_batch(self, ctx):
+                x, y = super().next_batch(ctx)
+                return x.astype(np.float64), y
+        """,
+    "test_same_draw_gives_the_same_order": """
+        class Broken(Good):
+            def batches(self, ctx, *, epochs=1):
+                whole = list(super().batches(ctx, epochs=epochs))
+                np.random.shuffle(whole)
+                return Batches(14, lambda: iter(whole))
+        """,
+    "test_passes_are_shuffled": """
+        class Broken(Good):
+            def __init__(self):
+                super().__init__(DataConfig(batch_size=4, shuffle=False))
+        """,
+    "test_batches_can_be_iterated_again": """
+        class Broken(Good):
+            def batches(self, ctx, *, epochs=1):
+                once = iter(super().batches(ctx, epochs=epochs))
+                return Batches(14, lambda: once)
+        """,
+    "test_batches_stay_as_they_were": """
+        class Broken(Good):
+            buffer = np.empty((4, 3), np.float32)
+            def batches(self, ctx, *, epochs=1):
+                whole = super().batches(ctx, epochs=epochs)
+                def draw():
+                    for x, y in whole:
+                        self.buffer[: len(x)] = x
+                        yield self.buffer[: len(x)], y
+                return Batches(14, draw)
+        """,
+    "test_next_batch_goes_round": """
+        class Broken(Good):
+            def next_batch(self, ctx):
+                x, y = super().next_batch(ctx)
+                return super().next_batch(ctx) if len(x) < 4 else (x, y)
+        """,
+    "test_place_is_part_of_the_state": """
+        class Broken(Good):
+            def save(self):
+                return State()
+        """,
+    "test_reset_starts_over": """
+        class Broken(Good):
+            def reset(self, ctx):
+                pass
+        """,
+}
+
+PEERS = """
+import random
+
+from bb_roles import Component, PeerSelector, State
+from bb_testing.context import environment, peer_id
+from bb_testing.peer_selector import PeerSelectorSuite
+
+class Good(PeerSelector):
+    def __init__(self):
+        super().__init__(None, environment())
+        self.peers = [peer_id(i) for i in range(5)]
+
+    def current_view(self, ctx):
+        return self.peers
+
+    def sample(self, ctx, *, n):
+        n = min(n, len(self.peers))
+        return [self.peers[i] for i in ctx.rng().permutation(len(self.peers))[:n]]
+
+class Suite(PeerSelectorSuite):
+    pass
+"""
+
+BROKEN_PEERS = {
+    "test_is_a_peer_selector": """
+        class Broken(Component):
+            pass
+        """,
+    "test_view_holds_each_peer_once": """
+        class Broken(Good):
+            def current_view(self, ctx):
+                return [*self.peers, self.peers[0]]
+        """,
+    "test_view_is_in_a_stable_order": """
+        class Broken(Good):
+            def sample(self, ctx, *, n):
+                ctx.rng().shuffle(self.peers)
+                return self.peers[:n]
+        """,
+    "test_sample_has_the_size_asked_for": """
+        class Broken(Good):
+            def sample(self, ctx, *, n):
+                n = min(n, len(self.peers))
+                return [self.peers[i] for i in ctx.rng().integers(0, len(self.peers), n)]
+        """,
+    "test_sample_has_the_size_asked_for ": """
+        class Broken(Good):
+            def sample(self, ctx, *, n):
+                return [peer_id(100 + i) for i in range(n)]
+        """,
+    "test_sample_of_more_than_there_are_is_all": """
+        class Broken(Good):
+            def sample(self, ctx, *, n):
+                return super().sample(ctx, n=n if n <= len(self.peers) else 1)
+        """,
+    "test_same_draw_gives_the_same_sample": """
+        class Broken(Good):
+            def sample(self, ctx, *, n):
+                return random.sample(self.peers, min(n, len(self.peers)))
+        """,
+    "test_every_peer_can_be_drawn": """
+        class Broken(Good):
+            def sample(self, ctx, *, n):
+                return self.peers[:n]
+        """,
+    "test_state_goes_on_elsewhere": """
+        class Broken(Good):
+            def save(self):
+                return State(data={"first": 1})
+            def load(self, state):
+                self.peers = self.peers[state.data["first"]:]
+        """,
+}
+
+SUITES = {
+    "model": (ModelSuite, MODEL, BROKEN_MODELS),
+    "data_source": (DataSourceSuite, DATA, BROKEN_DATA),
+    "peer_selector": (PeerSelectorSuite, PEERS, BROKEN_PEERS),
+}
+
+KINDS = pytest.mark.parametrize("kind", SUITES)
+
+
+def names_of(suite):
+    return {name for name in vars(suite) if name.startswith("test_")}
+
+
+def written(good, broken):
+    """Return the source of a test module: `Test0` is of the good component, then the broken."""
+    parts = [good, "class Test0(Suite):\n    def make(self): return Good()\n"]
+    for at, source in enumerate(broken.values(), 1):
+        parts.append(textwrap.dedent(source).replace("Broken", f"Broken{at}"))
+        made = f"Broken{at}()" if "Component" not in source else f"Broken{at}(None, environment())"
+        parts.append(f"class Test{at}(Suite):\n    def make(self): return {made}\n")
+    return "\n".join(parts)
+
+
+@KINDS
+def test_every_test_bites(kind):
+    suite, _, broken = SUITES[kind]
+
+    assert {name.strip() for name in broken} == names_of(suite)
+
+
+@KINDS
+def test_suite_fails_on_broken_components_and_on_no_other(kind, pytester):
+    _, good, broken = SUITES[kind]
+    pytester.makepyfile(written(good, broken))
+
+    run = pytester.inline_run("-p", "no:randomly", "-p", "no:cacheprovider", "-q")
+
+    failed = {}
+    for report in run.getreports("pytest_runtest_logreport"):
+        if report.failed:
+            _, cls, test = report.nodeid.split("::")
+            failed.setdefault(cls, set()).add(test.partition("[")[0])
+    assert failed.pop("Test0", set()) == set()
+    for at, name in enumerate(broken, 1):
+        assert name.strip() in failed[f"Test{at}"], f"{name} let this pass:\n{broken[name]}"

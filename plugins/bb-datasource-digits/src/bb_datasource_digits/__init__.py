@@ -1,0 +1,14 @@
+"""scikit-learn's bundled handwritten digits as data for bytesandbrains."""
+
+from bb_roles import ComponentSpec, hookimpl
+
+
+@hookimpl
+def bb_component() -> ComponentSpec:
+    """Declare the component."""
+    return ComponentSpec(
+        role="data_source",
+        name="digits",
+        cls="bb_datasource_digits._digits:Digits",
+        summary="1,797 handwritten digits of 8x8 pixels, bundled with scikit-learn.",
+    )
