@@ -205,6 +205,12 @@ def test_whole_bytes_are_not_copied():
     assert decode_value(BYTES, 0, memoryview(value)[1:]) == value[1:]
 
 
+def test_any_contiguous_buffer_can_be_decoded():
+    buffer = memoryview(np.array([[513]], "<i8"))
+
+    assert decode_value(INT64, 0, buffer) == 513
+
+
 # --- tensors ---------------------------------------------------------------------------------
 
 arrays = hnp.arrays(

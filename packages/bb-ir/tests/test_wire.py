@@ -403,6 +403,16 @@ def test_a_header_cannot_claim_to_be_other_than_it_is():
         read_header(prelude, b"", DEFAULT_LIMITS)
 
 
+def test_limits_hold_for_a_header_whoever_read_its_prelude():
+    head = build().head
+    prelude = read_prelude(head, DEFAULT_LIMITS)
+
+    with pytest.raises(EnvelopeRefused) as caught:
+        read_header(prelude, head[PRELUDE_SIZE:], WireLimits(header=8))
+
+    assert caught.value.reason == "header_too_long"
+
+
 def test_fields_of_a_later_version_are_ignored():
     later = header() + b"\x98\x06\x01"  # field 99, a varint
 

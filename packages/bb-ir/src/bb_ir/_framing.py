@@ -16,8 +16,8 @@ __all__ = [
     "ALIGNMENT", "DEFAULT_LIMITS", "FLAG_CONTROL", "FLAG_RETRY", "GRANT_BYTES", "INLINE_LIMIT",
     "MAGIC", "MAX_CHAIN", "MAX_DIMS", "MAX_FILLS", "MAX_PEER", "MAX_REASON", "PRELUDE",
     "PRELUDE_SIZE", "PROGRAM_BYTES", "VERSION", "Ack", "Control", "EnvelopeHead",
-    "EnvelopeRefused", "Failed", "FillIn", "Hop", "Later", "Leaving", "Prelude", "Reason", "Refused", "Stale", "WireLimits",
-    "outside", "pack_prelude", "padded", "read_prelude",
+    "EnvelopeRefused", "Failed", "FillIn", "Hop", "Later", "Leaving", "Prelude", "Reason",
+    "Refused", "Stale", "WireLimits", "outside", "pack_prelude", "padded", "read_prelude",
 ]  # fmt: skip
 
 MAGIC: Final = b"BBE1"

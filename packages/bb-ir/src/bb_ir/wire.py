@@ -417,7 +417,7 @@ def read_header(
         _read_chain(prelude, message),
         _read_fills(prelude, message),
         _read_control(prelude, message),
-        bool(prelude.flags & FLAG_RETRY),
+        prelude.retry,
         prelude.payload_length,
     )
 

@@ -1,0 +1,378 @@
+"""The suite passes a right aggregator and fails every wrong one, on the test that is meant."""
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+HEAD = """
+import math
+from fractions import Fraction
+import numpy as np
+import pytest
+from bb_ir.params import ParameterSet
+from bb_roles import Aggregator, State
+from bb_roles.contracts import NoConfig
+from bb_testing.aggregator import AggregatorSuite
+from bb_testing.context import environment
+
+
+class Median(Aggregator):
+    # Right in every respect, and slow.
+    def __init__(self, config, env):
+        super().__init__(config, env)
+        self.rounds = {}
+
+    def check(self, known, params, metrics):
+        if "examples" not in metrics:
+            raise ValueError("no examples")
+        if known and known[0][0].layout != params.layout:
+            raise ValueError("other layout")
+        if not np.isfinite(params.flat()).all():
+            raise ValueError("not finite")
+
+    def contribute(self, ctx, params, metrics):
+        known = self.rounds.get(ctx.round, [])
+        self.check(known, params, metrics)
+        self.rounds[ctx.round] = [*known, (params, metrics["examples"])]
+
+    def combine(self, updates):
+        draft = updates[0][0].writable()
+        draft.flat()[:] = np.median([params.flat() for params, _ in updates], axis=0)
+        return draft.freeze()
+
+    def summary(self, updates):
+        return {"count": len(updates), "examples": sum(n for _, n in updates)}
+
+    def aggregate(self, ctx):
+        if ctx.round not in self.rounds:
+            raise ValueError("nothing was contributed")
+        updates = self.rounds.pop(ctx.round)
+        return self.combine(updates), self.summary(updates)
+
+    def abandon(self, ctx):
+        self.rounds.pop(ctx.round, None)
+
+    def save(self):
+        tensors, rounds = {}, []
+        for at, (key, updates) in enumerate(self.rounds.items()):
+            for i, (params, _) in enumerate(updates):
+                tensors[f"{at}.{i}"] = np.frombuffer(params.image, np.uint8)
+            rounds.append({"key": key, "examples": [n for _, n in updates]})
+        return State(tensors=tensors, data={"rounds": rounds})
+
+    def load(self, state):
+        self.rounds = {
+            saved["key"]: [
+                (ParameterSet.from_image(state.tensors[f"{at}.{i}"].tobytes()), n)
+                for i, n in enumerate(saved["examples"])
+            ]
+            for at, saved in enumerate(state.data["rounds"])
+        }
+"""
+
+SUITE = """
+
+class TestBroken(AggregatorSuite):
+    def make(self):
+        return Broken(NoConfig(), environment("aggregator"))
+"""
+
+BROKEN = {
+    "floats are summed in the order of arrival": (
+        """
+    def combine(self, updates):
+        total = np.zeros(updates[0][0].flat().size, np.float64)
+        for params, examples in updates:
+            total += params.flat().astype(np.float64) * examples
+        draft = updates[0][0].writable()
+        draft.flat()[:] = total / sum(n for _, n in updates)
+        return draft.freeze()
+""",
+        ["order_does_not_matter_when_large_values_cancel"],
+    ),
+    "the last one wins": (
+        """
+    def combine(self, updates):
+        draft = updates[-1][0].writable(copy=True)
+        return draft.freeze()
+""",
+        ["order_of_arrival_does_not_matter"],
+    ),
+    "the result is flat": (
+        """
+    def combine(self, updates):
+        return ParameterSet.from_tensors({"all": super().combine(updates).flat()})
+""",
+        ["result_has_the_layout_of_the_updates"],
+    ),
+    "the result is doubled": (
+        """
+    def combine(self, updates):
+        tensors = {n: a.astype(np.float64) for n, a in super().combine(updates).items()}
+        return ParameterSet.from_tensors(tensors)
+""",
+        ["result_has_the_layout_of_the_updates"],
+    ),
+    "the result is not finite": (
+        """
+    def combine(self, updates):
+        draft = super().combine(updates).writable(copy=True)
+        draft["bias"][0] = np.inf
+        return draft.freeze()
+""",
+        ["result_has_the_layout_of_the_updates"],
+    ),
+    "the count is that of tensors": (
+        """
+    def summary(self, updates):
+        return {"count": len(updates[0][0]), "examples": sum(n for _, n in updates)}
+""",
+        ["count_and_examples_are_right"],
+    ),
+    "examples are not counted": (
+        """
+    def summary(self, updates):
+        return {"count": len(updates)}
+""",
+        ["count_and_examples_are_right"],
+    ),
+    "rounds mix": (
+        """
+    def contribute(self, ctx, params, metrics):
+        ctx.round = 1
+        super().contribute(ctx, params, metrics)
+
+    def aggregate(self, ctx):
+        ctx.round = 1
+        return super().aggregate(ctx)
+""",
+        ["rounds_do_not_mix", "abandon_leaves_other_rounds_alone"],
+    ),
+    "nothing is checked": (
+        """
+    def check(self, known, params, metrics):
+        pass
+""",
+        ["rejected_update_leaves_no_trace"],
+    ),
+    "the layout is not checked": (
+        """
+    def check(self, known, params, metrics):
+        super().check([], params, metrics)
+""",
+        ["rejected_update_leaves_no_trace"],
+    ),
+    "examples are guessed": (
+        """
+    def contribute(self, ctx, params, metrics):
+        super().contribute(ctx, params, {"examples": 1, **metrics})
+""",
+        ["rejected_update_leaves_no_trace"],
+    ),
+    "a refused update is counted": (
+        """
+    def contribute(self, ctx, params, metrics):
+        known = self.rounds.setdefault(ctx.round, [])
+        known.append((params, metrics.get("examples", 0)))
+        self.check(known[:-1], params, metrics)
+""",
+        ["rejected_update_leaves_no_trace"],
+    ),
+    "a refused update opens the round": (
+        """
+    layout = None
+
+    def check(self, known, params, metrics):
+        self.layout = self.layout or params.layout
+        if self.layout != params.layout:
+            raise ValueError("other layout")
+        super().check(known, params, metrics)
+""",
+        ["rejected_update_leaves_no_trace"],
+    ),
+    "nothing has a mean": (
+        """
+    def aggregate(self, ctx):
+        if ctx.round not in self.rounds:
+            return ParameterSet.from_tensors({}), {"count": 0, "examples": 0}
+        return super().aggregate(ctx)
+""",
+        ["aggregate_without_contributions_is_an_error", "aggregate_ends_the_round"],
+    ),
+    "rounds never end": (
+        """
+    def aggregate(self, ctx):
+        updates = self.rounds.get(ctx.round)
+        if not updates:
+            raise ValueError("nothing was contributed")
+        return self.combine(updates), self.summary(updates)
+""",
+        ["aggregate_ends_the_round"],
+    ),
+    "abandoning does nothing": (
+        """
+    def abandon(self, ctx):
+        pass
+""",
+        ["abandon_frees_the_round"],
+    ),
+    "abandoning needs a round": (
+        """
+    def abandon(self, ctx):
+        del self.rounds[ctx.round]
+""",
+        ["abandon_frees_the_round"],
+    ),
+    "abandoning drops everything": (
+        """
+    def abandon(self, ctx):
+        self.rounds.clear()
+""",
+        ["abandon_leaves_other_rounds_alone"],
+    ),
+    "an update is returned": (
+        """
+    def combine(self, updates):
+        return min((p for p, _ in updates), key=lambda p: p.to_bytes())
+""",
+        ["result_does_not_alias_the_updates"],
+    ),
+    "the result's memory is used again": (
+        """
+    draft = None
+
+    def combine(self, updates):
+        self.draft = self.draft or updates[0][0].writable()
+        self.draft.flat()[:] = super().combine(updates).flat()
+        return self.draft.lend()
+""",
+        ["result_stays_as_it_was"],
+    ),
+    "nothing is saved": (
+        """
+    def save(self):
+        return State()
+
+    def load(self, state):
+        pass
+""",
+        ["state_goes_on_elsewhere"],
+    ),
+    "the state is an object": (
+        """
+    def save(self):
+        return State(data={"rounds": self.rounds, "set": {1, 2}})
+
+    def load(self, state):
+        self.rounds = dict(state.data["rounds"])
+""",
+        ["state_goes_on_elsewhere", "state_is_tensors_and_plain_data"],
+    ),
+    "the state is shared": (
+        """
+    def load(self, state):
+        super().load(state)
+        for updates in self.rounds.values():
+            updates.reverse()
+            updates.pop()
+""",
+        ["state_goes_on_elsewhere"],
+    ),
+}
+
+
+def run(pytester, source):
+    pytester.makepyfile(HEAD + source)
+    options = ("-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:xdist", "-q", "-rfE")
+    return pytester.runpytest_inprocess(*options)
+
+
+def failed(result):
+    lines = [line for line in result.outlines if line.startswith("FAILED")]
+    return {line.split("::test_")[1].split(" ")[0].split("[")[0] for line in lines}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_wrong_aggregator_fails(pytester, fault):
+    source, expected = BROKEN[fault]
+    result = run(pytester, f"\n\nclass Broken(Median):{source}{SUITE}")
+    assert set(expected) <= failed(result)
+
+
+def test_a_right_aggregator_passes(pytester):
+    result = run(pytester, f"\n\nclass Broken(Median):\n    pass\n{SUITE}")
+    assert failed(result) == set()
+    outcome = result.parseoutcomes()
+    assert outcome["passed"] >= 30
+    assert set(outcome) == {"passed"}
+
+
+def test_every_test_of_the_suite_bites_something():
+    from bb_testing.aggregator import AggregatorSuite
+
+    bitten = {name for _, expected in BROKEN.values() for name in expected}
+    checked_below = {"suite_is_whole", "make_is_a_factory", "is_an_aggregator"}
+    never_writable = {"result_cannot_be_written"}  # ParameterSet gives no other
+    tests = {name[5:] for name in dir(AggregatorSuite) if name.startswith("test_")}
+    assert bitten | checked_below | never_writable == tests
+
+
+def test_a_rule_that_needs_an_order_says_so(pytester):
+    source, _ = BROKEN["the last one wins"]
+    suite = SUITE + "\n    order_free = False\n"
+    result = run(pytester, f"\n\nclass Broken(Median):{source}{suite}")
+    assert failed(result) == set()
+    assert result.parseoutcomes()["skipped"] == 2
+
+
+@pytest.mark.parametrize(
+    ("extra", "caught"),
+    [
+        ("    def test_rounds_do_not_mix(self):\n        pass\n", True),
+        ("    test_rounds_do_not_mix = None\n", True),
+        ("    @pytest.mark.xfail\n    def test_rounds_do_not_mix(self):\n        assert 0\n", True),
+        ("    @pytest.mark.skip\n    def test_rounds_do_not_mix(self):\n        pass\n", True),
+        (
+            "    @pytest.mark.xfail(reason='one round at a time', strict=False)\n"
+            + "    def test_rounds_do_not_mix(self):\n        assert 0\n",
+            False,
+        ),
+        ("    def test_of_my_own(self):\n        pass\n", False),
+    ],
+)
+def test_an_inherited_test_is_not_silently_replaced(pytester, extra, caught):
+    result = run(pytester, f"\n\nclass Broken(Median):\n    pass\n{SUITE}\n{extra}")
+    assert failed(result) == ({"suite_is_whole"} if caught else set())
+
+
+def test_the_check_itself_cannot_be_replaced(pytester):
+    extra = "    def test_suite_is_whole(self):\n        pass\n"
+    result = run(pytester, f"\n\nclass Broken(Median):\n    pass\n{SUITE}\n{extra}")
+    result.stdout.fnmatch_lines(["*may not override test_suite_is_whole*"])
+
+
+def test_one_object_for_all_tests_is_refused(pytester):
+    suite = """
+
+ONE = Median(NoConfig(), environment("aggregator"))
+
+class TestOne(AggregatorSuite):
+    def make(self):
+        return ONE
+"""
+    assert "make_is_a_factory" in failed(run(pytester, suite))
+
+
+def test_what_is_no_component_is_refused(pytester):
+    suite = """
+
+class TestNone(AggregatorSuite):
+    def make(self):
+        return object()
+"""
+    assert {"make_is_a_factory", "is_an_aggregator"} <= failed(run(pytester, suite))
+
+
+def test_a_suite_without_make_says_what_is_missing(pytester):
+    result = run(pytester, "\n\nclass TestNothing(AggregatorSuite):\n    pass\n")
+    result.stdout.fnmatch_lines(["*needs `def make(self)`*"])
