@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from bb_ir.errors import BytesAndBrainsError
 from bb_ir.ids import PeerId
 from bb_roles.errors import ConfigError, MissingConfigError
 
@@ -35,12 +36,26 @@ def build_config(cls: type, given: object, slot: str) -> Any:
     _check_names(cls, values, slot)
     try:
         return msgspec.convert(dict(values), cls, dec_hook=_decode)
-    except (msgspec.ValidationError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f"the configuration of slot {slot!r} does not fit: {error}",
-            expected=_signature(cls),
-            where=f"config[{slot!r}]",
-        ) from error
+    except (BytesAndBrainsError, msgspec.ValidationError, TypeError, ValueError) as error:
+        raise _misfit(error, cls, slot) from error
+
+
+def _misfit(error: Exception, cls: type, slot: str) -> ConfigError:
+    """Return our error for one of msgspec's, or for what a `Config` itself raised inside it."""
+    own = error if isinstance(error, BytesAndBrainsError) else error.__cause__
+    place = f"config[{slot!r}]"
+    if isinstance(own, BytesAndBrainsError):
+        return ConfigError(
+            f"the configuration of slot {slot!r} does not fit: {own.found}",
+            expected=own.expected,
+            fix=own.fix,
+            where=(place, *own.where),
+        )
+    return ConfigError(
+        f"the configuration of slot {slot!r} does not fit: {error}",
+        expected=_signature(cls),
+        where=place,
+    )
 
 
 def _check_names(cls: type, values: Mapping[str, Any], slot: str) -> None:
@@ -79,4 +94,4 @@ def _decode(wanted: type, value: Any) -> Any:
         return value if isinstance(value, PeerId) else PeerId.parse(value)
     if isinstance(value, wanted):
         return value
-    raise NotImplementedError(f"a {wanted.__name__} cannot be written as configuration")
+    raise TypeError(f"expected a {wanted.__name__}, got a {type(value).__name__}")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from bb_ir.buffers import BufferPool
     from bb_ir.ids import PeerId
     from bb_ir.params import ParameterSet
 
@@ -81,12 +82,14 @@ class Environment:
         slot: Name of the slot it fills.
         seed: The Node's seed.
         dependencies: Components of the sibling slots it declared in `depends`.
+        pool: Where large buffers should come from; `None` when nobody keeps one.
     """
 
     peer: PeerId
     slot: str
     seed: int = 0
     dependencies: Mapping[str, Component] = field(default_factory=dict[str, "Component"])
+    pool: BufferPool | None = None
 
     def rng(self, label: str = "") -> np.random.Generator:
         """Return a generator for building: the same for equal seed, slot and label."""

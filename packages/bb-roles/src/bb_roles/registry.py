@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Installed",
+    "bound_class",
     "component_class",
     "component_spec",
     "import_named",
@@ -124,6 +125,17 @@ def component_class(spec: ComponentSpec) -> type[Component]:
             expected=f"every method of bb_roles.{contract.__name__}",
         )
     return cls
+
+
+def bound_class(role: str, component: str) -> type[Component]:
+    """Return the class behind a row of a binding table: a plugin's name, or `module:Class`.
+
+    Raises:
+        PluginError: It is not installed, cannot be imported or is not of the role's contract.
+    """
+    if ":" not in component:
+        return component_class(component_spec(role, component))
+    return component_class(ComponentSpec(role=role, name=component, cls=component))
 
 
 def import_named(path: str, label: str) -> Any:

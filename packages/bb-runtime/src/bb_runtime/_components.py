@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 from bb_ir.ids import PeerId
 from bb_roles.config import build_config
-from bb_roles.contracts import CONTRACTS, Component, Environment
+from bb_roles.contracts import Component, Environment
 from bb_roles.errors import ConfigError, MissingConfigError, PluginError
-from bb_roles.registry import component_class, component_spec, import_named
+from bb_roles.registry import bound_class
 from bb_runtime.artifact import Artifact, Row, Target
 from bb_runtime.errors import (
     ConfigTypeMismatch,
@@ -123,19 +122,11 @@ def _class_of(row: Row, allow: Collection[str] | None) -> type[Component]:
             fix="allow it, or install another artifact",
         )
     try:
-        if ":" not in row.component:
-            return component_class(component_spec(row.role, row.component))
-        cls: Any = import_named(row.component, label)
+        return bound_class(row.role, row.component)
     except PluginError as error:
         raise UnregisteredComponent(
             f"slot {row.slot!r}: {error.found}", expected=error.expected, fix=error.fix
         ) from error
-    if not isinstance(cls, type) or not issubclass(cls, CONTRACTS.get(row.role, Component)):
-        raise UnregisteredComponent(
-            f"slot {row.slot!r}: {row.component} is not a component of role {row.role}",
-            fix="compile the program again",
-        )
-    return cls
 
 
 def _check_config_names(artifact: Artifact, config: Mapping[str, object]) -> None:

@@ -335,14 +335,8 @@ class Engine:
         if state.asked is None:
             return
         info = state.info
-        entries = frame.expected[info.edge]
         count = len(state.answers)
-        # An answered entry whose child has not reached the gather may still do so.
-        pending = sum(
-            1
-            for peer, entry in entries.items()
-            if peer not in state.answers and entry in (OPEN, ANSWERED)
-        )
+        pending = len(state.asked) - count - state.lost
         complete = count == len(state.asked)
         enough = count >= state.need and not (len(state.asked) == 0)
         if enough and (complete or not info.wait_all or pending == 0 or expired):
@@ -404,14 +398,16 @@ class Engine:
         entries[peer] = FAILED
         frame.open_replies -= 1
         self.drop(reason, peer, edge.name)
-        self._recheck(frame, edge.name)
-
-    def _recheck(self, frame: Frame, edge: str) -> None:
-        for state in frame.gathers.values():
-            if state.info.edge == edge:
-                self._firing.append((frame, state))
+        self._lose(frame, edge.name, peer)
         self._fire_all()
         self._settle(frame)
+
+    def _lose(self, frame: Frame, edge: str, peer: PeerId) -> None:
+        """Count a peer out of the gathers over an edge."""
+        for state in frame.gathers.values():
+            if state.info.edge == edge and peer not in state.answers:
+                state.lost += 1
+                self._firing.append((frame, state))
 
     # Ends
 
@@ -488,9 +484,7 @@ class Engine:
             return
         if how != "done":
             parent.expected[frame.name][frame.sender] = FAILED
-            for state in parent.gathers.values():
-                if state.info.edge == frame.name:
-                    self._firing.append((parent, state))
+            self._lose(parent, frame.name, frame.sender)
         self._settle(parent)
 
     def _abandon(self, frame: Frame, *, failed: bool) -> None:

@@ -42,7 +42,7 @@ class BoundRegion:
 class GatherState:
     """One gather of one frame: who was asked, who answered."""
 
-    __slots__ = ("answers", "asked", "expires_ns", "fired", "info", "need")
+    __slots__ = ("answers", "asked", "expires_ns", "fired", "info", "lost", "need")
 
     def __init__(self, info: GatherInfo) -> None:
         self.info = info
@@ -50,6 +50,8 @@ class GatherState:
         self.asked: tuple[PeerId, ...] | None = None
         self.need = 0
         self.answers: dict[PeerId, tuple[ReturnAddress | None, Any]] = {}
+        #: Peers whose answer will not come.
+        self.lost = 0
         self.fired = False
         self.expires_ns = 0
 

@@ -123,11 +123,14 @@ class Artifact:
         program: SHA-256 of the program, without bindings, in hex.
         targets: Targets by full name.
         edges: Edges by name.
+        slots: What was declared about each slot: its role, and for a peer selector the class
+            `of` the peers it selects.
     """
 
     program: str
     targets: dict[str, Target]
     edges: dict[str, Edge]
+    slots: dict[str, dict[str, str]]
     _lowered: dict[str, Lowered] = field(default_factory=dict[str, "Lowered"], repr=False)
 
     def target(self, name: str) -> Target:
@@ -185,13 +188,14 @@ def load_artifact(source: ModelProto | Artifact | bytes | str | Path) -> Artifac
         edges = {e.name: e for e in map(_edge, json.loads(meta[keys.EDGES]))}
         program = meta[keys.PROGRAM]
         bytes.fromhex(program)
+        slots = json.loads(meta[keys.SLOTS])
     except (KeyError, ValueError, TypeError) as error:
         raise InvalidArtifact(
             f"the artifact's tables cannot be read: {type(error).__name__}: {error}",
             expected="what this version's compiler writes",
             fix="compile the program again",
         ) from error
-    return Artifact(program, targets, edges)
+    return Artifact(program, targets, edges, slots)
 
 
 def _model(source: ModelProto | bytes | str | Path) -> ModelProto:

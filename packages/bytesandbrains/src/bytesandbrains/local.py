@@ -1,0 +1,207 @@
+"""A whole program in one process: what `bb run`, `bb demo` and first experiments stand on.
+
+One Node runs the class that starts the program, as many as wanted run each other class, and a
+`LocalBus` carries real envelopes between them. This module builds and drives; it does not compile,
+print or write files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bb_ir import keys
+from bb_ir.errors import BytesAndBrainsError
+from bb_ir.ids import PeerId
+from bb_roles.registry import bound_class
+from bb_runtime import (
+    Artifact,
+    Emitted,
+    Event,
+    FrameEnded,
+    InstallError,
+    LocalBus,
+    Node,
+    OpFailed,
+    install,
+    load_artifact,
+)
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+__all__ = ["FrameFailed", "LocalFederation"]
+
+#: Fields of a slot's configuration; a value may be a function of the Node's index in its class.
+Fields = Mapping[str, Any] | Callable[[int], Mapping[str, Any]]
+
+
+class FrameFailed(BytesAndBrainsError):
+    """An invocation did not come to its end.
+
+    Attributes:
+        events: What the Nodes reported about it.
+    """
+
+    def __init__(self, found: str, *, events: tuple[Event, ...], **facts: Any) -> None:
+        super().__init__(found, **facts)
+        self.events = events
+
+
+class LocalFederation:
+    """All Nodes of an artifact in one process.
+
+    Args:
+        artifact: A compiled model, its bytes or its file.
+        nodes: How many Nodes each class gets; one where nothing is said.
+        config: Configuration by slot, or by `<class>.<slot>`. A function instead of a mapping is
+            called with the Node's index in its class. A peer selector that is not told its peers
+            gets all Nodes of the class it selects.
+        seed: From which identities and all draws derive.
+
+    Raises:
+        InstallError: The artifact cannot be installed, or a class is unknown.
+    """
+
+    def __init__(
+        self,
+        artifact: ModelProto | Artifact | bytes | str | Path,
+        *,
+        nodes: Mapping[str, int] | None = None,
+        config: Mapping[str, Fields] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.artifact = load_artifact(artifact)
+        self.main = _main_target(self.artifact)
+        counts = _counts(self.artifact, nodes or {}, self.main.cls)
+        self.peers = _identities(counts, seed)
+        given = dict(config or {})
+        self.nodes: dict[str, tuple[Node, ...]] = {
+            cls: tuple(
+                install(
+                    peer, [], self.artifact, self._targets(cls), self._configure(cls, i, given),
+                    seed=seed,
+                )
+                for i, peer in enumerate(peers)
+            )
+            for cls, peers in self.peers.items()
+        }  # fmt: skip
+        self.bus = LocalBus(*(node for group in self.nodes.values() for node in group))
+
+    @property
+    def server(self) -> Node:
+        """The Node that starts the program."""
+        return self.nodes[self.main.cls][0]
+
+    def run(self, inputs: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Invoke the program once and return its outputs by name.
+
+        Raises:
+            FrameFailed: An op failed, too few peers answered, or a deadline passed.
+        """
+        frame = self.server.invoke(self.main.short, inputs)
+        outputs: dict[str, Any] = {}
+        seen: list[Event] = []
+        for event in self.bus.events():
+            step = event.step
+            if isinstance(step, Emitted) and event.peer == self.server.peer:
+                outputs[step.name] = step.value
+            elif isinstance(step, OpFailed):
+                seen.append(event)
+            elif isinstance(step, FrameEnded) and (event.peer, step.frame) == (
+                self.server.peer,
+                frame,
+            ):
+                if step.how != "done":
+                    raise _failed(step, seen)
+        return outputs
+
+    def rounds(self, times: int, inputs: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+        """Invoke the program `times` times, one after the other, and give each one's outputs."""
+        for _ in range(times):
+            yield self.run(inputs)
+
+    def close(self) -> None:
+        """Close all Nodes."""
+        for node in self.bus.nodes:
+            node.close()
+
+    def _targets(self, cls: str) -> list[str]:
+        return [t.name for t in self.artifact.targets.values() if t.cls == cls]
+
+    def _configure(self, cls: str, index: int, given: Mapping[str, Fields]) -> dict[str, Any]:
+        """Return the configuration of one Node: its functions called, its peers filled in."""
+        config: dict[str, Any] = {}
+        for name, fields in given.items():
+            owner = name.rpartition(".")[0]
+            if owner in self.peers and owner != cls:
+                continue
+            config[name] = fields(index) if callable(fields) else fields
+        for slot, of in self._selectors(cls).items():
+            own = f"{cls}.{slot}" if f"{cls}.{slot}" in config else slot
+            fields = config.get(own) or {}
+            if isinstance(fields, Mapping) and "peers" not in fields:
+                others = [p for p in self.peers.get(of, ()) if p != self.peers[cls][index]]
+                config[own] = {**fields, "peers": others}
+        return config
+
+
+    def _selectors(self, cls: str) -> dict[str, str]:
+        """Return the peer selectors of a class that are configured with peers, and of which."""
+        found: dict[str, str] = {}
+        for target in self.artifact.targets.values():
+            for row in target.rows:
+                if target.cls != cls or row.role != "peer_selector":
+                    continue
+                fields = dataclasses.fields(bound_class(row.role, row.component).Config)
+                if any(field.name == "peers" for field in fields):
+                    of = self.artifact.slots.get(row.slot, {}).get("of", keys.SELF_CLASS)
+                    found[row.slot] = cls if of == keys.SELF_CLASS else of
+        return found
+
+
+def _main_target(artifact: Artifact) -> Any:
+    for target in artifact.targets.values():
+        if target.phase == "body" and any(not r.opened_in for r in target.regions):
+            return target
+    raise InstallError("the artifact has no target that can be invoked")
+
+
+def _counts(artifact: Artifact, nodes: Mapping[str, int], main: str) -> dict[str, int]:
+    for cls, count in nodes.items():
+        if cls not in artifact.classes or count < 1:
+            raise InstallError(
+                f"nodes={{{cls!r}: {count}}}",
+                expected=f"at least 1 of a class of {', '.join(artifact.classes)}",
+            )
+    ordered = [main, *(cls for cls in artifact.classes if cls != main)]
+    return {cls: nodes.get(cls, 1) for cls in ordered}
+
+
+def _identities(counts: Mapping[str, int], seed: int) -> dict[str, list[PeerId]]:
+    numbers = iter(range(sum(counts.values())))
+    return {
+        cls: [PeerId.from_seed(seed, next(numbers)) for _ in range(count)]
+        for cls, count in counts.items()
+    }
+
+
+def _failed(step: FrameEnded, seen: list[Event]) -> FrameFailed:
+    # The first failure on the line of causes is the most telling one.
+    causes = [event.step for event in seen if isinstance(event.step, OpFailed)]
+    first = causes[0] if causes else None
+    found = f"a frame of {step.target} ended {step.how}: {step.reason}"
+    if first is None:
+        return FrameFailed(found, events=tuple(seen))
+    error = first.error
+    facts = {
+        "expected": getattr(error, "expected", ""),
+        "fix": getattr(error, "fix", ""),
+        "where": () if first.source is None else first.source,
+    }
+    told = getattr(error, "found", f"{type(error).__name__}: {error}")
+    on = f" of slot {first.slot!r} ({first.component})" if first.slot else ""
+    more = f" (and {len(causes) - 1} more)" if len(causes) > 1 else ""
+    return FrameFailed(f"{first.op}{on} failed: {told}{more}", events=tuple(seen), **facts)

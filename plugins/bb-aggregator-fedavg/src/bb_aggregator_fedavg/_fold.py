@@ -1,0 +1,236 @@
+"""Weighted sums on a grid of integers: the same bits in any order, and undone exactly.
+
+A value x of weight w adds the integer rint(x * w * 2**k) to a 64-bit accumulator. Rounding
+concerns one value of one update and no other, and integers add up to the same sum in any order.
+Whatever was added can be subtracted, so an update that turns out unfit halfway leaves no trace.
+
+For values of up to 24 bits (float32, float16, bfloat16) x * w * 2**k is exact in a binary64 and
+only the rounding to an integer loses anything. Products of float64 values are rounded once more
+before that; this too depends on x and w alone. Integers and bools are summed as they are.
+
+How it is fast. Adding 1.5 * 2**52 to a binary64 below 2**51 in magnitude rounds it to an integer,
+half to even, and leaves that integer in its low bits; so the bits of the sum, taken as an int64,
+are `BIAS` plus the integer. That needs no conversion, which most processors have no vector
+instruction for. Accumulators hold the sum modulo 2**64 with one `BIAS` for each update, which is
+taken off when the sum is read. Everything is done in tiles that stay in the cache.
+
+This module knows no rounds, no peers and no metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from typing import Any, Final, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bb_ir.buffers import BufferPool, allocate
+
+__all__ = ["BIAS", "MAGIC", "Engine", "Fold", "GridSum", "IntegerSum", "make_fold"]
+
+#: See above: a binary64 whose unit in the last place is 1, and its bits.
+MAGIC: Final = 1.5 * 2.0**52
+BIAS: Final = 0x4338_0000_0000_0000
+#: Largest magnitude that `MAGIC` rounds rightly.
+_FAST: Final = 2.0**51
+
+#: Elements per tile: enough to make calls cheap, and the scratch of 256 KiB stays in the cache.
+_TILE: Final = 1 << 15
+#: Fewest elements for which it pays to compile a kernel.
+_MIN_COMPILED: Final = 1 << 16
+
+Engine = Literal["auto", "numpy", "numba"]
+_Floats = NDArray[Any]
+_Sums = NDArray[np.int64]
+
+
+class Fold(Protocol):
+    """The weighted sum of all tensors of one dtype."""
+
+    def add(self, values: NDArray[Any], weight: int) -> bool:
+        """Add all values, or none and return False because one is out of range."""
+        ...
+
+    def undo(self, values: NDArray[Any], weight: int) -> None:
+        """Subtract what `add` added."""
+        ...
+
+    def write_mean(self, weight: int, out: NDArray[Any]) -> None:
+        """Write the sum divided by the whole weight."""
+        ...
+
+    def save(self) -> _Sums:
+        """Return the sums, as whoever holds them would compute them by hand."""
+        ...
+
+    def load(self, sums: _Sums) -> None:
+        """Take over what `save` returned."""
+        ...
+
+
+def make_fold(
+    dtype: str, count: int, *, bits: int, bounds: tuple[int, int], engine: Engine, pool: BufferPool
+) -> Fold:
+    """Return an empty sum.
+
+    Args:
+        dtype: Element type of the values.
+        count: Number of values.
+        bits: The k of the grid.
+        bounds: Largest magnitudes of floats and of integers.
+        engine: Who computes it; the result is the same.
+        pool: Where the accumulator comes from.
+    """
+    sums = allocate(8 * count, pool).view(np.int64)
+    sums[:] = 0
+    if "float" not in dtype:
+        return IntegerSum(sums, bounds[1])
+    compiled = None
+    if dtype in ("float32", "float64") and _wants_numba(engine, count):
+        from bb_aggregator_fedavg import _numba
+
+        compiled = _numba.add
+    return GridSum(sums, bits=bits, bound=bounds[0], compiled=compiled)
+
+
+def _wants_numba(engine: Engine, count: int) -> bool:
+    if engine == "auto":
+        return count >= _MIN_COMPILED and find_spec("numba") is not None
+    return engine == "numba"
+
+
+class GridSum:
+    """The weighted sum of floats on a grid of 2**-bits."""
+
+    def __init__(
+        self, sums: _Sums, *, bits: int, bound: int, compiled: Callable[..., int] | None = None
+    ) -> None:
+        self._sums = sums
+        self._unit = 2.0**bits
+        self._bound = float(bound)
+        self._compiled = compiled
+        #: Updates in the sum, each with a `BIAS`.
+        self._count = 0
+        self._float = np.empty(min(_TILE, sums.size), np.float64)
+
+    def add(self, values: _Floats, weight: int) -> bool:
+        """Add all values, or none and return False because one is out of range."""
+        scale = weight * self._unit
+        if self._compiled is not None and values.flags.aligned:
+            done = self._add_compiled(values, scale)
+        else:
+            done = self._add_tiles(values, scale)
+        if done < values.size:
+            self._subtract(values[:done], scale)
+            return False
+        self._count += 1
+        return True
+
+    def undo(self, values: _Floats, weight: int) -> None:
+        """Subtract what `add` added."""
+        self._subtract(values, weight * self._unit)
+        self._count -= 1
+
+    def write_mean(self, weight: int, out: _Floats) -> None:
+        """Write the sum divided by the whole weight: one rounding to binary64, one to `out`."""
+        whole = weight * self._unit
+        bias = _wrapped(self._count * BIAS)
+        for tile in _tiles(out.size):
+            out[tile] = np.divide(self._sums[tile] - bias, whole)
+
+    def save(self) -> _Sums:
+        """Return the sums without bias."""
+        return self._sums - _wrapped(self._count * BIAS)
+
+    def load(self, sums: _Sums) -> None:
+        """Take over sums without bias."""
+        self._sums[:] = sums
+        self._count = 0
+
+    def _add_tiles(self, values: _Floats, scale: float) -> int:
+        """Add tile by tile up to the first that is out of range; return how many values."""
+        for tile in _tiles(values.size):
+            reach = _reach(values[tile])
+            if not reach <= self._bound:  # also when it is not a number
+                return int(tile.start)
+            sums = self._sums[tile]
+            np.add(sums, self._on_grid(values[tile], scale, reach), out=sums)
+        return int(values.size)
+
+    def _add_compiled(self, values: _Floats, scale: float) -> int:
+        assert self._compiled is not None
+        fast = self._bound * scale <= _FAST
+        return self._compiled(self._sums, values, scale, self._bound, fast=fast)
+
+    def _subtract(self, values: _Floats, scale: float) -> None:
+        for tile in _tiles(values.size):
+            sums = self._sums[tile]
+            reach = _reach(values[tile])
+            np.subtract(sums, self._on_grid(values[tile], scale, reach), out=sums)
+
+    def _on_grid(self, tile: _Floats, scale: float, reach: float) -> _Sums:
+        """Return the integers of a tile, each with one `BIAS`, in scratch memory."""
+        scratch = self._float[: tile.size]
+        scratch[:] = tile
+        np.multiply(scratch, scale, out=scratch)
+        integers: _Sums = scratch.view(np.int64)
+        if reach * scale <= _FAST:
+            np.add(scratch, MAGIC, out=scratch)
+            return integers
+        np.rint(scratch, out=scratch)
+        integers[:] = scratch.astype(np.int64)
+        np.add(integers, BIAS, out=integers)
+        return integers
+
+
+class IntegerSum:
+    """The weighted sum of integers or bools, without any rounding until the mean."""
+
+    def __init__(self, sums: _Sums, bound: int) -> None:
+        self._sums = sums
+        self._bound = bound
+
+    def add(self, values: NDArray[Any], weight: int) -> bool:
+        """Add all values, or none and return False because one is out of range."""
+        if values.size and max(int(values.max()), -int(values.min())) > self._bound:
+            return False
+        for tile in _tiles(values.size):
+            self._sums[tile] += values[tile].astype(np.int64) * weight
+        return True
+
+    def undo(self, values: NDArray[Any], weight: int) -> None:
+        """Subtract what `add` added."""
+        for tile in _tiles(values.size):
+            self._sums[tile] -= values[tile].astype(np.int64) * weight
+
+    def write_mean(self, weight: int, out: NDArray[Any]) -> None:
+        """Write the sum divided by the whole weight, rounded half to even without error."""
+        for tile in _tiles(out.size):
+            below, left = np.divmod(self._sums[tile], weight)
+            up = (2 * left > weight) | ((2 * left == weight) & (below % 2 == 1))
+            out[tile] = below + up
+
+    def save(self) -> _Sums:
+        """Return the sums."""
+        return self._sums.copy()
+
+    def load(self, sums: _Sums) -> None:
+        """Take over the sums."""
+        self._sums[:] = sums
+
+
+def _tiles(size: int) -> Iterator[slice]:
+    return (slice(start, min(start + _TILE, size)) for start in range(0, size, _TILE))
+
+
+def _reach(tile: _Floats) -> float:
+    """Return the largest magnitude, or NaN if there is one."""
+    low, high = float(tile.min()), float(tile.max())
+    return max(-low, high) if low == low else low  # noqa: PLR0124 - true unless it is NaN
+
+
+def _wrapped(number: int) -> np.int64:
+    """Return a number modulo 2**64 as an int64."""
+    return np.int64((number + (1 << 63)) % (1 << 64) - (1 << 63))

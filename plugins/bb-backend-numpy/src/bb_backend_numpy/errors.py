@@ -1,0 +1,15 @@
+"""The error of this plugin; nothing else stands here, so that catching it costs no numpy."""
+
+from __future__ import annotations
+
+from bb_ir.errors import BytesAndBrainsError
+
+__all__ = ["KernelError"]
+
+
+class KernelError(BytesAndBrainsError):
+    """An op that the ONNX standard does not allow as it was asked for.
+
+    Raised at install for attributes and the number of outputs, at run time for inputs that only
+    then are known, such as the lengths of `Split`.
+    """
