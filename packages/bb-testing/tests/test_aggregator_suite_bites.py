@@ -1,8 +1,22 @@
 """The suite passes a right aggregator and fails every wrong one, on the test that is meant."""
 
+import re
+import subprocess
+import sys
+
 import pytest
 
-pytest_plugins = ["pytester"]
+from bb_testing.aggregator import AggregatorSuite
+
+# All suites run in one process of their own, and hypothesis does not shrink what it finds there.
+CONFTEST = """
+from hypothesis import Phase, settings
+
+settings.register_profile(
+    "bites", max_examples=10, phases=[Phase.explicit, Phase.generate], derandomize=True
+)
+settings.load_profile("bites")
+"""
 
 HEAD = """
 import math
@@ -27,7 +41,7 @@ class Median(Aggregator):
             raise ValueError("no examples")
         if known and known[0][0].layout != params.layout:
             raise ValueError("other layout")
-        if not np.isfinite(params.flat()).all():
+        if not all(np.isfinite(array).all() for _, array in params.items()):
             raise ValueError("not finite")
 
     def contribute(self, ctx, params, metrics):
@@ -68,13 +82,6 @@ class Median(Aggregator):
             ]
             for at, saved in enumerate(state.data["rounds"])
         }
-"""
-
-SUITE = """
-
-class TestBroken(AggregatorSuite):
-    def make(self):
-        return Broken(NoConfig(), environment("aggregator"))
 """
 
 BROKEN = {
@@ -281,98 +288,136 @@ BROKEN = {
 }
 
 
-def run(pytester, source):
-    pytester.makepyfile(HEAD + source)
-    options = ("-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:xdist", "-q", "-rfE")
-    return pytester.runpytest_inprocess(*options)
+REPLACED = {
+    "by another test": ("def test_rounds_do_not_mix(self):\n        pass", True),
+    "by nothing": ("test_rounds_do_not_mix = None", True),
+    "by a bare xfail": (
+        "@pytest.mark.xfail\n    def test_rounds_do_not_mix(self):\n        assert 0",
+        True,
+    ),
+    "by a skip": (
+        "@pytest.mark.skip\n    def test_rounds_do_not_mix(self):\n        pass",
+        True,
+    ),
+    "by an xfail with its reason": (
+        "@pytest.mark.xfail(reason='x')\n    def test_rounds_do_not_mix(self):\n        assert 0",
+        False,
+    ),
+    "not at all": ("def test_of_my_own(self):\n        pass", False),
+}
+
+OTHERS = """
+
+class TestMedian(AggregatorSuite):
+    def make(self):
+        return Median(NoConfig(), environment("aggregator"))
 
 
-def failed(result):
-    lines = [line for line in result.outlines if line.startswith("FAILED")]
-    return {line.split("::test_")[1].split(" ")[0].split("[")[0] for line in lines}
+class TestOrdered(TestLastOneWins):
+    order_free = False
 
-
-@pytest.mark.parametrize("fault", BROKEN)
-def test_a_wrong_aggregator_fails(pytester, fault):
-    source, expected = BROKEN[fault]
-    result = run(pytester, f"\n\nclass Broken(Median):{source}{SUITE}")
-    assert set(expected) <= failed(result)
-
-
-def test_a_right_aggregator_passes(pytester):
-    result = run(pytester, f"\n\nclass Broken(Median):\n    pass\n{SUITE}")
-    assert failed(result) == set()
-    outcome = result.parseoutcomes()
-    assert outcome["passed"] >= 30
-    assert set(outcome) == {"passed"}
-
-
-def test_every_test_of_the_suite_bites_something():
-    from bb_testing.aggregator import AggregatorSuite
-
-    bitten = {name for _, expected in BROKEN.values() for name in expected}
-    checked_below = {"suite_is_whole", "make_is_a_factory", "is_an_aggregator"}
-    never_writable = {"result_cannot_be_written"}  # ParameterSet gives no other
-    tests = {name[5:] for name in dir(AggregatorSuite) if name.startswith("test_")}
-    assert bitten | checked_below | never_writable == tests
-
-
-def test_a_rule_that_needs_an_order_says_so(pytester):
-    source, _ = BROKEN["the last one wins"]
-    suite = SUITE + "\n    order_free = False\n"
-    result = run(pytester, f"\n\nclass Broken(Median):{source}{suite}")
-    assert failed(result) == set()
-    assert result.parseoutcomes()["skipped"] == 2
-
-
-@pytest.mark.parametrize(
-    ("extra", "caught"),
-    [
-        ("    def test_rounds_do_not_mix(self):\n        pass\n", True),
-        ("    test_rounds_do_not_mix = None\n", True),
-        ("    @pytest.mark.xfail\n    def test_rounds_do_not_mix(self):\n        assert 0\n", True),
-        ("    @pytest.mark.skip\n    def test_rounds_do_not_mix(self):\n        pass\n", True),
-        (
-            "    @pytest.mark.xfail(reason='one round at a time', strict=False)\n"
-            + "    def test_rounds_do_not_mix(self):\n        assert 0\n",
-            False,
-        ),
-        ("    def test_of_my_own(self):\n        pass\n", False),
-    ],
-)
-def test_an_inherited_test_is_not_silently_replaced(pytester, extra, caught):
-    result = run(pytester, f"\n\nclass Broken(Median):\n    pass\n{SUITE}\n{extra}")
-    assert failed(result) == ({"suite_is_whole"} if caught else set())
-
-
-def test_the_check_itself_cannot_be_replaced(pytester):
-    extra = "    def test_suite_is_whole(self):\n        pass\n"
-    result = run(pytester, f"\n\nclass Broken(Median):\n    pass\n{SUITE}\n{extra}")
-    result.stdout.fnmatch_lines(["*may not override test_suite_is_whole*"])
-
-
-def test_one_object_for_all_tests_is_refused(pytester):
-    suite = """
 
 ONE = Median(NoConfig(), environment("aggregator"))
 
-class TestOne(AggregatorSuite):
+
+class TestOneObject(AggregatorSuite):
     def make(self):
         return ONE
-"""
-    assert "make_is_a_factory" in failed(run(pytester, suite))
 
 
-def test_what_is_no_component_is_refused(pytester):
-    suite = """
-
-class TestNone(AggregatorSuite):
+class TestNoComponent(AggregatorSuite):
     def make(self):
         return object()
 """
-    assert {"make_is_a_factory", "is_an_aggregator"} <= failed(run(pytester, suite))
 
 
-def test_a_suite_without_make_says_what_is_missing(pytester):
-    result = run(pytester, "\n\nclass TestNothing(AggregatorSuite):\n    pass\n")
-    result.stdout.fnmatch_lines(["*needs `def make(self)`*"])
+def class_of(fault):
+    return "".join(re.findall("[a-z]+", fault.lower().replace("'", "")))
+
+
+def suite_of(fault):
+    return "TestLastOneWins" if fault == "the last one wins" else f"Test_{class_of(fault)}"
+
+
+def source():
+    parts = [HEAD]
+    for fault, (body, _) in BROKEN.items():
+        parts.append(
+            f"\n\nclass {class_of(fault)}(Median):{body}"
+            f"\n\nclass {suite_of(fault)}(AggregatorSuite):\n    def make(self):\n"
+            f"        return {class_of(fault)}(NoConfig(), environment('aggregator'))\n"
+        )
+    parts.append(OTHERS)
+    for how, (body, _) in REPLACED.items():
+        parts.append(f"\n\nclass {suite_of(how)}(TestMedian):\n    {body}\n")
+    return "".join(parts)
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    """Run all suites; the tests by suite and outcome, without `test_` and parameters."""
+    folder = tmp_path_factory.mktemp("bites")
+    (folder / "conftest.py").write_text(CONFTEST)
+    (folder / "test_bites.py").write_text(source())
+    command = [sys.executable, "-m", "pytest", "-q", "-rA", "-W", "error", "--tb=no"]
+    plugins = ["-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    done = subprocess.run(
+        [*command, *plugins, str(folder)], cwd=folder, capture_output=True, text=True, check=False
+    )
+    found = {}
+    pattern = r"^(PASSED|FAILED|XFAIL|ERROR) \S*::(\w+)::test_(\w+)"
+    for outcome, suite, name in re.findall(pattern, done.stdout, re.MULTILINE):
+        found.setdefault(suite, {}).setdefault(outcome, set()).add(name)
+    assert found, done.stdout + done.stderr
+    found["skipped"] = re.findall(r"^SKIPPED \[(\d+)\].*order_free", done.stdout, re.MULTILINE)
+    return found
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_wrong_aggregator_fails(outcomes, fault):
+    assert set(BROKEN[fault][1]) <= outcomes[suite_of(fault)].get("FAILED", set())
+
+
+def test_a_right_aggregator_passes(outcomes):
+    assert set(outcomes["TestMedian"]) == {"PASSED"}
+    assert outcomes["TestMedian"]["PASSED"] == all_tests()
+
+
+def test_every_test_of_the_suite_bites_something():
+    bitten = {name for _, expected in BROKEN.values() for name in expected}
+    bitten |= {"suite_is_whole", "make_is_a_factory", "is_an_aggregator"}  # see below
+    bitten |= {"result_cannot_be_written"}  # a ParameterSet gives out nothing else
+    assert bitten == all_tests()
+
+
+def test_a_rule_that_needs_an_order_says_so(outcomes):
+    assert set(outcomes["TestOrdered"]) == {"PASSED"}
+    assert sum(map(int, outcomes["skipped"])) == 2
+
+
+@pytest.mark.parametrize("how", REPLACED)
+def test_an_inherited_test_is_not_silently_replaced(outcomes, how):
+    caught = REPLACED[how][1]
+    assert ("suite_is_whole" in outcomes[suite_of(how)].get("FAILED", set())) == caught
+
+
+def test_the_check_itself_cannot_be_replaced():
+    with pytest.raises(TypeError, match="may not override test_suite_is_whole"):
+        type("TestMine", (AggregatorSuite,), {"test_suite_is_whole": lambda _: None})
+
+
+def test_one_object_for_all_tests_is_refused(outcomes):
+    assert "make_is_a_factory" in outcomes["TestOneObject"]["FAILED"]
+
+
+def test_what_is_no_component_is_refused(outcomes):
+    assert {"make_is_a_factory", "is_an_aggregator"} <= outcomes["TestNoComponent"]["FAILED"]
+
+
+def test_a_suite_without_make_says_what_is_missing():
+    with pytest.raises(NotImplementedError, match="needs `def make"):
+        AggregatorSuite().make()
+
+
+def all_tests():
+    return {name[5:] for name in dir(AggregatorSuite) if name.startswith("test_")}
