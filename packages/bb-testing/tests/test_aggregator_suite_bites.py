@@ -9,7 +9,8 @@ import pytest
 from bb_testing.aggregator import AggregatorSuite
 
 # All suites run in one process of their own, and hypothesis does not shrink what it finds there.
-CONFTEST = """
+# This is loaded before any suite, because a suite keeps the profile that it was imported under.
+PROFILE = """
 from hypothesis import Phase, settings
 
 settings.register_profile(
@@ -357,13 +358,14 @@ def source():
 def outcomes(tmp_path_factory):
     """Run all suites; the tests by suite and outcome, without `test_` and parameters."""
     folder = tmp_path_factory.mktemp("bites")
-    (folder / "conftest.py").write_text(CONFTEST)
+    (folder / "bites_profile.py").write_text(PROFILE)
     (folder / "test_bites.py").write_text(source())
-    command = [sys.executable, "-m", "pytest", "-q", "-rA", "-W", "error", "--tb=no"]
+    command = [sys.executable, "-m", "pytest", "-p", "bites_profile", "-q", "-rA", "--tb=no"]
     plugins = ["-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:xdist"]
     done = subprocess.run(
-        [*command, *plugins, str(folder)], cwd=folder, capture_output=True, text=True, check=False
-    )
+        [*command, *plugins, "-W", "error", str(folder)],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     found = {}
     pattern = r"^(PASSED|FAILED|XFAIL|ERROR) \S*::(\w+)::test_(\w+)"
     for outcome, suite, name in re.findall(pattern, done.stdout, re.MULTILINE):

@@ -1,14 +1,30 @@
-"""Conformance suites: inherit the one of your role, write `make`, run pytest."""
+"""Conformance suites: inherit the one of your role, write `make`, run pytest.
+
+Names are resolved when they are used: pytest loads this package at every start.
+"""
 
 from __future__ import annotations
 
-from bb_testing.aggregator import AggregatorSuite
-from bb_testing.backend import BackendSuite
-from bb_testing.context import FakeContext, environment, peer_id
-from bb_testing.data_source import DataSourceSuite
-from bb_testing.model import ModelSuite
-from bb_testing.peer_selector import PeerSelectorSuite
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from bb_testing.aggregator import AggregatorSuite
+    from bb_testing.backend import BackendSuite
+    from bb_testing.context import FakeContext, environment, peer_id
+    from bb_testing.data_source import DataSourceSuite
+    from bb_testing.model import ModelSuite
+    from bb_testing.peer_selector import PeerSelectorSuite
+
+_HOME = {
+    "AggregatorSuite": "aggregator",
+    "BackendSuite": "backend",
+    "DataSourceSuite": "data_source",
+    "FakeContext": "context",
+    "ModelSuite": "model",
+    "PeerSelectorSuite": "peer_selector",
+    "environment": "context",
+    "peer_id": "context",
+}
 __all__ = [
     "AggregatorSuite",
     "BackendSuite",
@@ -19,3 +35,11 @@ __all__ = [
     "environment",
     "peer_id",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"bb_testing.{_HOME[name]}"), name)

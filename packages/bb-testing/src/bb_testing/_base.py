@@ -19,7 +19,8 @@ __all__ = ["ConformanceSuite", "kit_settings"]
 _PACKAGE = __name__.partition(".")[0]
 
 #: Settings of the kit's own properties: one inherited test runs in many classes, and a component
-#: may well be slow. The number of examples is left to the profile of whoever runs it.
+#: may well be slow. The number of examples is left to the profile that is loaded when this module
+#: is imported.
 kit_settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow],
