@@ -51,3 +51,51 @@ def test_edge_device_has_runtime_and_operators(edge_python, run_in):
 )
 def test_edge_device_has_no_tools_of_developers(edge_python, run_in, name):
     run_in(edge_python, "-c", ABSENT, name)
+
+
+@pytest.fixture
+def artifact(tmp_path):
+    """A federation, compiled here, as a file that goes to other machines."""
+    import onnx
+
+    import bytesandbrains as bb
+
+    compiled = (
+        bb.Compiler()
+        .bind_peer_selector("peers", "static")
+        .bind_model("model", "mlp")
+        .bind_data_source("data", "digits")
+        .bind_aggregator("aggregator", "fedavg")
+        .compile(bb.programs.FederatedAveraging(3).build())
+    )
+    path = tmp_path / "federation.onnx"
+    onnx.save(compiled, path)
+    return path
+
+
+def test_edge_devices_run_an_artifact_with_the_same_result(edge_python, run_in, artifact):
+    script = Path(__file__).with_name("edge_federation.py")
+
+    assert run_in(edge_python, script, artifact) == bb_digest(artifact)
+
+
+def test_installed_command_trains(whole_python, run_in, tmp_path):
+    done = json.loads(
+        run_in(whole_python.with_name("bb"), "demo", "--rounds", "2", "--json", "--no-baselines")
+    )
+
+    assert "accuracy" in json.dumps(done)
+    assert (tmp_path / "bb-out" / "model.safetensors").exists()
+
+
+def bb_digest(artifact):
+    """Train the same federation in the environment of the tests."""
+    import bytesandbrains as bb
+
+    federation = bb.LocalFederation(
+        artifact,
+        nodes={"client": 3},
+        config={"data": lambda i: {"partition": "iid", "clients": 3, "client": i}},
+    )
+    list(federation.rounds(2))
+    return federation.server.component("model").params(None).digest()
