@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any, Self
 
 from onnx import ModelProto
 
-from bb_compiler.errors import CompileError, UnknownStage
+from bb_compiler.errors import BadBinding, MalformedRecording, UnknownStage
+from bb_compiler.explain import Explanation, explain, trace
 from bb_compiler.passes import CANONICAL, Pass
 from bb_ir import keys, onnx_tools
 from bb_roles.contracts import CONTRACTS, Component
@@ -45,9 +47,14 @@ class Compiler:
             PluginError: No installed plugin provides the component, or it is broken.
             CompileError: The class fills no role, or cannot be found again by an installer.
         """
+        if role and role not in keys.ROLES:
+            raise BadBinding(
+                f"there is no role {role!r}, as which slot {slot!r} is bound",
+                expected=f"one of {', '.join(keys.ROLES)}",
+            )
         if isinstance(component, str):
             if not role:
-                raise CompileError(
+                raise BadBinding(
                     f"the role of component {component!r} for slot {slot!r} is not said",
                     fix=f'use bind_<role>("{slot}", "{component}") or bind(..., role=...)',
                 )
@@ -55,9 +62,7 @@ class Compiler:
             name, depends = spec.name, dict(spec.depends)
         else:
             role, name, depends = _describe_class(component, role)
-        self._bindings = [
-            row for row in self._bindings if (row["slot"], row["on"]) != (slot, on)
-        ]
+        self._bindings = [row for row in self._bindings if (row["slot"], row["on"]) != (slot, on)]
         row = {"slot": slot, "role": role, "component": name, "on": on, "depends": depends}
         self._bindings.append(row)
         return self
@@ -131,6 +136,12 @@ class Compiler:
             CompileError: The program breaks a rule; several errors of one pass come as
                 `SeveralErrors`.
         """
+        given: Any = model
+        if not isinstance(given, ModelProto):  # people forget .build()
+            name = type(given).__name__
+            raise MalformedRecording(
+                f"a {name} is no recorded model", fix=f"compile {name}(...).build()"
+            )
         current = ModelProto()
         current.CopyFrom(model)
         onnx_tools.set_meta(current, keys.BINDINGS, json.dumps(self._bindings, sort_keys=True))
@@ -141,27 +152,60 @@ class Compiler:
 
     def _stage(self, name: str) -> int:
         if name not in self.stages:
-            raise UnknownStage(f"there is no stage {name!r}", expected=", ".join(self.stages))
+            close = get_close_matches(name, self.stages, n=1)
+            raise UnknownStage(
+                f"there is no stage {name!r}",
+                expected=", ".join(self.stages),
+                fix=f"did you mean {close[0]!r}?" if close else "",
+            )
         return self.stages.index(name)
 
+    def explain(self, model: ModelProto) -> Explanation:
+        """Compile a recorded model, and say what each stage changed and what came out.
 
-def _describe_class(cls: type[Component], role: str) -> tuple[str, str, dict[str, str]]:
+        Raises:
+            CompileError: The program breaks a rule.
+        """
+        begun = ModelProto()
+        begun.CopyFrom(model)
+        onnx_tools.set_meta(begun, keys.BINDINGS, json.dumps(self._bindings, sort_keys=True))
+        artifact, stages = trace(begun, self._stages)
+        return replace(explain(artifact), stages=stages)
+
+
+def _describe_class(cls: Any, role: str) -> tuple[str, str, dict[str, str]]:
     """Return role, installable name and dependencies of a component class."""
-    roles = [r for r, contract in CONTRACTS.items() if issubclass(cls, contract)]
-    if not roles and not role:
-        raise CompileError(
-            f"{cls.__qualname__} fills no role",
-            expected=f"a subclass of one of {', '.join(c.__name__ for c in CONTRACTS.values())}",
+    names = ", ".join(c.__name__ for c in CONTRACTS.values())
+    if not isinstance(cls, type) or not issubclass(cls, Component):
+        raise BadBinding(
+            f"{cls!r} is bound to a slot",
+            expected="the name of an installed component, or a component class",
+            fix="bind the class; its configuration is given when a Node is installed",
+        )
+    own = _role_of(cls)
+    if not own and role != "protocol":
+        raise BadBinding(
+            f"{cls.__qualname__} fills no role", expected=f"a subclass of one of {names}"
         )
     name = f"{cls.__module__}:{cls.__qualname__}"
     if "<locals>" in name or _FORBIDDEN & set(name):
-        raise CompileError(
+        raise BadBinding(
             f"{cls.__qualname__} cannot be found again when the artifact is installed",
             fix="define the class at the top level of a module",
         )
-    return roles[0] if roles else role, name, _dependencies(cls.depends)
+    depends: dict[str, str] = {}
+    for slot, contract in cls.depends.items():
+        depends[slot] = _role_of(contract)
+        if not depends[slot]:
+            raise BadBinding(
+                f"{cls.__qualname__} depends on {slot!r} as a {contract!r}",
+                expected=f"one of {names}",
+            )
+    return own or role, name, depends
 
 
-def _dependencies(depends: Mapping[str, type]) -> dict[str, str]:
-    contracts = {contract: role for role, contract in CONTRACTS.items()}
-    return {slot: contracts[contract] for slot, contract in depends.items()}
+def _role_of(cls: object) -> str:
+    """Return the role of a component class or contract, or an empty text."""
+    if not isinstance(cls, type):
+        return ""
+    return next((r for r, contract in CONTRACTS.items() if issubclass(cls, contract)), "")

@@ -1,1 +1,73 @@
-"""Decentralized and federated machine learning: the facade and the `bb` command."""
+"""Decentralized and federated machine learning: record, compile, install and run a program.
+
+Every name is looked up when it is first used, so that importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bb_compiler import CompileError, Compiler
+    from bb_dsl import BuildError, Graph, Module, Output, slots
+    from bb_ir.address import Address
+    from bb_ir.errors import BytesAndBrainsError
+    from bb_ir.ids import KeyPair, PeerId
+    from bb_ir.params import ParameterSet
+    from bb_ir.types import list_of, params, peers, record, scalar, tensor
+    from bb_runtime import (
+        Config,
+        Dropped,
+        Emitted,
+        FrameEnded,
+        InstallError,
+        LocalBus,
+        Node,
+        OpError,
+        OpFailed,
+        Options,
+        Ship,
+        install,
+        load_artifact,
+    )
+    from bytesandbrains import programs
+    from bytesandbrains.local import FrameFailed, LocalFederation
+
+    __version__: str
+
+__all__ = [
+    "Address", "BuildError", "BytesAndBrainsError", "CompileError", "Compiler", "Config", "Dropped",
+    "Emitted", "FrameEnded", "FrameFailed", "Graph", "InstallError", "KeyPair", "LocalBus",
+    "LocalFederation", "Module", "Node", "OpError", "OpFailed", "Options", "Output", "ParameterSet",
+    "PeerId", "Ship", "install", "list_of", "load_artifact", "params", "peers", "programs",
+    "record", "scalar", "slots", "tensor",
+]  # fmt: skip
+_HOMES = {
+    "bb_compiler": "CompileError Compiler",
+    "bb_dsl": "BuildError Graph Module Output slots",
+    "bb_ir.address": "Address",
+    "bb_ir.errors": "BytesAndBrainsError",
+    "bb_ir.ids": "KeyPair PeerId",
+    "bb_ir.params": "ParameterSet",
+    "bb_ir.types": "list_of params peers record scalar tensor",
+    "bytesandbrains.local": "FrameFailed LocalFederation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("bytesandbrains")
+    if name == "programs":
+        return import_module("bytesandbrains.programs")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = next((m for m, names in _HOMES.items() if name in names.split()), "bb_runtime")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__, "__version__"])

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 from bb_ir import keys
 from bb_ir.errors import BytesAndBrainsError
 from bb_ir.ids import PeerId
+from bb_ir.params import ParameterSet
 from bb_roles.registry import bound_class
 from bb_runtime import (
     Artifact,
     Emitted,
     Event,
     FrameEnded,
+    FrameId,
     InstallError,
     LocalBus,
     Node,
@@ -28,11 +30,12 @@ from bb_runtime import (
     install,
     load_artifact,
 )
+from bb_runtime.artifact import Target
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-__all__ = ["FrameFailed", "LocalFederation"]
+__all__ = ["FrameFailed", "LocalFederation", "class_counts"]
 
 #: Fields of a slot's configuration; a value may be a function of the Node's index in its class.
 Fields = Mapping[str, Any] | Callable[[int], Mapping[str, Any]]
@@ -60,6 +63,7 @@ class LocalFederation:
             called with the Node's index in its class. A peer selector that is not told its peers
             gets all Nodes of the class it selects.
         seed: From which identities and all draws derive.
+        target: What `run` invokes; the body of the recorded Module when empty.
 
     Raises:
         InstallError: The artifact cannot be installed, or a class is unknown.
@@ -72,12 +76,14 @@ class LocalFederation:
         nodes: Mapping[str, int] | None = None,
         config: Mapping[str, Fields] | None = None,
         seed: int = 0,
+        target: str = "",
     ) -> None:
         self.artifact = load_artifact(artifact)
-        self.main = _main_target(self.artifact)
+        self.main = _main_target(self.artifact, target)
         counts = _counts(self.artifact, nodes or {}, self.main.cls)
         self.peers = _identities(counts, seed)
         given = dict(config or {})
+        self._selectors = {cls: self._selectors_of(cls) for cls in counts}
         self.nodes: dict[str, tuple[Node, ...]] = {
             cls: tuple(
                 install(
@@ -89,6 +95,9 @@ class LocalFederation:
             for cls, peers in self.peers.items()
         }  # fmt: skip
         self.bus = LocalBus(*(node for group in self.nodes.values() for node in group))
+        #: The invocation that `events` gives now, or gave last.
+        self.frame: FrameId | None = None
+        self._bootstrapped = False
 
     @property
     def server(self) -> Node:
@@ -101,32 +110,64 @@ class LocalFederation:
         Raises:
             FrameFailed: An op failed, too few peers answered, or a deadline passed.
         """
-        frame = self.server.invoke(self.main.short, inputs)
         outputs: dict[str, Any] = {}
-        seen: list[Event] = []
-        for event in self.bus.events():
+        failed: list[Event] = []
+        for event in self.events(inputs):
             step = event.step
             if isinstance(step, Emitted) and event.peer == self.server.peer:
                 outputs[step.name] = step.value
             elif isinstance(step, OpFailed):
-                seen.append(event)
-            elif isinstance(step, FrameEnded) and (event.peer, step.frame) == (
-                self.server.peer,
-                frame,
-            ):
-                if step.how != "done":
-                    raise _failed(step, seen)
+                failed.append(event)
+            elif isinstance(step, FrameEnded) and self.is_run(event) and step.how != "done":
+                raise _failed(step, failed)
         return outputs
 
-    def rounds(self, times: int, inputs: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+    def events(self, inputs: Mapping[str, Any] | None = None) -> Iterator[Event]:
+        """Invoke the program once and give everything that any Node reports about it."""
+        self._bootstrap()
+        self.frame = self.server.invoke(self.main.short, inputs)
+        yield from self.bus.events()
+
+    def is_run(self, event: Event) -> bool:
+        """Tell whether an event is the end of the invocation that `events` gives."""
+        step = event.step
+        own = isinstance(step, FrameEnded) and step.frame == self.frame
+        return own and event.peer == self.server.peer
+
+    def rounds(
+        self, times: int, inputs: Mapping[str, Any] | None = None
+    ) -> Iterator[dict[str, Any]]:
         """Invoke the program `times` times, one after the other, and give each one's outputs."""
         for _ in range(times):
             yield self.run(inputs)
+
+    def params(self, slot: str = "model") -> ParameterSet:
+        """Return the parameters of the server's model in a slot, as they are now.
+
+        Raises:
+            InvalidInput: The server has no such slot.
+        """
+        model: Any = self.server.component(slot)
+        found: ParameterSet = model.params(None)
+        return found
 
     def close(self) -> None:
         """Close all Nodes."""
         for node in self.bus.nodes:
             node.close()
+
+    def _bootstrap(self) -> None:
+        """Run the bootstraps of all Nodes, before the first invocation."""
+        if self._bootstrapped:
+            return
+        self._bootstrapped = True
+        if not [frame for node in self.bus.nodes for frame in node.run_bootstrap()]:
+            return
+        reported = self.bus.run()
+        ends = [e.step for e in reported if isinstance(e.step, FrameEnded)]
+        for step in ends:
+            if step.how != "done":
+                raise _failed(step, [e for e in reported if isinstance(e.step, OpFailed)])
 
     def _targets(self, cls: str) -> list[str]:
         return [t.name for t in self.artifact.targets.values() if t.cls == cls]
@@ -139,16 +180,15 @@ class LocalFederation:
             if owner in self.peers and owner != cls:
                 continue
             config[name] = fields(index) if callable(fields) else fields
-        for slot, of in self._selectors(cls).items():
+        for slot, of in self._selectors[cls].items():
             own = f"{cls}.{slot}" if f"{cls}.{slot}" in config else slot
-            fields = config.get(own) or {}
-            if isinstance(fields, Mapping) and "peers" not in fields:
+            known: Any = config.get(own) or {}
+            if isinstance(known, Mapping) and "peers" not in known:
                 others = [p for p in self.peers.get(of, ()) if p != self.peers[cls][index]]
-                config[own] = {**fields, "peers": others}
+                config[own] = {**known, "peers": others}
         return config
 
-
-    def _selectors(self, cls: str) -> dict[str, str]:
+    def _selectors_of(self, cls: str) -> dict[str, str]:
         """Return the peer selectors of a class that are configured with peers, and of which."""
         found: dict[str, str] = {}
         for target in self.artifact.targets.values():
@@ -162,11 +202,33 @@ class LocalFederation:
         return found
 
 
-def _main_target(artifact: Artifact) -> Any:
-    for target in artifact.targets.values():
-        if target.phase == "body" and any(not r.opened_in for r in target.regions):
-            return target
-    raise InstallError("the artifact has no target that can be invoked")
+def _main_target(artifact: Artifact, name: str) -> Target:
+    able = [
+        target
+        for target in artifact.targets.values()
+        if target.phase == "body" and any(not region.opened_in for region in target.regions)
+    ]
+    chosen = [artifact.target(name)] if name else able[:1]
+    if chosen and chosen[0] in able:
+        return chosen[0]
+    raise InstallError(
+        f"target {name!r} cannot be invoked" if name else "the artifact holds nothing to invoke",
+        expected=f"one of {', '.join(target.short for target in able) or 'none'}",
+        fix="targets of other classes start when an envelope arrives",
+    )
+
+
+def class_counts(
+    artifact: Artifact, nodes: Mapping[str, int], *, target: str = "", others: int = 1
+) -> dict[str, int]:
+    """Return how many Nodes each class gets: as said, one of the class that starts, else `others`.
+
+    Raises:
+        InstallError: A class is unknown, or the target cannot be invoked.
+    """
+    main = _main_target(artifact, target).cls
+    defaults = {cls: 1 if cls == main else others for cls in artifact.classes}
+    return _counts(artifact, {**defaults, **nodes}, main)
 
 
 def _counts(artifact: Artifact, nodes: Mapping[str, int], main: str) -> dict[str, int]:

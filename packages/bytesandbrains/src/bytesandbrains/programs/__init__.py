@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from bytesandbrains.programs.fedavg import FederatedAveraging
+from bytesandbrains.programs.training import LocalTraining
 
-__all__ = ["FederatedAveraging"]
+__all__ = ["FederatedAveraging", "LocalTraining"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import bb_dsl as dsl
 
@@ -29,6 +29,8 @@ class FederatedAveraging(dsl.Module):
     """
 
     peer_class = "server"
+    #: What `bb compile` and `bb run` bind where nothing else is said.
+    bindings: ClassVar[dict[str, str]] = {"peers": "static", "aggregator": "fedavg"}
     peers = dsl.slots.PeerSelector(of="client")
     model = dsl.slots.Model()
     data = dsl.slots.DataSource()

@@ -1,0 +1,67 @@
+"""Writes files whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from bb_ir.errors import BytesAndBrainsError
+
+__all__ = ["CannotWrite", "prepare_folder", "write_atomically"]
+
+
+class CannotWrite(BytesAndBrainsError):
+    """A file or folder that cannot be written."""
+
+
+def write_atomically(path: Path, data: bytes | memoryview) -> None:
+    """Write a file: whoever looks sees the old one or the new one, never a part.
+
+    Raises:
+        CannotWrite: The folder is not there, or may not be written to.
+    """
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise _cannot(path, error) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            Path(temporary).unlink()
+        if isinstance(error, OSError):
+            raise _cannot(path, error) from error
+        raise
+
+
+def prepare_folder(path: Path) -> None:
+    """Make a folder and see that it can be written to.
+
+    Raises:
+        CannotWrite: It is a file, or may not be made or written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise _cannot(path, error) from error
+
+
+def _cannot(path: Path, error: OSError) -> CannotWrite:
+    return CannotWrite(
+        f"{str(path)!r} cannot be written: {error.strerror or error}",
+        fix="choose another place with --out or -o",
+    )
+
+
+def _umask() -> int:
+    """Return the permissions that new files are not given."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,94 @@
+"""The group of commands: finds a command when it is asked for, and ends every one the same way.
+
+Command modules import click and nothing heavy at their top, so that `bb --help` is quick; what
+they need to work they import when they run.
+"""
+
+from __future__ import annotations
+
+import sys
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+import click
+
+from bytesandbrains.cli import _session
+from bytesandbrains.cli._errors import EXIT_CODES, Exit, show
+
+__all__ = ["main"]
+
+#: Commands in the order of the help.
+_COMMANDS = ("demo", "compile", "explain", "run", "plugins", "doctor")
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are modules of this package: `demo` is `_demo.command`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(f"bytesandbrains.cli._{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; for an unknown one say which was meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            close = get_close_matches(args[0], _COMMANDS, n=1)
+            if not close:
+                raise
+            told = f"{error.message} Did you mean {close[0]!r}?"
+            raise click.UsageError(told, ctx) from None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; whatever it raises becomes a message and an exit code."""
+        session = _session.of(ctx)
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise  # click knows what to do
+        except KeyboardInterrupt:
+            click.echo("\ninterrupted", err=True)
+            ctx.exit(Exit.INTERRUPTED)
+        except Exception as error:  # noqa: BLE001  # what is not ours is shown as a defect
+            code = show(error, as_json=session.as_json, debug=session.debug)
+            if session.debug:
+                click.echo("", err=True)
+                sys.excepthook(type(error), error, error.__traceback__)
+            ctx.exit(code)
+
+
+def _print_version(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:  # noqa: FBT001  # click's signature
+    if asked:
+        from importlib.metadata import version
+
+        click.echo(f"bytesandbrains {version('bytesandbrains')}")
+        ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@_session.verbose_option
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Print the version and leave.",
+)
+def main() -> None:
+    """Federated and decentralized learning: record, compile and run programs.
+
+    Begin with `bb demo`.
+    """

@@ -1,0 +1,167 @@
+"""`bb plugins`: what is installed, and whether it works."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bytesandbrains.cli import _session
+from bytesandbrains.cli._errors import Exit, as_data, as_text
+from bytesandbrains.cli._json import print_json
+
+if TYPE_CHECKING:
+    from bb_roles.registry import Installed
+
+__all__ = ["check_all", "command", "describe_all"]
+
+
+@_session.command
+@click.argument("role", required=False, default="")
+@click.option("--check", is_flag=True, help="Import each plugin and say which ones are broken.")
+@click.pass_context
+def command(ctx: click.Context, /, *, role: str, check: bool, as_json: bool) -> None:
+    """List the plugins that are installed, all or those of one ROLE.
+
+    Listing reads metadata and imports none of them. BB_PLUGINS=role.name,... in the environment
+    hides all others.
+    """
+    rows = describe_all(_kind(role))
+    broken = check_all(rows) if check else {}
+    for row in rows:
+        if check:
+            error = broken.get(_label(row))
+            row["state"] = "broken" if error else "ok"
+            row["error"] = as_data(error) if error else None
+    if as_json:
+        print_json({"plugins": rows})
+    else:
+        _print(rows, broken, role, check=check)
+    ctx.exit(Exit.FAILED if broken else Exit.OK)
+
+
+def describe_all(kind: str = "") -> list[dict[str, Any]]:
+    """Return what is installed, from metadata alone; doubles are marked."""
+    from bb_roles.registry import installed
+
+    found = installed(kind)
+    counts = Counter((one.kind, one.name) for one in found)
+    return [_row(one, double=counts[one.kind, one.name] > 1) for one in found]
+
+
+def check_all(rows: list[dict[str, Any]]) -> dict[str, Exception]:
+    """Import each plugin; return the errors of those that are broken, by `<role>.<name>`."""
+    broken: dict[str, Exception] = {}
+    for row in rows:
+        try:
+            _import(row)
+        except Exception as error:  # noqa: BLE001  # a plugin may raise anything, and takes no other down
+            broken[_label(row)] = error
+    return broken
+
+
+def _import(row: dict[str, Any]) -> None:
+    from bb_ir import keys
+    from bb_roles.registry import component_class, component_spec, import_named, ops_spec
+
+    if row["role"] in keys.ROLES:
+        spec = component_spec(row["role"], row["name"])
+        component_class(spec)
+        row["summary"] = spec.summary
+    elif row["role"] == "op":
+        declared = ops_spec(keys.PREFIX + row["name"])
+        for name, path in declared.ops.items():
+            import_named(path, f"op.{row['name']}: {name}")
+        row["summary"] = f"{len(declared.ops)} ops: {', '.join(declared.ops)}"
+    else:
+        importlib.import_module(row["module"])
+
+
+def _kind(role: str) -> str:
+    """Return the kind of plugin that was asked for.
+
+    Raises:
+        UsageError: There is no such role.
+    """
+    from bb_ir import keys
+    from bb_roles.registry import installed
+
+    kind = role.replace("-", "_").lower()
+    known = sorted({*keys.ROLES, *(one.kind for one in installed())})
+    if kind and kind not in known:
+        raise click.BadParameter(f"{role!r} is no role; there are {', '.join(known)}")
+    return kind
+
+
+def _row(one: Installed, *, double: bool) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "role": one.kind,
+        "version": one.version,
+        "distribution": one.distribution,
+        "module": one.value,
+        "location": _location(one),
+        "duplicate": double,
+    }
+
+
+def _location(one: Installed) -> str:
+    """Return the folder that the plugin's code is in; finding it imports nothing."""
+    try:
+        spec = importlib.util.find_spec(one.value.partition(".")[0])
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None:
+        return one.location
+    origin = Path(spec.origin)
+    return str(origin.parent.parent if origin.name == "__init__.py" else origin.parent)
+
+
+def _short(folder: str) -> str:
+    """Return a folder as people would write it from here."""
+    path, here, home = Path(folder), Path.cwd(), Path.home()
+    if path.is_relative_to(here):
+        return str(path.relative_to(here))
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else folder
+
+
+def _label(row: dict[str, Any]) -> str:
+    return f"{row['role']}.{row['name']}"
+
+
+def _print(
+    rows: list[dict[str, Any]], broken: dict[str, Exception], role: str, *, check: bool
+) -> None:
+    from rich.markup import escape
+
+    from bytesandbrains.cli._screen import Screen, table
+
+    if not rows:
+        click.echo(f"no plugin {f'of role {role} ' if role else ''}is installed")
+        return
+    told = check or any(row["duplicate"] for row in rows)
+    columns = ["role", "name", "version", "distribution", *(["state"] if told else []), "from"]
+    cells = [
+        [
+            row["role"],
+            f"[bold]{escape(row['name'])}[/]",
+            row["version"],
+            escape(row["distribution"]),
+            *([_state(row)] if told else []),
+            escape(_short(row["location"])),
+        ]
+        for row in rows
+    ]
+    Screen().print(table(columns, cells))
+    for error in broken.values():
+        click.echo("\n" + as_text(error), err=True)
+
+
+def _state(row: dict[str, Any]) -> str:
+    if row["duplicate"]:
+        return "[red]provided twice[/]"
+    return {"broken": "[red]broken[/]", "ok": "[green]ok[/]"}.get(row.get("state", ""), "")

@@ -1,0 +1,204 @@
+"""`bb run`: whole federations from the command line."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+
+from bb_ir import keys
+
+BINDS = ["--bind", "clients=static", "--bind", "data=digits"]
+
+
+def test_artifact_runs_with_parts_of_the_data(bb, artifact):
+    done = bb("run", artifact, "--config", "mine.toml", "--nodes", "client=4", "--rounds", 2)
+
+    assert done.code == 0
+    assert done.out.startswith("Mine: 1 server, 4 client; 2 rounds\n")
+    assert "round 2  server  round: count=4 examples=1438 loss=" in done.out
+    assert "4 tensors, 2,410 elements, sha256 " in done.out
+
+
+def test_module_runs_without_an_artifact(bb, program, tmp_path):
+    done = bb("run", program, *BINDS, "--config", "mine.toml", "--peers", 3)
+
+    assert done.code == 0
+    assert not list(tmp_path.glob("*.onnx"))
+
+
+def test_json_holds_rounds_and_describes_tensors(bb, artifact):
+    told = bb("run", artifact, "--config", "mine.toml", "--rounds", 2, "--json").json
+
+    assert told["ok"] is True
+    assert told["nodes"] == {"server": 1, "client": 2}
+    last = {output["name"]: output["value"] for output in told["rounds"][1]["outputs"]}
+    assert last["round"]["count"] == 2
+    assert last["params"]["tensors"]["layers.0.weight"] == {
+        "dtype": "float32",
+        "shape": [32, 64],
+    }
+
+
+def test_same_seed_gives_the_same_output(bb, artifact):
+    first, again, other = (
+        bb("run", artifact, "--config", "mine.toml", "--seed", seed).out for seed in (5, 5, 6)
+    )
+
+    assert first == again
+    assert first != other
+
+
+def test_configuration_of_one_node_wins_field_by_field(bb, artifact, tmp_path):
+    (tmp_path / "c.json").write_text(
+        json.dumps({"data": {"split": "test"}, "client.0.data": {"split": "train"}})
+    )
+
+    told = bb("run", artifact, "--config", "c.json", "--json").json
+
+    assert told["rounds"][0]["outputs"][0]["value"]["examples"] == 1438 + 359
+
+
+def test_failure_is_told_with_node_component_and_line(bb, artifact, tmp_path):
+    (tmp_path / "c.toml").write_text("[client.model]\nlayers = [64, 5, 10]\n")
+
+    done = bb("run", artifact, "--config", "c.toml", "--rounds", 3)
+
+    assert done.code == 1
+    assert "error[OpFailed]: LoadParams of slot 'model' (mlp) failed on client[0]" in done.err
+    assert "--> mine.py:18" in done.err
+    assert "self.model.load_params(g, received)" in done.err
+    assert "round 2" not in done.out
+
+
+def test_failure_in_json_says_the_same(bb, artifact, tmp_path):
+    (tmp_path / "c.toml").write_text("[client.model]\nlayers = [64, 5, 10]\n")
+
+    done = bb("run", artifact, "--config", "c.toml", "--json")
+
+    assert done.code == 1
+    assert done.json["ok"] is False
+    assert done.json["rounds"][0]["failures"][0]["code"] == "OpFailed"
+
+
+ECHO = """\
+import bytesandbrains as bb
+
+
+class Echo(bb.Module):
+    peer_class = "a"
+
+    def body(self, g):
+        x = g.input("x", bb.tensor("float32", (None,)))
+        who = g.peers("who", of="b")
+        got = g.net_out("there", who, x)
+        back = g.net_out("back", g.sender(got), got)
+        done = g.gather(back, values=True)
+        g.output("n", done.count)
+        g.output("all", done.values)
+"""
+
+
+@pytest.mark.parametrize("text", ["[1.0, 2.0, 3.0]", "@x.npy"])
+def test_inputs_are_read_and_peers_filled_in(bb, tmp_path, text):
+    (tmp_path / "echo.py").write_text(ECHO)
+    np.save(tmp_path / "x.npy", np.arange(3, dtype=np.float32))
+
+    done = bb("run", "echo.py", "--input", f"x={text}", "--nodes", "b=3", "--json")
+
+    outputs = {o["name"]: o["value"] for o in done.json["rounds"][0]["outputs"]}
+    assert done.code == 0
+    assert outputs["n"] == 3
+    assert [one["shape"] for one in outputs["all"]] == [[3]] * 3
+
+
+CONFIGS = {
+    "unknown slot": ("[modle]\nlr = 1.0\n", "BadConfig", "did you mean [model]?"),
+    "unknown field": ("[model]\nlrr = 1.0\n", "ConfigTypeMismatch", "did you mean 'lr'?"),
+    "wrong type": ('[model]\nlr = "fast"\n', "ConfigTypeMismatch", "lr"),
+    "wrong value": ("[client.data]\ntest_fraction = 7.0\n", "ConfigTypeMismatch", "test_fraction"),
+    "no such node": ("[client.9.data]\nsplit = 'all'\n", "BadConfig", "--nodes client=10"),
+    "class without the slot": ("[server.data]\nsplit = 'all'\n", "BadConfig", "[client.data]"),
+    "value without a table": ("lr = 1.0\n", "BadConfig", "'lr'"),
+    "no toml": ("[model\n", "BadConfig", "TOML"),
+}
+
+
+@pytest.mark.parametrize("case", CONFIGS)
+def test_bad_configuration_has_code_place_and_fix(bb, artifact, tmp_path, case):
+    text, code, told = CONFIGS[case]
+    (tmp_path / "c.toml").write_text(text)
+
+    done = bb("run", artifact, "--config", "c.toml")
+
+    assert done.code == 3
+    assert f"error[{code}]: " in done.err
+    assert "c.toml" in done.err
+    assert told in done.err
+
+
+BAD = {
+    "no config file": (["--config", "no.toml"], 3, "BadConfig"),
+    "other config file": (["--config", "mine.py"], 3, "BadConfig"),
+    "unknown class": (["--nodes", "clint=3"], 3, "InstallError"),
+    "no nodes": (["--nodes", "client=0"], 2, "at least 1"),
+    "unknown target": (["--target", "Mien"], 3, "UnknownTarget"),
+    "target of a class": (["--target", "Mine.client"], 3, "InstallError"),
+    "unknown input": (["--input", "x=3"], 3, "InvalidInput"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_option_is_refused(bb, artifact, case):
+    options, code, told = BAD[case]
+
+    done = bb("run", artifact, *options)
+
+    assert done.code == code
+    assert told in done.err
+
+
+def test_model_that_was_not_compiled_is_told_what_is_missing(bb, program, tmp_path):
+    more = "\nimport onnx\nonnx.save(Mine().build(), 'recorded.onnx')\n"
+    program.write_text(program.read_text() + more)
+    bb("compile", program, *BINDS)
+
+    done = bb("run", "recorded.onnx")
+
+    assert done.code == 3
+    assert "error[UnboundSlot]" in done.err
+    assert "--bind model=mlp" in done.err
+
+
+def test_truncated_artifact_is_refused(bb, artifact, tmp_path):
+    (tmp_path / "cut.onnx").write_bytes(artifact.read_bytes()[:-100])
+
+    done = bb("run", "cut.onnx")
+
+    assert done.code == 3
+    assert done.err.startswith("error[")
+
+
+@pytest.mark.parametrize("command", ["run", "explain", "compile"])
+def test_model_of_somebody_else_is_refused_by_name(bb, tmp_path, command):
+    graph = onnx.helper.make_graph([], "g", [], [])
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "other.onnx")
+
+    done = bb(command, "other.onnx")
+
+    assert done.code == 3
+    assert done.err.startswith("error[MalformedRecording]")
+    assert "--> other.onnx" in done.err
+
+
+def test_artifact_of_another_version_is_refused_by_name(bb, artifact, tmp_path):
+    model = onnx.load(artifact)
+    (passport,) = (p for p in model.metadata_props if p.key == keys.COMPILED)
+    passport.value = "v99"
+    onnx.save(model, tmp_path / "later.onnx")
+
+    done = bb("run", "later.onnx")
+
+    assert done.code == 3
+    assert done.err.startswith("error[IncompatibleCompiledVersion]")
+    assert "--> later.onnx" in done.err
