@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bb_testing.aggregator import AggregatorSuite
     from bb_testing.backend import BackendSuite
+    from bb_testing.codec import CodecSuite
     from bb_testing.context import FakeContext, environment, peer_id
     from bb_testing.data_source import DataSourceSuite
+    from bb_testing.index import IndexSuite
     from bb_testing.model import ModelSuite
     from bb_testing.peer_selector import PeerSelectorSuite
 
 _HOME = {
     "AggregatorSuite": "aggregator",
     "BackendSuite": "backend",
+    "CodecSuite": "codec",
     "DataSourceSuite": "data_source",
     "FakeContext": "context",
+    "IndexSuite": "index",
     "ModelSuite": "model",
     "PeerSelectorSuite": "peer_selector",
     "environment": "context",
@@ -28,8 +32,10 @@ _HOME = {
 __all__ = [
     "AggregatorSuite",
     "BackendSuite",
+    "CodecSuite",
     "DataSourceSuite",
     "FakeContext",
+    "IndexSuite",
     "ModelSuite",
     "PeerSelectorSuite",
     "environment",

@@ -1,0 +1,14 @@
+"""Parameters in 8 or 4 bits for bytesandbrains."""
+
+from bb_roles import ComponentSpec, hookimpl
+
+
+@hookimpl
+def bb_component() -> ComponentSpec:
+    """Declare the component."""
+    return ComponentSpec(
+        role="codec",
+        name="quantize",
+        cls="bb_codec_quantize._quantize:Quantize",
+        summary="Parameters in 8 or 4 bits, rounded to nearest or by chance.",
+    )

@@ -1,0 +1,375 @@
+import json
+import subprocess
+import sys
+import tracemalloc
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from bb_codec_quantize import bb_component
+from bb_codec_quantize._quantize import Quantize, QuantizeConfig
+from bb_codec_quantize.errors import (
+    EncodingDamaged,
+    InvalidSetting,
+    NotParameters,
+    ValueNotFinite,
+)
+from bb_ir.errors import BytesAndBrainsError
+from bb_ir.params import ParameterSet
+from bb_roles.config import build_config
+from bb_roles.errors import ConfigError
+from bb_roles.registry import component_class
+from bb_testing.context import FakeContext, environment
+
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+FLOATS = [np.dtype("f8"), np.dtype("f4"), np.dtype("f2"), BFLOAT16]
+UNITS = {"float64": 2.0**-52, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+SMALLEST = {"float64": 5e-324, "float32": 2.0**-149, "float16": 2.0**-24, "bfloat16": 2.0**-133}
+CONFIGS = [
+    QuantizeConfig(bits=bits, per=per, rounding=rounding)
+    for bits in (8, 4)
+    for per in ("tensor", "channel")
+    for rounding in ("nearest", "stochastic")
+]
+EVERY_CONFIG = pytest.mark.parametrize(
+    "config", CONFIGS, ids=lambda c: f"{c.bits}-{c.per}-{c.rounding}"
+)
+
+
+def make(config=None, **fields):
+    return Quantize(config or QuantizeConfig(**fields), environment("codec"))
+
+
+def params(**tensors):
+    return ParameterSet.from_tensors(tensors)
+
+
+def there_and_back(config, given_, seed=0):
+    codec = make(config)
+    return codec.decode(FakeContext(), codec.encode(FakeContext(seed=seed), given_))
+
+
+@st.composite
+def tensors(draw):
+    dtype = draw(st.sampled_from(FLOATS))
+    shape = draw(st.one_of(st.just(()), array_shapes(max_dims=3, min_side=0, max_side=5)))
+    most = {"float16": 1e4, "float64": 1.7e308}.get(dtype.name, 3e38)
+    drawn = draw(arrays(np.float64, shape, elements=st.floats(-most, most)))
+    scale = draw(st.sampled_from([1.0, 1e-30, 1e-310 if dtype.name == "float64" else 1e-3]))
+    return np.asarray((drawn * scale).astype(dtype))
+
+
+def largest(tensor, per):
+    """The largest magnitude that each element's step comes from, float64."""
+    exact = np.abs(tensor.astype(np.float64))
+    if per == "channel" and tensor.ndim > 1:
+        axes = tuple(range(1, tensor.ndim))
+        return np.broadcast_to(exact.max(axis=axes, keepdims=True, initial=0), exact.shape)
+    return np.broadcast_to(exact.max(initial=0), exact.shape)
+
+
+# ---- there and back
+
+
+@EVERY_CONFIG
+@settings(deadline=None)
+@given(tensor=tensors(), seed=st.integers(0, 99))
+@example(tensor=np.array([1e-45, -1e-45], np.float32), seed=0)
+@example(tensor=np.array([5e-324, 0.0]), seed=0)
+@example(tensor=np.array([np.finfo("f8").max, -1.0]), seed=0)
+@example(tensor=np.array(2.5, np.float16), seed=0)
+def test_error_is_at_most_half_a_step_or_one(config, tensor, seed):
+    decoded = there_and_back(config, params(w=tensor), seed)["w"]
+    assert decoded.dtype == tensor.dtype
+    assert decoded.shape == tensor.shape
+    reach, top = largest(tensor, config.per), {8: 127, 4: 7}[config.bits]
+    steps = 0.5 if config.rounding == "nearest" else 1.0
+    rounding = UNITS[tensor.dtype.name] * reach + SMALLEST[tensor.dtype.name]
+    error = np.abs(decoded.astype(np.float64) - tensor.astype(np.float64))
+    assert (error <= reach / top * steps * (1 + 1e-12) + rounding).all()
+    assert (decoded[tensor == 0] == 0).all()
+    whole = np.abs(tensor.astype(np.float64)) == reach
+    assert (decoded[whole] == tensor[whole]).all()
+
+
+@EVERY_CONFIG
+@settings(deadline=None)
+@given(st.dictionaries(st.text(max_size=5).filter("__metadata__".__ne__), tensors(), max_size=5))
+def test_layout_comes_back_byte_for_byte(config, given_):
+    given_ = {**given_, "n": np.arange(3), "flag": np.array(True), "u": np.zeros((0, 2), "u1")}
+    value = ParameterSet.from_tensors(given_, metadata={"epoch": "3", "bb.codec": "mine"})
+    decoded = there_and_back(config, value)
+    assert decoded.layout == value.layout
+    for name in ("n", "flag", "u"):
+        assert decoded[name].tobytes() == value[name].tobytes()
+
+
+@EVERY_CONFIG
+def test_a_set_laid_out_by_others_is_taken(config):
+    header = (
+        b'{"b":{"dtype":"F32","shape":[2],"data_offsets":[1,9]},'
+        b'"a":{"dtype":"BOOL","shape":[],"data_offsets":[0,1]},'
+        b'"c":{"dtype":"F64","shape":[1,1],"data_offsets":[9,17]}}'
+    )
+    data = b"\1" + np.array([1, -1], "f4").tobytes() + np.array([3.0]).tobytes()
+    value = ParameterSet.from_image(len(header).to_bytes(8, "little") + header + data)
+    assert there_and_back(config, value) == value
+
+
+@EVERY_CONFIG
+@pytest.mark.parametrize("size", [1, 2, 3, 32_767, 32_768, 32_769, 70_001])
+def test_tensors_of_any_size_are_packed(config, size):
+    values = np.random.default_rng(size).integers(-7, 8, (2, size)).astype(np.float32)
+    values[:, 0] = 7
+    if config.bits == 8:
+        values[:, 0] = 127
+    assert (there_and_back(config, params(w=values, b=values[0]))["w"] == values).all()
+
+
+def test_codes_are_those_of_the_documentation():
+    value = params(w=np.array([-7, 0, 3.4, 7, 1], np.float32))
+    eight, four = (make(bits=bits).encode(FakeContext(), value) for bits in (8, 4))
+    assert eight["codes"].view(np.int8).tolist() == [-127, 0, 62, 127, 18]
+    assert four["codes"].tolist() == [0x81, 0xFB, 0x89]
+    assert eight["scales"].tolist() == four["scales"].tolist() == [7.0]
+    assert dict(four.layout.metadata) == {"bb.codec": "quantize/1", "bits": "4", "per": "tensor"}
+
+
+def test_a_channel_has_its_own_scale():
+    value = params(w=np.array([[1, 2], [100, 200]], np.float32), b=np.array([1, 2], np.float32))
+    encoded = make(per="channel").encode(FakeContext(), value)
+    assert encoded["scales"].tolist() == [2, 200, 2]
+    assert make().encode(FakeContext(), value)["scales"].tolist() == [200, 2]
+
+
+def test_any_codec_decodes_what_another_encoded():
+    value = params(w=np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4))
+    for config in CONFIGS:
+        encoded = make(config).encode(FakeContext(), value)
+        assert make().decode(FakeContext(), encoded) == make(config).decode(FakeContext(), encoded)
+
+
+@EVERY_CONFIG
+def test_decoded_values_are_encoded_without_further_loss(config):
+    value = params(w=np.random.default_rng(0).standard_normal((6, 40)).astype(np.float32))
+    once = there_and_back(config, value)
+    nearest = QuantizeConfig(bits=config.bits, per=config.per)
+    assert there_and_back(nearest, once) == once
+
+
+# ---- rounding by chance
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_stochastic_rounding_is_unbiased(bits):
+    exact = np.array([1.0, 0.123, -0.456, 0.789, -0.0011, 0.0], np.float32)
+    codec, count = make(bits=bits, rounding="stochastic"), 4000
+    value = params(w=exact)
+    drawn = [
+        codec.decode(FakeContext(), codec.encode(FakeContext(seed=seed), value))["w"]
+        for seed in range(count)
+    ]
+    step = 1 / {8: 127, 4: 7}[bits]
+    # A draw is one of two neighbours: its standard deviation is at most half a step.
+    allowed = 5 * step / 2 / np.sqrt(count)
+    assert np.abs(np.mean(drawn, axis=0, dtype=np.float64) - exact).max() < allowed
+    assert len({one.tobytes() for one in drawn}) > 1
+
+
+def test_stochastic_rounding_draws_from_the_context_alone():
+    value = params(w=np.random.default_rng(0).standard_normal(500).astype(np.float32))
+    codec = make(rounding="stochastic")
+    one, again, other = (codec.encode(FakeContext(seed=seed), value) for seed in (1, 1, 2))
+    assert one == again
+    assert one != other
+
+
+def test_rounding_to_nearest_draws_nothing():
+    class NoRandom(FakeContext):
+        def rng(self):
+            raise AssertionError
+
+    make().encode(NoRandom(), params(w=np.ones(3, np.float32)))
+
+
+# ---- size
+
+
+@pytest.mark.parametrize(("bits", "least", "most"), [(8, 3.95, 4.0), (4, 7.85, 8.0)])
+@pytest.mark.parametrize("per", ["tensor", "channel"])
+def test_large_sets_of_float32_shrink_by_the_ratio_of_widths(bits, least, most, per):
+    rng = np.random.default_rng(0)
+    value = params(
+        first=rng.standard_normal((784, 512)).astype(np.float32),
+        bias=rng.standard_normal(512).astype(np.float32),
+        second=rng.standard_normal((512, 512)).astype(np.float32),
+    )
+    encoded = make(bits=bits, per=per).encode(FakeContext(), value)
+    assert least < value.nbytes / encoded.nbytes < most
+
+
+def test_encoding_takes_little_more_memory_than_its_result():
+    value = params(w=np.random.default_rng(0).standard_normal(4_000_000).astype(np.float32))
+    codec = make(rounding="stochastic")
+    tracemalloc.start()
+    codec.encode(FakeContext(), value)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 6_000_000
+
+
+# ---- what is refused
+
+
+@EVERY_CONFIG
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_refused(config, dtype, bad):
+    values = np.ones((3, 4), dtype)
+    values[1, 2] = bad
+    with pytest.raises(ValueNotFinite, match="'w' holds a value"):
+        make(config).encode(FakeContext(), params(v=np.ones(2), w=values))
+
+
+@pytest.mark.parametrize("value", [np.ones(3, np.float32), {"w": np.ones(3)}, None, b""])
+def test_only_parameter_sets_are_taken(value):
+    with pytest.raises(NotParameters, match=r"was to be encoded"):
+        make().encode(FakeContext(), value)
+    with pytest.raises(NotParameters, match=r"was to be decoded"):
+        make().decode(FakeContext(), value)
+
+
+def encoded(**fields):
+    value = params(
+        w=np.linspace(-1, 1, 15, dtype=np.float32).reshape(3, 5),
+        half=np.ones(3, np.float16),
+        flag=np.array([True, False]),
+        n=np.arange(4),
+    )
+    return make(**fields).encode(FakeContext(), value)
+
+
+def changed(base, *, metadata=None, **parts):
+    kept = {
+        name: array for name, array in {**dict(base.items()), **parts}.items() if array is not None
+    }
+    meta = {**dict(base.layout.metadata), **(metadata or {})}
+    return ParameterSet.from_tensors(kept, metadata=meta)
+
+
+def patched(array, at, value):
+    array = array.copy()
+    array[at] = value
+    return array
+
+
+def header(**entries):
+    """The header of a set with these tensors, as bytes."""
+    text = json.dumps(entries).encode()
+    return np.frombuffer(len(text).to_bytes(8, "little") + text, np.uint8)
+
+
+HUGE = {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}
+HUGE_AND_EMPTY = {"dtype": "F32", "shape": [1 << 40, 0], "data_offsets": [0, 0]}
+FOUR, EIGHT = encoded(bits=4), encoded()
+DAMAGED = {
+    "no tensors": ParameterSet.from_tensors({}),
+    "no metadata": ParameterSet.from_tensors(dict(EIGHT.items())),
+    "another codec": changed(EIGHT, metadata={"bb.codec": "quantize/2"}),
+    "another width": changed(EIGHT, metadata={"bits": "4"}),
+    "no such width": changed(EIGHT, metadata={"bits": "16"}),
+    "other groups": changed(EIGHT, metadata={"per": "channel"}),
+    "no such groups": changed(EIGHT, metadata={"per": "row"}),
+    "no codes": changed(EIGHT, codes=None),
+    "more tensors": changed(EIGHT, more=np.zeros(1)),
+    "codes cut": changed(EIGHT, codes=EIGHT["codes"][:-1]),
+    "codes added": changed(EIGHT, codes=np.append(EIGHT["codes"], np.uint8(0))),
+    "codes in lines": changed(EIGHT, codes=EIGHT["codes"][None]),
+    "codes retyped": changed(EIGHT, codes=EIGHT["codes"].view(np.int8)),
+    "code out of range": changed(EIGHT, codes=patched(EIGHT["codes"], 3, 128)),
+    "nibble out of range": changed(FOUR, codes=patched(FOUR["codes"], 3, 0x08)),
+    "padding used": changed(FOUR, codes=patched(FOUR["codes"], 7, 0x99)),
+    "scale cut": changed(EIGHT, scales=EIGHT["scales"][:-1]),
+    "scale negative": changed(EIGHT, scales=patched(EIGHT["scales"], 0, -1)),
+    "scale nan": changed(EIGHT, scales=patched(EIGHT["scales"], 0, np.nan)),
+    "scale infinite": changed(EIGHT, scales=patched(EIGHT["scales"], 0, np.inf)),
+    "scale too large": changed(EIGHT, scales=patched(EIGHT["scales"], 1, 1e6)),
+    "scale too fine": changed(EIGHT, scales=patched(EIGHT["scales"], 1, 1.0001)),
+    "scales wide": changed(EIGHT, scales=EIGHT["scales"].astype("f8")),
+    "scales whole": changed(EIGHT, scales=EIGHT["scales"].astype("i4")),
+    "kept cut": changed(EIGHT, kept=EIGHT["kept"][1:]),
+    "bool of two": changed(EIGHT, kept=patched(EIGHT["kept"], -1, 2)),
+    "layout cut": changed(EIGHT, layout=EIGHT["layout"][:-1]),
+    "layout empty": changed(EIGHT, layout=EIGHT["layout"][:0]),
+    "layout damaged": changed(EIGHT, layout=patched(EIGHT["layout"], 12, 255)),
+    "huge claim": changed(EIGHT, layout=header(w=HUGE)),
+    "huge and empty": changed(EIGHT, layout=header(w=HUGE_AND_EMPTY)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_damaged_sets_are_refused_before_memory_is_taken(damage):
+    codec = make()
+    tracemalloc.start()
+    with pytest.raises(EncodingDamaged, match="this set cannot be decoded"):
+        codec.decode(FakeContext(), DAMAGED[damage])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+def test_the_sets_that_are_damaged_here_are_right_without_it():
+    for whole in (FOUR, EIGHT):
+        assert make().decode(FakeContext(), changed(whole)).names == ("n", "w", "half", "flag")
+
+
+@given(st.data())
+def test_any_changed_byte_is_refused_or_decoded(data):
+    image = bytearray(data.draw(st.sampled_from([FOUR, EIGHT])).to_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        image[data.draw(st.integers(0, len(image) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        value = ParameterSet.from_image(bytes(image))
+    except BytesAndBrainsError:
+        return
+    try:
+        decoded = make().decode(FakeContext(), value)
+    except EncodingDamaged:
+        return
+    assert ParameterSet.from_image(decoded.to_bytes()) == decoded
+    assert all(np.isfinite(decoded[n].astype("f8")).all() for n in decoded)
+
+
+@pytest.mark.parametrize(
+    "config", [{"bits": 16}, {"bits": True}, {"bits": 8.0}, {"per": "row"}, {"rounding": "up"}]
+)
+def test_configuration_out_of_range_is_refused(config):
+    with pytest.raises(InvalidSetting, match=f"{next(iter(config))} is"):
+        make(**config)
+
+
+def test_every_error_is_one_of_ours_and_a_value_error():
+    for kind in (EncodingDamaged, InvalidSetting, NotParameters, ValueNotFinite):
+        assert issubclass(kind, BytesAndBrainsError)
+        assert issubclass(kind, ValueError)
+
+
+# ---- the plugin
+
+
+def test_the_plugin_declares_the_class_and_imports_nothing_heavy():
+    assert component_class(bb_component()) is Quantize
+    code = "import sys, bb_codec_quantize; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_configuration_is_checked_by_the_contract():
+    given_ = {"bits": 4, "per": "channel", "rounding": "stochastic"}
+    config = build_config(Quantize.Config, given_, "codec")
+    assert config == QuantizeConfig(4, "channel", "stochastic")
+    with pytest.raises(ConfigError):
+        build_config(Quantize.Config, {"bits": 5}, "codec")

@@ -1,0 +1,257 @@
+"""An index that compares a query with every vector.
+
+`_search` explains how it is exact and fast, `_store` how vectors are kept. This file checks what
+comes from outside and refuses it whole.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bb_index_flat._search import MAX_DIM, MAX_SQUARE, MIN_SQUARE, Metric, nearest, squares_of
+from bb_index_flat._store import Store
+from bb_index_flat.errors import (
+    InvalidSetting,
+    StateMismatch,
+    UnknownId,
+    VectorMismatch,
+    VectorOutOfRange,
+)
+from bb_roles import Context, Environment, Index, State
+
+__all__ = ["Flat", "FlatConfig"]
+
+Tensor = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class FlatConfig:
+    """What is compared, and how.
+
+    Attributes:
+        dim: Length of the vectors, at most 2**20; `None` takes that of the first ones added.
+        metric: `l2` for the squared Euclidean distance, `ip` for the inner product (its negative
+            is the distance, so that the largest product comes first), `cosine` for one minus the
+            cosine of the angle.
+    """
+
+    dim: int | None = None
+    metric: Metric = "l2"
+
+    def __post_init__(self) -> None:
+        if self.dim is not None and not 1 <= self.dim <= MAX_DIM:
+            raise InvalidSetting(
+                f"dim is {self.dim}",
+                expected=f"an integer from 1 to {MAX_DIM}, or None",
+                fix="give the length of the vectors, or leave it out",
+                where="dim",
+            )
+        if self.metric not in get_args(Metric):
+            raise InvalidSetting(
+                f"metric is {self.metric!r}",
+                expected=f"one of {', '.join(get_args(Metric))}",
+                fix="choose one of them",
+                where="metric",
+            )
+
+
+class Flat(Index):
+    """Exact nearest neighbours among all vectors.
+
+    Vectors come as arrays (n, d) of any real dtype and are kept as float32; others are rounded to
+    it, and so are queries. A single vector (d,) is refused: pass `vector[None, :]`. Distances are
+    those of the rounded vectors, computed in float64 and rounded to float32; they are the same
+    bits whatever else is stored and however queries are batched. Vectors with values that are not
+    finite are refused, as are those longer than 2**62 and, for `cosine`, shorter than 2**-50.
+
+    Ids count up from 0 and are never used again. There is nothing to train.
+
+    Args:
+        config: A `FlatConfig`.
+        env: Where it is being built.
+    """
+
+    Config: ClassVar[type] = FlatConfig
+
+    def __init__(self, config: FlatConfig, env: Environment) -> None:
+        super().__init__(config, env)
+        self._metric: Metric = config.metric
+        self._store: Store | None = None if config.dim is None else Store(config.dim)
+
+    def add(self, ctx: Context, vectors: Tensor) -> NDArray[np.int64]:
+        """Add vectors (n, d), all of them or none; return their ids, int64 (n,), ascending.
+
+        Raises:
+            VectorMismatch: It is not an array (n, d) of this index's dimension.
+            VectorOutOfRange: A vector is not finite, too long, or without a direction.
+        """
+        checked, squares = self._check(vectors)
+        if not len(checked):
+            return np.empty(0, np.int64)
+        if self._store is None:
+            self._store = Store(checked.shape[1])
+        return self._store.add(checked, squares)
+
+    def search(
+        self, ctx: Context, queries: Tensor, *, k: int = 10
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the ids, int64 (m, k), and distances, float32 (m, k), of the nearest vectors.
+
+        The nearest comes first; equal distances come in the order of their ids. Where fewer than
+        `k` vectors are stored, the rest has id -1 and distance +inf.
+
+        Args:
+            ctx: The call's context; nothing of it is used.
+            queries: Vectors (m, d).
+            k: How many to return for each, at least 1.
+
+        Raises:
+            InvalidSetting: `k` is less than 1.
+            VectorMismatch: It is not an array (m, d) of this index's dimension.
+            VectorOutOfRange: A query is not finite, too long, or without a direction.
+        """
+        if k < 1:
+            raise InvalidSetting(
+                f"a search for the {k} nearest vectors",
+                expected="k of at least 1",
+                fix="give search(queries, k=...) how many neighbours you want",
+                where="k",
+            )
+        checked, _ = self._check(queries)
+        store = self._store or Store(checked.shape[1])
+        return nearest(store.rows, store.live, checked, k, self._metric)
+
+    def remove(self, ctx: Context, ids: Tensor) -> None:
+        """Remove vectors by id, int64 (n,), all of them or none; one may be named twice.
+
+        Raises:
+            VectorMismatch: It is not a vector of integers.
+            UnknownId: No vector has such an id, or it has been removed before.
+        """
+        wanted = np.asarray(ids)
+        if wanted.ndim != 1 or (wanted.size and wanted.dtype.kind not in "iu"):
+            raise VectorMismatch(
+                f"the ids are {wanted.dtype.name}{list(wanted.shape)}",
+                expected="integers (n,), as add() and search() return them",
+                fix="flatten the ids of a search with ids.ravel(), and leave out those of -1",
+            )
+        if not wanted.size:
+            return
+        numbers = wanted.astype(np.int64)  # too large ones turn negative, and are as unknown
+        found = self._store.find(numbers) if self._store else np.full(len(numbers), -1, np.int64)
+        unknown = np.flatnonzero(found < 0)
+        if self._store is None or unknown.size:
+            raise UnknownId(
+                f"ids[{unknown[0]}] is {wanted[unknown[0]]}, which no stored vector has",
+                expected="ids that add() returned and that have not been removed",
+                fix="remove each vector once; -1 in a search's result stands for no vector",
+                where=f"ids[{unknown[0]}]",
+            )
+        self._store.remove(found)
+
+    def save(self) -> State:
+        """Return copies of all vectors and their ids."""
+        data: dict[str, Any] = {"metric": self._metric}
+        if self._store is None:
+            return State(data=data)
+        living = self._store.rows.living()
+        return State(
+            tensors={"vectors": living.vectors, "ids": living.ids},
+            data={**data, "next_id": self._store.next_id},
+        )
+
+    def load(self, state: State) -> None:
+        """Take over saved vectors in place of those that are here.
+
+        Raises:
+            StateMismatch: They are of another metric or dimension, or damaged.
+        """
+        dim = cast("FlatConfig", self.config).dim
+        if state.data.get("metric", self._metric) != self._metric:
+            raise _bad_state(f"its metric is {state.data['metric']!r}", self._metric)
+        if "vectors" not in state.tensors:
+            self._store = None if dim is None else Store(dim)
+            return
+        vectors = np.asarray(state.tensors["vectors"])
+        ids = np.asarray(state.tensors.get("ids", np.empty(0)))
+        if vectors.dtype != np.float32 or vectors.ndim != 2 or dim not in (None, vectors.shape[1]):
+            raise _bad_state(
+                f"its vectors are {vectors.dtype.name}{list(vectors.shape)}",
+                f"float32[n,{dim or 'd'}]",
+            )
+        next_id = state.data.get("next_id")
+        if not _are_ids(ids, len(vectors), next_id):
+            raise _bad_state(
+                f"its ids are {ids.dtype.name}{list(ids.shape)} with next_id {next_id!r}",
+                f"{len(vectors)} ascending numbers below next_id",
+            )
+        squares = squares_of(vectors)
+        if not self._usable(squares).all():
+            raise _bad_state("a vector in it is out of range", "vectors that add() has taken")
+        store = Store(vectors.shape[1], cast("int", next_id))
+        store.put(vectors, squares, ids)
+        self._store = store
+
+    def close(self) -> None:
+        """Drop all vectors."""
+        self._store = None
+
+    def _check(self, given: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Return vectors as float32 and their squared lengths."""
+        array = np.asarray(given)
+        dim = None if self._store is None else self._store.rows.vectors.shape[1]
+        real = array.dtype.kind in "fiu" or array.dtype.name == "bfloat16"
+        right = array.ndim == 2 and (
+            array.shape[1] == dim if dim is not None else 1 <= array.shape[1] <= MAX_DIM
+        )
+        if not real or not right:
+            raise VectorMismatch(
+                f"the vectors are {array.dtype.name}{list(array.shape)}",
+                expected=f"real numbers of shape [n, {dim or 'd'}]",
+                fix="pass vector[None, :] for a single one; an index has vectors of one length",
+            )
+        with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is refused below
+            vectors = array.astype(np.float32, order="C", copy=False)
+            squares = squares_of(vectors)
+        wrong = np.flatnonzero(~self._usable(squares))
+        if wrong.size:
+            raise _out_of_range(array[wrong[0]], int(wrong[0]), self._metric)
+        return vectors, squares
+
+    def _usable(self, squares: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Say which vectors can be measured; those with NaN cannot."""
+        least = MIN_SQUARE if self._metric == "cosine" else 0.0
+        return (squares >= least) & (squares <= MAX_SQUARE)
+
+
+def _are_ids(ids: Tensor, count: int, next_id: object) -> bool:
+    if ids.dtype != np.int64 or ids.shape != (count,) or type(next_id) is not int:
+        return False
+    whole = np.concatenate([[-1], ids, [min(next_id, (1 << 63) - 1)]])
+    return bool((whole[1:] > whole[:-1]).all())
+
+
+def _out_of_range(vector: Tensor, at: int, metric: Metric) -> VectorOutOfRange:
+    values = vector.astype(np.float64)
+    bad = values[~np.isfinite(values)]
+    length = math.hypot(*values.tolist())
+    expected = "finite values, and a length of at most 2**62"
+    return VectorOutOfRange(
+        f"vector {at} holds {bad[0]}" if bad.size else f"vector {at} has length {length:.3g}",
+        expected=f"{expected} and at least 2**-50" if metric == "cosine" else expected,
+        fix="look at what computes the vectors, or scale them; a zero vector has no cosine",
+        where=f"vector {at}",
+    )
+
+
+def _bad_state(found: str, expected: str) -> StateMismatch:
+    return StateMismatch(
+        f"the saved state does not fit: {found}",
+        expected=expected,
+        fix="restore with the configuration that the state was saved with",
+    )
