@@ -201,11 +201,9 @@ def minimums(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure; the figures land in bench-out/ as JSON."""
-    install_editable(session, "test", extras="demo")
-    (ROOT / "bench-out").mkdir(exist_ok=True)
-    wanted = ["--benchmark-only", "--benchmark-json=bench-out/benchmarks.json"]
-    session.run("pytest", "tests/benchmarks", "-p", "no:randomly", *wanted, *session.posargs)
+    """Measure, all or what is named after `--`; `-- --docs` writes docs/benchmarks.md anew."""
+    install_editable(session, "bench", extras="demo")
+    session.run("python", "tests/benchmarks/run.py", *session.posargs)
 
 
 @nox.session
