@@ -43,3 +43,18 @@ def test_roles_page_names_every_op_and_method():
 
     assert [s.name for s in schemas if f"`{s.name}`" not in page] == []
     assert [s.method for s in schemas if f"`{s.method}(ctx" not in page] == []
+
+
+def test_command_line_page_names_every_command_and_exit_code():
+    from click.testing import CliRunner
+
+    from bytesandbrains.cli import main
+
+    page = (ROOT / "docs/reference/cli.md").read_text()
+    told = CliRunner().invoke(main, ["--help"]).output
+    commands = re.findall(r"^  ([a-z]+)  ", told.partition("Commands:")[2], re.MULTILINE)
+    codes = re.findall(r"(?:codes: |; )(\d+) ", " ".join(told.split()))
+
+    assert commands
+    assert [name for name in commands if f"`bb {name}" not in page] == []
+    assert [code for code in codes if f"| {code} |" not in page] == []

@@ -134,10 +134,10 @@ def test_every_import_is_declared(name):
     assert not undeclared
 
 
-def test_facade_brings_every_plugin_of_the_demo():
-    demo = PROJECTS["bytesandbrains"]["optional-dependencies"]["demo"]
+def test_facade_brings_every_plugin_in_its_extra_all():
+    extras = PROJECTS["bytesandbrains"]["optional-dependencies"]
 
-    assert set(PLUGINS) <= {Requirement(line).name for line in demo}
+    assert set(PLUGINS) <= {Requirement(line).name for line in [*extras["demo"], *extras["all"]]}
 
 
 def test_import_contracts_name_every_member():

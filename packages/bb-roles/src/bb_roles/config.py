@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -16,7 +16,7 @@ from bb_roles.errors import ConfigError, MissingConfigError
 __all__ = ["build_config"]
 
 
-def build_config(cls: type, given: object, slot: str) -> Any:
+def build_config(cls: type[Any], given: Any, slot: str) -> Any:
     """Return an instance of `cls` made from a mapping, checked field by field.
 
     An instance of `cls` is taken as it is; `None` stands for no configuration.
@@ -27,15 +27,16 @@ def build_config(cls: type, given: object, slot: str) -> Any:
     """
     if isinstance(given, cls):
         return given
-    values = {} if given is None else given
+    values: Any = {} if given is None else given
     if not isinstance(values, Mapping):
         raise ConfigError(
             f"the configuration of slot {slot!r} is a {type(given).__name__}",
             expected=f"a mapping of the fields of {cls.__qualname__}, or an instance of it",
         )
-    _check_names(cls, values, slot)
+    fields = dict(cast("Mapping[str, Any]", values))
+    _check_names(cls, fields, slot)
     try:
-        return msgspec.convert(dict(values), cls, dec_hook=_decode)
+        return msgspec.convert(fields, cls, dec_hook=_decode)
     except (BytesAndBrainsError, msgspec.ValidationError, TypeError, ValueError) as error:
         raise _misfit(error, cls, slot) from error
 

@@ -115,7 +115,7 @@ class State:
     data: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
-class Component(ABC):
+class Component(ABC):  # noqa: B024  # each contract adds its abstract methods
     """What all components share.
 
     Args:
@@ -136,13 +136,13 @@ class Component(ABC):
         """Return the whole state; a component without any need not override this."""
         return State()
 
-    def load(self, state: State) -> None:
+    def load(self, state: State) -> None:  # noqa: B027  # nothing to do without a state
         """Take over a state that `save` returned, of this or an earlier version."""
 
-    def abandon(self, ctx: Context) -> None:
+    def abandon(self, ctx: Context) -> None:  # noqa: B027  # nothing to do without a state
         """Drop what the frame of `ctx` built up: it ended without finishing its round."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  # nothing to do for most
         """Give back what the component holds; nothing is called after this."""
 
 
@@ -187,7 +187,7 @@ class Model(Component):
 
     @abstractmethod
     def backward(self, ctx: Context, grad: Tensor) -> Tensor:
-        """Take the gradient of the last `forward`'s output, step the optimizer, return that of its input."""
+        """Step the optimizer by the gradient of the last `forward`'s output; return its input's."""
 
     @abstractmethod
     def compute_loss(self, ctx: Context, prediction: Tensor, target: Tensor) -> float:
