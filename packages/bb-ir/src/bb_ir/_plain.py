@@ -58,6 +58,17 @@ _KINDS: Final[tuple[tuple[type | tuple[type, ...], str], ...]] = (
     (Mapping, "record"),
 )
 
+#: The common case of the same, without looking at base classes.
+_EXACT: Final[dict[type, str]] = {
+    bool: "bool",
+    int: "int64",
+    float: "float64",
+    str: "string",
+    bytes: "bytes",
+    list: "list",
+    dict: "record",
+}
+
 
 # --- errors ----------------------------------------------------------------------------------
 
@@ -106,6 +117,8 @@ def _not_plain(value: object, declared: Type, path: str) -> WireError:
 
 def _python(value: object) -> object:
     """Turn a numpy scalar or 0-dimensional array of numbers into a Python number."""
+    if type(value) in _EXACT:
+        return value
     numpy: Any = sys.modules.get("numpy")
     if numpy is None or not isinstance(value, (numpy.generic, numpy.ndarray)):
         return value
@@ -181,8 +194,10 @@ def write_plain(value: object, declared: Type) -> bytes:
 
 
 def _write(message: Value, value: object, declared: Type, path: str, depth: int) -> None:
-    value = _python(value)
-    kind = _kind_of(value) if declared.kind == "any" else declared.kind
+    exact = _EXACT.get(type(value))
+    if exact is None:
+        value = _python(value)
+    kind = (exact or _kind_of(value)) if declared.kind == "any" else declared.kind
     if depth > MAX_PLAIN_DEPTH:
         raise WireError(f"{path} lies too deep", expected=f"at most {MAX_PLAIN_DEPTH} levels")
     if kind == "int64":
@@ -222,7 +237,7 @@ def _write_list(message: Value, value: object, declared: Type, path: str, depth:
 
 
 def _write_record(message: Value, value: object, declared: Type, path: str, depth: int) -> None:
-    if not isinstance(value, Mapping):
+    if type(value) is not dict and not isinstance(value, Mapping):
         raise wrong(value, declared, path)
     found = cast("Mapping[object, object]", value)
     message.record.SetInParent()
@@ -289,7 +304,7 @@ def _read(message: Value, declared: Type, path: str, depth: int) -> object:
 
 
 def _read_record(message: Value, declared: Type, path: str, depth: int) -> dict[str, object]:
-    fields = message.record.fields
+    fields = message.record.fields[:]  # a list of Python's own is quicker to walk
     found = {field.name: field.value for field in fields}
     if len(found) < len(fields):
         raise unlike(declared, f"{path} has a name twice")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def allocate(nbytes: int, pool: BufferPool | None = None) -> NDArray[np.uint8]:
         nbytes: Its length.
         pool: Where to take it from; `None` allocates fresh memory.
     """
+    if nbytes == 0:
+        return _nothing()
     return _aligned(_own(nbytes), nbytes) if pool is None else pool.take(nbytes)
 
 
@@ -148,6 +151,14 @@ def _references_of_a_local() -> int:
     """Count the references to an object that one local variable holds, as `getrefcount` sees it."""
     probe = object()
     return sys.getrefcount(probe)
+
+
+@cache
+def _nothing() -> NDArray[np.uint8]:
+    """Return the one empty buffer: an envelope whose values are all small has no payload."""
+    import numpy as np
+
+    return np.empty(0, np.uint8)
 
 
 def _own(nbytes: int) -> NDArray[np.uint8]:

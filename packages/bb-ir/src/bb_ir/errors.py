@@ -13,6 +13,7 @@ __all__ = [
     "AddressError",
     "BytesAndBrainsError",
     "IdError",
+    "ModelTextError",
     "ParameterSetError",
     "SourceLine",
     "TypeTextError",
@@ -109,6 +110,10 @@ class ParameterSetError(BytesAndBrainsError):
 
 class TypeTextError(BytesAndBrainsError):
     """The text of a type that cannot be read."""
+
+
+class ModelTextError(BytesAndBrainsError):
+    """The text of a model that cannot be read."""
 
 
 class WireError(BytesAndBrainsError):

@@ -12,7 +12,9 @@ from typing import Any, Protocol
 from onnx import (
     AttributeProto,
     FunctionProto,
+    ModelProto,
     NodeProto,
+    OperatorSetIdProto,
     StringStringEntryProto,
     TypeProto,
     ValueInfoProto,
@@ -26,10 +28,14 @@ from bb_ir.types import ANY, ONNX_DTYPES, Dim, Type, parse_type, tensor
 
 __all__ = [
     "attributes",
+    "domain_of",
+    "draw",
     "get_meta",
     "meta_list",
     "metadata",
+    "opsets",
     "set_meta",
+    "set_nodes",
     "set_types",
     "source_of",
     "type_from_proto",
@@ -113,6 +119,10 @@ def type_to_proto(value: Type) -> TypeProto:
         return helper.make_tensor_type_proto(
             ONNX_DTYPES[value.dtype], None if value.shape is None else list(value.shape)
         )
+    return _opaque(value)
+
+
+def _opaque(value: Type) -> TypeProto:
     opaque = TypeProto.Opaque(domain=keys.TYPE_DOMAIN, name=str(value))
     return TypeProto(opaque_type=opaque, denotation=str(value))
 
@@ -134,6 +144,64 @@ def _dim(kind: str | None, dim: Any) -> Dim:
     if kind is None:
         return None
     return int(dim.dim_value) if kind == "dim_value" else str(dim.dim_param)
+
+
+def opsets(nodes: Iterable[NodeProto]) -> list[OperatorSetIdProto]:
+    """Return the imports that a function with these nodes needs, sorted by domain.
+
+    Tensor ops are written with the empty domain: the checker of ONNX takes `ai.onnx`, its other
+    name, for one that it does not know.
+    """
+    domains = {node.domain for node in nodes} | {"", keys.MODULE}
+    versions = {"": keys.OPSET, keys.ONNX: keys.OPSET}
+    return [helper.make_opsetid(d, versions.get(d, keys.OWN_OPSET)) for d in sorted(domains)]
+
+
+def domain_of(node: NodeProto) -> str:
+    """Return an op's domain, `ai.onnx` for the empty one."""
+    return node.domain or keys.ONNX
+
+
+def set_nodes(function: FunctionProto, nodes: Iterable[NodeProto]) -> None:
+    """Give a function other nodes, with the imports and the type declarations that fit them.
+
+    Types that were declared are kept, in the order in which the values are made.
+    """
+    known = {info.name: info for info in function.value_info}
+    kept = FunctionProto(node=nodes)  # copies, so that nodes of the function itself may be given
+    del function.node[:], function.value_info[:], function.opset_import[:]
+    function.node.extend(kept.node)
+    made = dict.fromkeys((*function.input, *(v for node in kept.node for v in node.output)))
+    function.value_info.extend(known[name] for name in made if name in known)
+    function.opset_import.extend(opsets(kept.node))
+
+
+def draw(model: ModelProto) -> None:
+    """Let the main graph call each function once, so that viewers have something to show."""
+    graph = model.graph
+    del graph.node[:], graph.input[:], graph.output[:]
+    for function in model.functions:
+        short = function.name.partition("#")[0]
+        types = types_of(function)
+        inputs = [f"{short}/{name}" for name in function.input]
+        outputs = [f"{short}/{name}" for name in function.output]
+        if not inputs and not outputs:
+            continue
+        graph.node.append(
+            helper.make_node(function.name, inputs, outputs, name=short, domain=keys.MODULE)
+        )
+        graph.input.extend(_port(n, types, p) for n, p in zip(inputs, function.input, strict=True))
+        graph.output.extend(
+            _port(n, types, p) for n, p in zip(outputs, function.output, strict=True)
+        )
+
+
+def _port(name: str, types: dict[str, Type], port: str) -> ValueInfoProto:
+    """Return the declaration of a graph's port, which may not lack a shape."""
+    known = types.get(port, ANY)
+    if known.kind == "tensor" and known.shape is None:
+        return ValueInfoProto(name=name, type=_opaque(known))
+    return value_info(name, known)
 
 
 def value_info(name: str, value: Type) -> ValueInfoProto:

@@ -158,4 +158,5 @@ ROLE_OPS: MappingProxyType[str, MappingProxyType[str, OpSchema]] = MappingProxyT
 
 def role_op(domain: str, name: str) -> OpSchema | None:
     """Return the schema of a role's op, or `None` when there is no such op."""
-    return ROLE_OPS.get(keys.role_of(domain), {}).get(name)
+    ops = ROLE_OPS.get(keys.role_of(domain))
+    return None if ops is None else ops.get(name)

@@ -51,6 +51,14 @@ ONNX_DTYPES: dict[str, int] = {
 SCALARS = ("int64", "float64", "bool", "string")
 
 
+_WORD = re.compile(r"[^\s()\[\],:]+")
+_LENGTH = re.compile(r"[0-9]+")
+_KINDS = (
+    "any", "tensor", "params", "bytes", "trigger", "peers", "senders", "list", "record", "local",
+    "custom", *SCALARS,
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Type:
     """What is known about a value. Build one with the functions of this module.
@@ -88,6 +96,8 @@ class Type:
         return dict(self.items).get(name)
 
 
+_Items = tuple[tuple[str, Type], ...]
+
 ANY = Type("any")
 PARAMS = Type("params")
 BYTES = Type("bytes")
@@ -102,7 +112,25 @@ def tensor(dtype: str = "", shape: Shape | None = None) -> Type:
     """
     if dtype and dtype not in ONNX_DTYPES:
         raise TypeTextError(f"{dtype!r} is not an element type", expected=", ".join(ONNX_DTYPES))
-    return Type("tensor", dtype=dtype, shape=None if shape is None else tuple(shape))
+    if shape is None:
+        return Type("tensor", dtype=dtype)
+    return Type("tensor", dtype=dtype, shape=tuple(_checked_dim(dim) for dim in shape))
+
+
+def _checked_dim(dim: object) -> Dim:
+    if dim is None or (isinstance(dim, int) and not isinstance(dim, bool) and dim >= 0):
+        return dim
+    if isinstance(dim, str) and dim != "?" and _WORD.fullmatch(dim) and not dim.isdecimal():
+        return dim
+    raise TypeTextError(
+        f"{dim!r} is not a dimension", expected="a length, a name such as 'n', or None"
+    )
+
+
+def _checked_name(what: str, name: str) -> str:
+    if name and not _WORD.fullmatch(name):
+        raise TypeTextError(f"{name!r} cannot be {what}", expected="no spaces and none of ()[],:")
+    return name
 
 
 def scalar(kind: str) -> Type:
@@ -114,17 +142,24 @@ def scalar(kind: str) -> Type:
 
 def params(entries: dict[str, Type]) -> Type:
     """Return the type of a parameter set whose tensors are known, in order."""
-    return Type("params", items=tuple(entries.items()))
+    return Type("params", items=_checked_items(entries))
+
+
+def _checked_items(items: dict[str, Type]) -> _Items:
+    for name in items:
+        if not _checked_name("the name of a field", name):
+            raise TypeTextError("a field without a name", expected="a name for each field")
+    return tuple(items.items())
 
 
 def peers(of: str = "") -> Type:
     """Return the type of a list of peers of one class."""
-    return Type("peers", of=of)
+    return Type("peers", of=_checked_name("a peer class", of))
 
 
 def senders(of: str = "") -> Type:
     """Return the type of a list of return addresses of one class."""
-    return Type("senders", of=of)
+    return Type("senders", of=_checked_name("a peer class", of))
 
 
 def list_of(item: Type) -> Type:
@@ -134,77 +169,107 @@ def list_of(item: Type) -> Type:
 
 def record(fields: dict[str, Type] | None = None) -> Type:
     """Return the type of a record; without fields, of any record."""
-    return Type("record", items=None if fields is None else tuple(fields.items()))
+    return Type("record", items=None if fields is None else _checked_items(fields))
 
 
 def local(name: str) -> Type:
     """Return the type of a value that makes sense on its own Node only."""
-    return Type("local", of=name)
+    return Type("local", of=_checked_name("the name of a type", name))
 
 
 def custom(name: str) -> Type:
     """Return a type that a plugin registers, named with its version, such as `acme.graph/1`."""
-    return Type("custom", of=name)
+    return Type("custom", of=_checked_name("the name of a type", name))
 
 
 def accepts(wide: Type, narrow: Type) -> bool:
-    """Whether every value of type `narrow` is also one of type `wide`."""
-    return meet(wide, narrow) == narrow
+    """Whether every value of type `narrow` is also one of type `wide`.
+
+    A symbolic dimension stands for any length, so each takes every other.
+    """
+    if wide.kind == "any":
+        return True
+    if wide.kind != narrow.kind:
+        return False
+    if wide.dtype not in ("", narrow.dtype) or wide.of not in ("", narrow.of):
+        return False
+    return _takes_shape(wide.shape, narrow.shape) and _takes_items(wide.items, narrow.items)
 
 
 def meet(a: Type, b: Type) -> Type | None:
-    """Return the widest type that is both, or `None` when no value can be both."""
+    """Return the widest type that is both, or `None` when no value can be both.
+
+    Of two symbolic dimensions the one whose name sorts first stays.
+    """
     if a.kind == "any":
         return b
     if b.kind == "any":
         return a
     if a.kind != b.kind or not _agree(a.dtype, b.dtype) or not _agree(a.of, b.of):
         return None
-    shape = _meet_shapes(a.shape, b.shape)
-    items = _meet_items(a.items, b.items)
-    if shape is _NEVER or items is _NEVER:
+    try:
+        shape = _meet_shapes(a.shape, b.shape)
+        items = _meet_items(a.items, b.items)
+    except _NeverError:
         return None
-    return Type(a.kind, a.dtype or b.dtype, shape, a.of or b.of, items)  # type: ignore[arg-type]  # _NEVER is gone
+    return Type(a.kind, a.dtype or b.dtype, shape, a.of or b.of, items)
 
 
-class _Never:
-    """The meet of two things that exclude each other."""
-
-
-_NEVER = _Never()
+class _NeverError(Exception):
+    """Two things exclude each other."""
 
 
 def _agree(a: str, b: str) -> bool:
     return not a or not b or a == b
 
 
-def _meet_shapes(a: Shape | None, b: Shape | None) -> Shape | None | _Never:
+def _takes_shape(wide: Shape | None, narrow: Shape | None) -> bool:
+    if wide is None or narrow is None:
+        return wide is None
+    same_rank = len(wide) == len(narrow)
+    return same_rank and all(
+        not isinstance(x, int) or x == y for x, y in zip(wide, narrow, strict=True)
+    )
+
+
+def _takes_items(wide: _Items | None, narrow: _Items | None) -> bool:
+    if wide is None or narrow is None:
+        return wide is None
+    same_names = [name for name, _ in wide] == [name for name, _ in narrow]
+    return same_names and all(accepts(x, y) for (_, x), (_, y) in zip(wide, narrow, strict=True))
+
+
+def _meet_shapes(a: Shape | None, b: Shape | None) -> Shape | None:
     if a is None or b is None:
         return b if a is None else a
     if len(a) != len(b):
-        return _NEVER
-    dims = [_meet_dims(x, y) for x, y in zip(a, b, strict=True)]
-    return _NEVER if any(isinstance(d, _Never) for d in dims) else tuple(dims)  # type: ignore[return-value]  # checked in the same line
+        raise _NeverError
+    return tuple(_meet_dims(x, y) for x, y in zip(a, b, strict=True))
 
 
-def _meet_dims(a: Dim, b: Dim) -> Dim | _Never:
+def _meet_dims(a: Dim, b: Dim) -> Dim:
     if a is None or b is None:
         return b if a is None else a
     if isinstance(a, str):
-        return b
-    return a if isinstance(b, str) or a == b else _NEVER
+        return min(a, b) if isinstance(b, str) else b
+    if isinstance(b, int) and a != b:
+        raise _NeverError
+    return a
 
 
-_Items = tuple[tuple[str, Type], ...]
-
-
-def _meet_items(a: _Items | None, b: _Items | None) -> _Items | None | _Never:
+def _meet_items(a: _Items | None, b: _Items | None) -> _Items | None:
     if a is None or b is None:
         return b if a is None else a
     if [name for name, _ in a] != [name for name, _ in b]:
-        return _NEVER
-    met = [(name, meet(x, y)) for (name, x), (_, y) in zip(a, b, strict=True)]
-    return _NEVER if any(t is None for _, t in met) else tuple(met)  # type: ignore[return-value]  # checked in the same line
+        raise _NeverError
+    return tuple((name, _meet_or_never(x, y)) for (name, x), (_, y) in zip(a, b, strict=True))
+
+
+def _meet_or_never(a: Type, b: Type) -> Type:
+    met = meet(a, b)
+    if met is None:
+        raise _NeverError
+    return met
 
 
 def _text(value: Type) -> str:
@@ -236,7 +301,8 @@ def parse_type(text: str) -> Type:
     return found
 
 
-_WORD = re.compile(r"[^\s()\[\],:]+")
+#: Types may stand in types this deep; the text may come from a stranger's artifact.
+_MAX_DEPTH = 16
 
 
 class _Parser:
@@ -245,6 +311,7 @@ class _Parser:
     def __init__(self, text: str) -> None:
         self.text = text
         self.at = 0
+        self.depth = 0
 
     def wrong(self, expected: str) -> TypeTextError:
         return TypeTextError(f"{self.text!r} breaks off at character {self.at}", expected=expected)
@@ -267,6 +334,14 @@ class _Parser:
             raise self.wrong(repr(mark))
 
     def type(self) -> Type:
+        self.depth += 1
+        if self.depth > _MAX_DEPTH:
+            raise self.wrong(f"types at most {_MAX_DEPTH} deep")
+        found = self.kind()
+        self.depth -= 1
+        return found
+
+    def kind(self) -> Type:
         kind = self.word()
         if kind == "tensor":
             return self.tensor()
@@ -281,7 +356,7 @@ class _Parser:
             item = self.type()
             self.need(")")
             return list_of(item)
-        raise TypeTextError(f"{kind!r} is not a kind of type", expected="tensor, params, ...")
+        raise TypeTextError(f"{kind!r} is not a kind of type", expected=", ".join(_KINDS))
 
     def argument(self) -> str:
         if not self.take("("):
@@ -298,7 +373,7 @@ class _Parser:
         dims: list[Dim] = []
         while not self.take("]"):
             word = self.word()
-            dims.append(None if word == "?" else int(word) if word.isdigit() else word)
+            dims.append(None if word == "?" else int(word) if _LENGTH.fullmatch(word) else word)
             if not self.take(","):
                 self.need("]")
                 break

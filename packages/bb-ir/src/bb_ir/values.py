@@ -44,13 +44,12 @@ from bb_ir._plain import (
 )
 from bb_ir.errors import IdError, ParameterSetError, WireError
 from bb_ir.ids import PeerId
+from bb_ir.params import ParameterSet
 from bb_ir.types import ONNX_DTYPES, Type, accepts
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from bb_ir.params import ParameterSet
 
     Array = NDArray[Any]
 
@@ -279,8 +278,6 @@ def _check_shape(shape: tuple[int, ...], declared: Type) -> None:
 
 
 def _encode_params(value: object, declared: Type) -> Encoded:
-    from bb_ir.params import ParameterSet
-
     if not isinstance(value, ParameterSet):
         raise wrong(value, declared)
     _check_params(value, declared)
@@ -288,8 +285,6 @@ def _encode_params(value: object, declared: Type) -> Encoded:
 
 
 def _decode_params(data: memoryview, declared: Type) -> ParameterSet:
-    from bb_ir.params import ParameterSet
-
     try:
         value = ParameterSet.from_image(data)
     except ParameterSetError as error:

@@ -1,0 +1,43 @@
+"""The words of the text form of models, shared by printing and parsing."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from bb_ir import keys
+
+__all__ = [
+    "BLANK",
+    "DOMAINS",
+    "KEY",
+    "LEFT_OUT",
+    "NUMBER",
+    "PRODUCER",
+    "SHORT_DOMAINS",
+    "STRING",
+    "TENSOR_HEAD",
+    "VALUE",
+    "WORD",
+]
+
+PRODUCER: Final = "bytesandbrains"
+
+#: Domains that are written short; every other one stands between quotation marks.
+SHORT_DOMAINS = {
+    "": "onnx",
+    keys.SYSCALL: "syscall",
+    keys.WIRE: "wire",
+    keys.MODULE: "module",
+    **{keys.ROLE + role: role for role in keys.ROLES if role != "backend"},
+}
+DOMAINS = {short: domain for domain, short in SHORT_DOMAINS.items()}
+
+WORD = re.compile(r'[^\s",()=\[\]{}:@%#][^\s",()=\[\]{}:@%]*')
+LEFT_OUT = re.compile(r"_(?=\s*[,)])")
+BLANK = re.compile(r"[ \t]*(#[^\n]*)?\n")
+KEY = re.compile(r'[^\s"=]+')
+VALUE = re.compile(r'[^\s"\[{#][^\s"]*')
+STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+NUMBER = re.compile(r"-?(?:inf|nan|\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)")
+TENSOR_HEAD = re.compile(r"[a-z]+[0-9]*(?=\[)")
