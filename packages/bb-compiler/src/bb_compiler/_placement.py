@@ -6,34 +6,29 @@ The rules of the design, sections 5.3 and 5.4, in one walk over the ops in the o
 * an op with located inputs stands in the deepest of their regions, which must be one line of
   ancestors;
 * an op without any stands at the cursor: where the op before it stands, or in the region that
-  the last send opened;
-* `with g.at(...)` decides always;
+  the last send opened. An inlined sub-module begins at the place of its call;
+* `with g.at(...)` decides always, and leaves the cursor where it was;
 * a send opens a region named after its edge. To peers, it is a region of its own; to return
   addresses, a child of the region whose frames they address;
 * a gather stands in the parent of the region it gathers.
 
-This module finds places and problems and changes nothing; two passes stamp what it found.
+A class `@self` is that of the place at which the sub-module it is written in was called. This
+module finds places and problems and changes nothing; two passes stamp what it found.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from onnx import FunctionProto, NodeProto
 
-from bb_compiler.errors import (
-    AmbiguousPlacement,
-    CompileError,
-    CrossClassDataflow,
-    FanOutEscape,
-    GatherOutsideFanOut,
-    SenderOutsideMessage,
-    SiblingRegions,
-    UnknownPeerClass,
-)
+from bb_compiler import _placement_errors as errors
+from bb_compiler.errors import CompileError
 from bb_ir import keys, onnx_tools
-from bb_ir.errors import SourceLine
 from bb_ir.ops import role_op
+from bb_ir.types import Type
 
 __all__ = ["MAIN", "Place", "Placement", "Region", "place"]
 
@@ -70,58 +65,95 @@ class Place:
 
 @dataclass
 class Placement:
-    """What was found about one function."""
+    """What was found about one function.
+
+    Attributes:
+        regions: All regions by name, in the order in which they are opened.
+        nodes: Place of each op.
+        types: Types that became known with the places: whose peers they are.
+        class_problems: What is wrong with classes.
+        region_problems: What is wrong with regions.
+    """
 
     regions: dict[str, Region]
     nodes: list[Place] = field(default_factory=list[Place])
+    types: dict[str, Type] = field(default_factory=dict[str, Type])
     class_problems: list[CompileError] = field(default_factory=list[CompileError])
     region_problems: list[CompileError] = field(default_factory=list[CompileError])
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that something runs on."""
+        return tuple(dict.fromkeys(region.cls for region in self.regions.values()))
 
-def place(function: FunctionProto) -> Placement:
-    """Find the place of every op of a function without calls."""
-    return _Walk(function).run()
+
+def place(function: FunctionProto, known: Collection[str] = ()) -> Placement:
+    """Find the place of every op of a function without calls.
+
+    Args:
+        function: The function.
+        known: Classes of the program; a bootstrap may start on each of them.
+    """
+    return _Walk(function, known).run()
 
 
 class _Walk:
-    def __init__(self, function: FunctionProto) -> None:
+    def __init__(self, function: FunctionProto, known: Collection[str]) -> None:
         self.function = function
-        own = onnx_tools.get_meta(function, keys.OWN_CLASS)
-        self.own = own
-        self.found = Placement({MAIN: Region(MAIN, own)})
+        self.own = onnx_tools.get_meta(function, keys.OWN_CLASS)
+        bootstrap = onnx_tools.get_meta(function, keys.PHASE) == "bootstrap"
+        #: Classes on which a region may start without a message.
+        self.startable = known if bootstrap else ()
+        self.found = Placement({MAIN: Region(MAIN, self.own)})
         self.regions = self.found.regions
         self.types = onnx_tools.types_of(function)
         self.cursor = MAIN
         self.values: dict[str, Place] = {name: Place(MAIN, "inputs") for name in function.input}
         self.makers: dict[str, NodeProto] = {}
+        self.made_at: dict[str, int] = {}
+        #: Values that an op in their own line of regions has read.
+        self.confirmed: set[str] = set()
+        #: Region -> it and its ancestors, the deepest first.
+        self.lines: dict[str, tuple[str, ...]] = {MAIN: (MAIN,)}
+        #: Region -> number of the op that opened it.
+        self.opened_at: dict[str, int] = {MAIN: -1}
+        self.last_of: dict[str, str] = {self.own: MAIN}
+        #: Scope of an inlined sub-module -> class of the place of its call.
+        self.scopes: dict[str, str] = {}
         #: Region whose frames a value of return addresses addresses, and the edge it answers.
         self.addresses: dict[str, tuple[str, str]] = {}
-        #: Regions whose gathers a value depends on.
-        self.gathered: dict[str, frozenset[str]] = {}
 
     def run(self) -> Placement:
-        for node in self.function.node:
-            self._enter(node)
-            where = self._place(node)
+        for number, node in enumerate(self.function.node):
+            meta = onnx_tools.metadata(node)
+            self._enter(meta)
+            inputs = self._located(node, meta)
+            where = self._place(node, meta, inputs)
             self.found.nodes.append(where)
-            self._check_escape(node, where)
-            self._outputs(node, where)
+            self._check_escape(node, inputs, where)
+            self._outputs(number, node, meta, where)
         return self.found
 
-    def _enter(self, node: NodeProto) -> None:
+    def _enter(self, meta: dict[str, str]) -> None:
         """Move the cursor to the place of a sub-module's call when its body begins."""
-        regions = [self.values[v].region for v in onnx_tools.meta_list(node, keys.ENTER)
-                   if v in self.values]  # fmt: skip
-        if regions:
-            self.cursor = max(regions, key=self._depth)
+        for entry in filter(None, meta.get(keys.ENTER, "").split(";")):
+            scope, _, listed = entry.partition(":")
+            regions = [self.values[v].region for v in listed.split(",") if v in self.values]
+            if regions:
+                self.cursor = max(regions, key=self._depth)
+            self.scopes[scope] = self.regions[self.cursor].cls
 
-    def _place(self, node: NodeProto) -> Place:
-        if node.op_type == keys.GATHER and node.domain == keys.SYSCALL:
+    def _own_class(self, meta: dict[str, str]) -> str:
+        return self.scopes.get(meta.get(keys.SCOPE, ""), self.own)
+
+    # Where an op stands
+
+    def _place(self, node: NodeProto, meta: dict[str, str], inputs: list[str]) -> Place:
+        if _is_gather(node):
             return self._place_gather(node)
-        inputs = self._located(node)
-        explicit = onnx_tools.get_meta(node, keys.AT)
+        explicit = meta.get(keys.AT, "")
         if explicit:
-            region = self._explicit(node, explicit)
+            region = self._explicit(node, meta, explicit)
             self._check_inputs(node, inputs, region, explicit=True)
             return Place(region, "at")
         if not inputs:
@@ -130,29 +162,25 @@ class _Walk:
         self._check_inputs(node, inputs, region, explicit=False)
         return Place(region, "inputs")
 
-    def _located(self, node: NodeProto) -> list[str]:
-        names = [*node.input, *onnx_tools.meta_list(node, keys.AFTER)]
+    def _located(self, node: NodeProto, meta: dict[str, str]) -> list[str]:
+        after = meta.get(keys.AFTER, "")
+        names = [*node.input, *after.split(",")] if after else node.input
         return [name for name in names if name in self.values]
 
-    def _explicit(self, node: NodeProto, explicit: str) -> str:
+    def _explicit(self, node: NodeProto, meta: dict[str, str], explicit: str) -> str:
         kind, _, name = explicit.partition(":")
         if kind == "value":
             return self.values[name].region if name in self.values else self.cursor
-        wanted = self.own if name == keys.SELF_CLASS else name
-        if self.regions[self.cursor].cls == wanted:
-            return self.cursor
-        for region in reversed(self.regions.values()):
-            if region.cls == wanted:
-                return region.name
-        classes = ", ".join(dict.fromkeys(region.cls for region in self.regions.values()))
-        self.found.class_problems.append(
-            UnknownPeerClass(
-                f"nothing here runs on class {wanted!r}",
-                expected=f"one of {classes}",
-                fix="place ops on a class after a net_out to its peers",
-                where=_lines(node),
-            )
-        )
+        wanted = self._own_class(meta) if name == keys.SELF_CLASS else name
+        region = self.cursor
+        while region and self.regions[region].cls != wanted:
+            region = self.regions[region].opened_in
+        if region or wanted in self.last_of:
+            return region or self.last_of[wanted]
+        if wanted in self.startable:
+            return self._add(Region(f"{MAIN}@{wanted}", wanted), len(self.found.nodes))
+        known = (*self.found.classes, *self.startable)
+        self.found.class_problems.append(errors.no_such_class(node, wanted, known))
         return self.cursor
 
     def _place_gather(self, node: NodeProto) -> Place:
@@ -160,170 +188,163 @@ class _Walk:
         inner = self.regions[self.values[value].region]
         if inner.parent:
             return Place(inner.parent, "inputs")
-        self.found.region_problems.append(
-            GatherOutsideFanOut(
-                f"gather over {value!r}, which stands in region {inner.name!r} of class "
-                f"{inner.cls!r}, where no replies arrive",
-                expected="a value that was sent to g.sender(...) of a received value",
-                where=_lines(node, self.makers.get(value)),
-            )
-        )
+        maker = self.makers.get(value)
+        self.found.region_problems.append(errors.not_a_fan_out(node, value, inner, maker))
         return Place(inner.name, "inputs")
 
-    def _outputs(self, node: NodeProto, where: Place) -> None:
-        self.cursor = where.region
+    # What an op gives
+
+    def _outputs(self, number: int, node: NodeProto, meta: dict[str, str], where: Place) -> None:
         results = where
-        waits = frozenset[str]().union(
-            *(self.gathered.get(v, frozenset()) for v in self._located(node))
-        )
+        if where.how != "at":
+            self.cursor = where.region
         if node.domain == keys.WIRE and node.op_type == keys.SEND:
-            results, waits = Place(self._open(node, where.region), "inputs"), frozenset()
-        if node.domain == keys.WIRE and node.op_type == keys.SENDER:
+            results = Place(self._open(number, node, meta, where.region), "inputs")
+        elif node.domain == keys.WIRE and node.op_type == keys.SENDER:
             self._remember_address(node, where.region, node.output[0])
-        if node.domain == keys.SYSCALL and node.op_type == keys.GATHER:
+        elif _is_gather(node):
             inner = self.values[node.input[0]].region
-            waits = self.gathered.get(node.input[0], frozenset()) | {inner}
             self._remember_address(node, inner, node.output[2])
+            self._name_class(node.output[1], self._asked_class(inner))
         for name in node.output:
             self.values[name] = results
             self.makers[name] = node
-            self.gathered[name] = waits
+            self.made_at[name] = number
+            known = self.types.get(name)
+            if known is not None and known.of == keys.SELF_CLASS:
+                self._name_class(name, self._own_class(meta))
 
-    def _open(self, node: NodeProto, sent_in: str) -> str:
-        name, to = onnx_tools.get_meta(node, keys.EDGE), node.input[0]
+    def _open(self, number: int, node: NodeProto, meta: dict[str, str], sent_in: str) -> str:
+        name, to = meta.get(keys.EDGE, ""), node.input[0]
         if to in self.addresses:
             parent, answers = self.addresses[to]
             region = Region(name, self.regions[parent].cls, parent, sent_in, answers)
         else:
             region = Region(name, self._class_of(node, to), opened_in=sent_in)
-        self.regions[name] = region
-        self.cursor = name
+        self.cursor = self._add(region, number)
         return name
 
+    def _add(self, region: Region, number: int) -> str:
+        self.regions[region.name] = region
+        self.lines[region.name] = (region.name, *self.lines.get(region.parent, ()))
+        self.opened_at[region.name] = number
+        self.last_of[region.cls] = region.name
+        return region.name
+
     def _class_of(self, node: NodeProto, to: str) -> str:
-        type_ = self.types.get(to)
-        of = type_.of if type_ is not None and type_.kind == "peers" else ""
-        if not of:
-            self.found.class_problems.append(
-                UnknownPeerClass(
-                    f"edge {onnx_tools.get_meta(node, keys.EDGE)!r} goes to {to!r} ({type_}), "
-                    "whose class is not known",
-                    expected="peers of a PeerSelector(of=...), g.peers(name, of=...), "
-                    "or a return address",
-                    where=_lines(node, self.makers.get(to)),
-                )
-            )
-        return self.own if of in ("", keys.SELF_CLASS) else of
+        known = self.types.get(to)
+        of = known.of if known is not None and known.kind == "peers" else ""
+        maker = self.makers.get(to)
+        addresses = maker is not None and maker.op_type in (keys.SENDER, keys.GATHER)
+        if (
+            not of and not addresses
+        ):  # what is wrong with return addresses is told where they are made
+            self.found.class_problems.append(errors.unknown_peers(node, to, known, maker))
+        return of or self.own
 
     def _remember_address(self, node: NodeProto, region: str, out: str) -> None:
         inner = self.regions[region]
         if inner.opened_in:
             self.addresses[out] = (inner.opened_in, region)
-            return
-        if node.op_type == keys.SENDER:
-            self.found.region_problems.append(
-                SenderOutsideMessage(
-                    f"{node.input[0]!r} stands in region {region!r}, which no message starts",
-                    expected="a value that came by net_out",
-                    where=_lines(node, self.makers.get(node.input[0])),
-                )
-            )
+            self._name_class(out, self.regions[inner.opened_in].cls)
+        elif node.op_type == keys.SENDER:
+            value = node.input[0]
+            maker = self.makers.get(value)
+            self.found.region_problems.append(errors.no_message(node, value, inner, maker))
+
+    def _asked_class(self, region: str) -> str:
+        """Return the class of the peers whose answers open a region."""
+        opened_in = self.regions[region].opened_in
+        return self.regions[opened_in].cls if opened_in else ""
+
+    def _name_class(self, name: str, cls: str) -> None:
+        if name in self.types and cls:
+            self.types[name] = dataclasses.replace(self.types[name], of=cls)
+            self.found.types[name] = self.types[name]
 
     # Checks
 
     def _check_inputs(
         self, node: NodeProto, inputs: list[str], region: str, *, explicit: bool
     ) -> None:
-        line = self._line(region)
-        for name in inputs:
-            here = self.values[name].region
-            if here not in line:
-                self._report(node, name, inputs, region, explicit=explicit)
-                return
+        line = self.lines[region]
+        stray = next((name for name in inputs if self.values[name].region not in line), "")
+        if stray:
+            self._report(node, stray, inputs, region, explicit=explicit)
+        else:
+            self.confirmed.update(inputs)
 
     def _report(
         self, node: NodeProto, name: str, inputs: list[str], region: str, *, explicit: bool
     ) -> None:
-        other = self.regions[self.values[name].region]
-        mine = self.regions[region]
+        other, mine = self.regions[self.values[name].region], self.regions[region]
         partner = next((v for v in inputs if self.values[v].region == region), "")
-        lines = _lines(node, self.makers.get(name), self.makers.get(partner))
-        loose = [v for v in (name, partner) if v and self.values[v].how == "cursor"]
-        both = (
-            f"{name!r} of class {other.cls!r}, region {other.name!r}, and "
-            f"{_quote(partner, node)} of class {mine.cls!r}, region {mine.name!r}"
-        )
-        if explicit and region in self._line(other.name):
-            self.found.region_problems.append(_escape(node, name, other, lines))
+        clash = errors.Clash(
+            node, name, other.name, other.cls, self.makers.get(name),
+            partner, mine.name, mine.cls, self.makers.get(partner),
+        )  # fmt: skip
+        loose = next((v for v in (name, partner) if v and self._is_loose(v)), "")
+        if explicit and region in self.lines[other.name]:
+            self.found.region_problems.append(errors.escape_by_at(clash))
         elif loose:
-            op = self.makers[loose[0]].op_type
-            self.found.class_problems.append(
-                AmbiguousPlacement(
-                    f"{op}, which gives {loose[0]!r}, stands where the op before it stands, but "
-                    f"{node.op_type} uses it elsewhere: {both}",
-                    fix=f"say where {op} runs: with g.at(value) or with g.at('class')",
-                    where=lines,
-                )
-            )
+            self.found.class_problems.append(errors.ambiguous(clash, loose))
         elif other.cls != mine.cls:
-            self.found.class_problems.append(
-                CrossClassDataflow(
-                    f"{node.op_type} reads {both}",
-                    expected="inputs that stand on one class",
-                    fix="send one of them over with g.net_out",
-                    where=lines,
-                )
-            )
+            self.found.class_problems.append(errors.cross_class(clash))
         else:
+            self.found.region_problems.append(errors.siblings(clash))
+
+    def _is_loose(self, name: str) -> bool:
+        """Whether nothing but the cursor says where the op that makes a value stands."""
+        return self.values[name].how == "cursor" and name not in self.confirmed
+
+    def _check_escape(self, node: NodeProto, inputs: list[str], where: Place) -> None:
+        region = self.regions[where.region]
+        if not region.parent or _is_gather(node):
+            return
+        for name in inputs:
+            here = self.values[name].region
+            for inner in self.lines[region.name]:
+                if inner == here:
+                    break
+                if self._waits_for(name, inner):
+                    own = next((v for v in inputs if self.values[v].region == region.name), "")
+                    makers = (self.makers.get(name), self.makers.get(own))
+                    self.found.region_problems.append(
+                        errors.escape_by_mixing(node, name, own, inner, makers)
+                    )
+                    return
+        schema = role_op(node.domain, node.op_type)
+        if schema is not None and schema.closes_round:
+            reads = inputs[0] if inputs else ""
+            maker = self.makers.get(reads)
             self.found.region_problems.append(
-                SiblingRegions(
-                    f"{node.op_type} reads {both}; no frame sees both",
-                    fix="bring both values over in one net_out, or gather one of them",
-                    where=lines,
-                )
+                errors.escape_of_round(node, reads, region.name, maker)
             )
 
-    def _check_escape(self, node: NodeProto, where: Place) -> None:
-        region = self.regions[where.region]
-        line = self._line(where.region)
-        for name in self._located(node):
-            if node.op_type != keys.GATHER and self.gathered.get(name, frozenset()) & line:
-                lines = _lines(node, self.makers.get(name))
-                self.found.region_problems.append(_escape(node, name, region, lines))
-                return
-        schema = role_op(node.domain, node.op_type)
-        if schema is not None and schema.closes_round and region.parent:
-            reads = self._located(node)
-            name = reads[0] if reads else node.output[0]
-            lines = _lines(node, self.makers.get(name))
-            self.found.region_problems.append(_escape(node, name, region, lines))
+    def _waits_for(self, name: str, region: str) -> bool:
+        """Whether a value depends on a gather over a region.
 
-    def _line(self, region: str) -> set[str]:
-        """Return a region and its ancestors."""
-        line = {region}
-        while self.regions[region].parent:
-            region = self.regions[region].parent
-            line.add(region)
-        return line
+        Such a gather stands after the send that opened the region, so the search ends there.
+        """
+        waiting, seen = [name], {name}
+        while waiting:
+            value = waiting.pop()
+            if self.made_at.get(value, -1) <= self.opened_at[region]:
+                continue
+            maker = self.makers[value]
+            if _is_gather(maker) and self.values[maker.input[0]].region == region:
+                return True
+            if maker.domain == keys.WIRE:
+                continue
+            fresh = [v for v in (*maker.input, *onnx_tools.meta_list(maker, keys.AFTER))
+                     if v not in seen]  # fmt: skip
+            seen.update(fresh)
+            waiting.extend(fresh)
+        return False
 
     def _depth(self, region: str) -> int:
-        return len(self._line(region))
+        return len(self.lines[region])
 
 
-def _escape(node: NodeProto, name: str, region: Region, lines: tuple[SourceLine, ...]) -> CompileError:
-    return FanOutEscape(
-        f"{node.op_type} uses {name!r}, which exists once for every reply on edge "
-        f"{region.name!r}",
-        expected="one value per round",
-        fix="done = g.gather(value, ...) first, then use `after=done` or its values",
-        where=lines,
-    )
-
-
-def _quote(name: str, node: NodeProto) -> str:
-    return repr(name) if name else f"the place of {node.op_type}"
-
-
-def _lines(*nodes: NodeProto | None) -> tuple[SourceLine, ...]:
-    found = (onnx_tools.source_of(node) for node in nodes if node is not None)
-    return tuple(dict.fromkeys(line for line in found if line is not None))
+def _is_gather(node: NodeProto) -> bool:
+    return node.op_type == keys.GATHER and node.domain == keys.SYSCALL

@@ -7,6 +7,7 @@ from bb_ir.errors import BytesAndBrainsError
 __all__ = [
     "AmbiguousPlacement",
     "ArtifactInvalid",
+    "BadBinding",
     "CompileError",
     "CrossClassDataflow",
     "DeadlineInversion",
@@ -53,10 +54,14 @@ class Findings:
 
     def __init__(self) -> None:
         self.errors: list[CompileError] = []
+        self._told: set[tuple[str, str]] = set()
 
     def add(self, error: CompileError) -> None:
-        """Remember an error."""
-        self.errors.append(error)
+        """Remember an error, unless the same was found before."""
+        told = (error.code, str(error))
+        if told not in self._told:
+            self._told.add(told)
+            self.errors.append(error)
 
     def done(self) -> None:
         """Raise what was found.
@@ -108,6 +113,10 @@ class UnknownPeerClass(CompileError):
 
 class DeadlineInversion(CompileError):
     """An inner gather may wait longer than the outer one that waits for it."""
+
+
+class BadBinding(CompileError):
+    """What is bound to a slot is no component, or none that an installer could find."""
 
 
 class UnboundSlot(CompileError):

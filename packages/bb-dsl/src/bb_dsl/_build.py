@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from onnx import FunctionProto, ModelProto, helper
 
+from bb_dsl._checks import check_class
 from bb_dsl._errors import EmptyModule
 from bb_dsl._graph import Graph
 from bb_ir import keys, onnx_tools
@@ -20,57 +21,45 @@ __all__ = ["build", "to_function"]
 def build(module: Module) -> ModelProto:
     """Record a Module; the first function of the model is its body."""
     name = type(module).__name__
-    graph = Graph(module, path="")
-    module.body(graph)
-    if not graph.nodes:
+    body = Graph(module, path="")
+    module.body(body)
+    if not body.nodes:
         raise EmptyModule(
             f"{name}.body records no op", fix="call a slot's method or g.output(...) in it"
         )
-    functions = [to_function(graph, name, "body")]
-    bootstrap = _bootstrap(module, graph)
-    if bootstrap is not None:
-        functions.append(bootstrap)
-    functions += graph.functions.values()
+    functions = [to_function(body, name, "body")]
+    bootstrap = body.twin()
+    getattr(module, "bootstrap", _nothing)(bootstrap)
+    if bootstrap.nodes:
+        functions.append(to_function(bootstrap, f"{name}.bootstrap", "bootstrap"))
+    functions += body.functions.values()
     model = helper.make_model_gen_version(
         helper.make_graph([], name, [], []),
         functions=functions,
-        opset_imports=_opsets(functions),
+        opset_imports=onnx_tools.opsets(node for f in functions for node in f.node),
         ir_version=keys.IR_VERSION,
         producer_name="bytesandbrains",
     )
     onnx_tools.set_meta(model, keys.ROOT, name)
-    onnx_tools.set_meta(model, keys.SLOTS, json.dumps(graph.slots, sort_keys=True))
+    onnx_tools.set_meta(model, keys.SLOTS, json.dumps(body.slots, sort_keys=True))
     return model
 
 
-def _bootstrap(module: Module, body: Graph) -> FunctionProto | None:
-    record = getattr(module, "bootstrap", None)
-    if record is None:
-        return None
-    graph = Graph(module, path="")
-    graph.functions, graph.slots = body.functions, body.slots
-    record(graph)
-    if not graph.nodes:
-        return None
-    return to_function(graph, f"{type(module).__name__}.bootstrap", "bootstrap")
+def _nothing(g: Graph) -> None:
+    """Stands in for the bootstrap of a Module that has none."""
 
 
 def to_function(graph: Graph, name: str, phase: str) -> FunctionProto:
-    """Return what a graph recorded as one ONNX function."""
+    """Return what a graph recorded as one ONNX function, and close the graph."""
+    graph.closed = True
+    graph.declare_slots()
+    own_class = graph.module.peer_class or type(graph.module).__name__
+    check_class(own_class)
     function = FunctionProto(name=name, domain=keys.MODULE)
     function.input.extend(graph.inputs)
     function.output.extend(graph.outputs)
-    function.node.extend(graph.nodes)
     onnx_tools.set_types(function, graph.types.items())
-    function.opset_import.extend(_opsets([function]))
+    onnx_tools.set_nodes(function, graph.nodes)
     onnx_tools.set_meta(function, keys.PHASE, phase)
-    onnx_tools.set_meta(
-        function, keys.OWN_CLASS, graph.module.peer_class or type(graph.module).__name__
-    )
+    onnx_tools.set_meta(function, keys.OWN_CLASS, own_class)
     return function
-
-
-def _opsets(functions: list[FunctionProto]) -> list[helper.OperatorSetIdProto]:
-    domains = sorted({node.domain for f in functions for node in f.node} | {keys.ONNX, keys.MODULE})
-    versions = {keys.ONNX: keys.OPSET}
-    return [helper.make_opsetid(d, versions.get(d, keys.OWN_OPSET)) for d in domains]

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from bb_ir.errors import BytesAndBrainsError
 
-__all__ = ["BuildError"]
+__all__ = [
+    "BadOption",
+    "BuildError",
+    "DuplicateName",
+    "EmptyModule",
+    "ForeignValue",
+    "NoBackendInScope",
+    "NotAnOutput",
+    "RecursiveModule",
+    "UnknownPort",
+    "UnnamedModule",
+    "WrongPortType",
+]
 
 
 class BuildError(BytesAndBrainsError):
@@ -24,7 +36,7 @@ class NotAnOutput(BuildError):
 
 
 class ForeignValue(BuildError):
-    """A value of another recording was used."""
+    """A value of another recording was used, or a recording that has ended."""
 
 
 class NoBackendInScope(BuildError):
@@ -35,8 +47,16 @@ class UnknownPort(BuildError):
     """A sub-module was called with an input it does not declare, or lacks one that it does."""
 
 
+class WrongPortType(BuildError):
+    """A sub-module was given a value of a type that its input does not take."""
+
+
 class UnnamedModule(BuildError):
-    """A sub-module is not an attribute of the Module that calls it."""
+    """A Module that is used is not an attribute of the Module that uses it."""
+
+
+class RecursiveModule(BuildError):
+    """A Module calls itself while it is recorded."""
 
 
 class BadOption(BuildError):

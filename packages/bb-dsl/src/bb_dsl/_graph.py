@@ -7,20 +7,51 @@ compiler, from the order of recording and the inputs; the recorder only writes d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal
+import re
+from collections import deque
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from onnx import FunctionProto, NodeProto, helper
 
-from bb_dsl._errors import BadOption, DuplicateName, ForeignValue, NoBackendInScope, NotAnOutput
+from bb_dsl._checks import (
+    check_class,
+    check_name,
+    check_one_of,
+    check_text,
+    quorum_text,
+    read_duration,
+    read_type,
+    suggest,
+    to_array,
+    to_attribute,
+)
+from bb_dsl._errors import (
+    BadOption,
+    DuplicateName,
+    ForeignValue,
+    NoBackendInScope,
+    NotAnOutput,
+    UnnamedModule,
+    WrongPortType,
+)
 from bb_dsl._output import Gathered, Output
 from bb_dsl._source import user_line
 from bb_ir import keys, onnx_tools
-from bb_ir.durations import parse_duration
+from bb_ir.errors import SourceLine
 from bb_ir.ops import OpSchema
-from bb_ir.types import ANY, TRIGGER, Type, list_of, parse_type, peers, scalar, senders, tensor
+from bb_ir.types import (
+    ANY,
+    TRIGGER,
+    Type,
+    list_of,
+    meet,
+    peers,
+    scalar,
+    senders,
+    tensor,
+)
 from bb_ir.types import record as record_type
 
 if TYPE_CHECKING:
@@ -28,7 +59,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Graph"]
 
-_NAME_MARKS = frozenset("/|#,:. ")
+#: What no hint for a value's name may hold: names stand in comma-separated lists.
+_ODD = re.compile(r"[^A-Za-z0-9_~-]+")
 
 
 class Graph:
@@ -47,12 +79,15 @@ class Graph:
         self.inputs: list[str] = []
         self.outputs: dict[str, Output] = {}
         self.given: Mapping[str, Output] = {}
+        self.called_at: tuple[SourceLine, ...] = ()
         self.functions: dict[str, FunctionProto] = parent.functions if parent else {}
         self.slots: dict[str, dict[str, str]] = parent.slots if parent else {}
-        self.paths: dict[int, str] = parent.paths if parent else {id(module): ""}
+        self.closed = False
+        self._paths: dict[int, str] = {}
         self._edges: set[str] = set()
         self._at: list[str] = []
         self._calls: dict[str, int] = {}
+        self._backend = ""
 
     # What users call
 
@@ -63,27 +98,50 @@ class Graph:
             name: Port name; `node.invoke` and callers of a sub-module use it.
             type: What the input must be; checked when a frame is started.
         """
-        self._check_name("input", name, taken=name in self.inputs)
-        declared = parse_type(type) if isinstance(type, str) else type
+        self._new_port("input", name)
+        declared = read_type(type)
         given = self.given.get(name)
+        known = declared if given is None else meet(declared, given.type)
+        if known is None:
+            raise WrongPortType(
+                f"{type_name(self)} is given {given!r} for its input {name!r}",
+                expected=f"a value of type {declared}",
+                where=(*self.called_at, user_line()),
+            )
         self.inputs.append(name)
-        self.types[name] = given.type if given is not None and declared == ANY else declared
-        return Output(self, name, self.types[name])
+        self.types[name] = known
+        return Output(self, name, known)
 
     def peers(self, name: str, *, of: str) -> Output:
         """Declare an input that is a list of peers of one class."""
-        return self.input(name, peers(of))
+        check_class(of)
+        # A part that asks for peers of its own class takes those of the class where it is called.
+        part = self.parent is not None and of == keys.SELF_CLASS
+        return self.input(name, peers("" if part else self.class_name(of, self.module)))
 
     def output(self, name: str, value: Output) -> None:
         """Publish a value: one step for each frame of the region in which the value stands."""
-        self._check_name("output", name, taken=name in self.outputs or name in self.inputs)
-        value = self._own(value)
-        self.outputs[name] = value
-        node = self._node(keys.SYSCALL, keys.OUTPUT, [value], [name], {"name": name})
+        self._new_port("output", name)
+        value = self.own(value)
+        self._append(keys.SYSCALL, keys.OUTPUT, [value], [name], {"name": name})
         self.types[name] = value.type
-        self.nodes.append(node)
+        self.outputs[name] = value
 
-    def net_out(self, name: str, peers: Output, *values: Output, deadline: str = "") -> Any:
+    @overload
+    def net_out(self, name: str, peers: Output, /, *, deadline: str = "") -> Output: ...
+    @overload
+    def net_out(self, name: str, peers: Output, a: Output, /, *, deadline: str = "") -> Output: ...
+    @overload
+    def net_out(
+        self, name: str, peers: Output, a: Output, b: Output, /, *, deadline: str = ""
+    ) -> tuple[Output, Output]: ...
+    @overload
+    def net_out(
+        self, name: str, peers: Output, a: Output, b: Output, c: Output, /, *, deadline: str = ""
+    ) -> tuple[Output, Output, Output]: ...
+    @overload
+    def net_out(self, name: str, peers: Output, /, *values: Output, deadline: str = "") -> Any: ...
+    def net_out(self, name: str, peers: Output, /, *values: Output, deadline: str = "") -> Any:
         """Send values to peers, in one envelope per peer.
 
         Args:
@@ -96,26 +154,22 @@ class Graph:
             The values as they arrive at the peers: a trigger when none was sent, an Output for
             one, a tuple for several.
         """
-        self._check_name("edge", name, taken=name in self._edges)
+        check_name("edge", name)
+        self._check_free("edge", name, taken=name in self._edges)
+        to = self.own(peers)
+        sent = [self.own(value) for value in values]
+        attributes = {"deadline_ns": read_duration("deadline", deadline)} if deadline else {}
         self._edges.add(name)
-        to = self._own(peers)
-        sent = [self._own(value) for value in values]
-        attributes: dict[str, Any] = {"edge": name}
-        if deadline:
-            attributes["deadline_ns"] = _duration("deadline", deadline)
-        outs = [self._fresh(f"{name}", value.type) for value in sent] or [
-            self._fresh(name, TRIGGER)
-        ]
-        node = self._node(keys.WIRE, keys.SEND, [to, *sent], [o.name for o in outs], attributes)
+        outs = [self._fresh(name, type_) for type_ in [v.type for v in sent] or [TRIGGER]]
+        node = self._append(keys.WIRE, keys.SEND, [to, *sent], [o.name for o in outs], attributes)
         onnx_tools.set_meta(node, keys.EDGE, name)
-        self.nodes.append(node)
         return outs[0] if len(outs) == 1 else tuple(outs)
 
     def sender(self, received: Output) -> Output:
         """Return the return address of the peer whose envelope brought a value here."""
-        value = self._own(received)
+        value = self.own(received)
         out = self._fresh("sender", senders())
-        self.nodes.append(self._node(keys.WIRE, keys.SENDER, [value], [out.name]))
+        self._append(keys.WIRE, keys.SENDER, [value], [out.name])
         return out
 
     def gather(
@@ -141,94 +195,96 @@ class Graph:
             on_late: `"run"` lets replies run that come after the gather fired.
             values: Also collect the values, in the order of the destinations.
         """
-        share = _quorum(quorum)
-        _one_of("wait", wait, ("quorum", "all"))
-        _one_of("on_short", on_short, ("fail", "continue"))
-        _one_of("on_late", on_late, ("drop", "run"))
-        value = self._own(value)
+        check_one_of("wait", wait, ("quorum", "all"))
+        check_one_of("on_short", on_short, ("fail", "continue"))
+        check_one_of("on_late", on_late, ("drop", "run"))
+        value = self.own(value)
         attributes: dict[str, Any] = {
-            "quorum": share, "wait": wait, "on_short": on_short, "on_late": on_late,
+            "quorum": quorum_text(quorum), "wait": wait, "on_short": on_short, "on_late": on_late,
             "values": int(values),
         }  # fmt: skip
         if deadline:
-            attributes["deadline_ns"] = _duration("deadline", deadline)
+            attributes["deadline_ns"] = read_duration("deadline", deadline)
         count = self._fresh("count", scalar("int64"))
         missing = self._fresh("missing", peers())
         back = self._fresh("senders", senders())
-        outs = [count, missing, back]
-        collected = None
-        if values:
-            collected = self._fresh("values", list_of(value.type))
-            outs.append(collected)
-        self.nodes.append(
-            self._node(keys.SYSCALL, keys.GATHER, [value], [o.name for o in outs], attributes)
-        )
+        collected = self._fresh("values", list_of(value.type)) if values else None
+        outs = [count, missing, back, *([] if collected is None else [collected])]
+        self._append(keys.SYSCALL, keys.GATHER, [value], [o.name for o in outs], attributes)
         return Gathered(count, missing, back, collected)
 
-    @contextmanager
-    def at(self, place: Output | str) -> Iterator[None]:
-        """Place the ops recorded inside: where a value stands, or on a class."""
+    def at(self, place: Output | str) -> AbstractContextManager[None]:
+        """Place the ops recorded inside: where a value stands, or on a class.
+
+        Ops after the block stand where they would stand without it.
+        """
         if isinstance(place, Output):
-            self._at.append(f"value:{self._own(place).name}")
-        else:
-            self._at.append(f"class:{place}")
+            return self._block(f"value:{self.own(place).name}")
+        check_class(place)
+        return self._block(f"class:{place}")
+
+    @contextmanager
+    def _block(self, place: str) -> Generator[None]:
+        self._at.append(place)
         try:
             yield
         finally:
             self._at.pop()
 
     def constant(self, value: Any, dtype: str = "") -> Output:
-        """Record a constant tensor: a number, nested lists, or an array."""
-        import numpy as np
-        from onnx import numpy_helper
+        """Record a constant tensor: a number, nested lists, or an array.
 
-        array = np.asarray(value, dtype=dtype or None)
-        if not dtype and array.dtype == np.float64 and not hasattr(value, "dtype"):
-            array = array.astype(np.float32)
-        out = self._fresh("constant", tensor(array.dtype.name, array.shape))
-        slot = self._backend_slot()
-        node = self._node(
-            keys.ONNX, "Constant", [], [out.name], {"value": numpy_helper.from_array(array)}
-        )
-        onnx_tools.set_meta(node, keys.SLOT, slot)
-        self.nodes.append(node)
-        return out
+        Without a dtype, numbers with a point become float32 and whole ones int64.
+        """
+        return self._constant(value, dtype)
 
-    def field(self, record: Output, name: str) -> Output:
-        """Record reading one field of a record; `record["name"]` is the same."""
-        value = self._own(record)
-        found = value.type.field(name) if value.type.kind == "record" else None
+    def field(self, record: Output, name: str, type: Type | str = ANY) -> Output:  # noqa: A002  # as in input
+        """Record reading one field of a record; `record["name"]` is the same.
+
+        Args:
+            record: The record.
+            name: Name of the field.
+            type: Type of the field, where the record's own type does not say it.
+        """
+        check_text("field", name)
+        value = self.own(record)
+        known = value.type.field(name) if value.type.kind in ("record", "any") else None
+        found = None if known is None else meet(known, read_type(type))
         if found is None:
+            fields = [field for field, _ in value.type.items or ()]
             raise BadOption(
-                f"{value!r} has no field {name!r}",
-                expected="a record with that field",
+                f"{value!r} has no field {name!r}" + (f" of type {type}" if known else ""),
+                expected=f"one of {', '.join(fields)}" if fields else "a record with that field",
+                fix=suggest(str(name), fields),
                 where=user_line(),
             )
         out = self._fresh(name, found)
-        self.nodes.append(self._node(keys.SYSCALL, "Field", [value], [out.name], {"name": name}))
+        self._append(keys.SYSCALL, "Field", [value], [out.name], {"name": name})
         return out
 
     def record(self, **values: Output) -> Output:
         """Record a record of values under names, such as metrics to send."""
-        own = {name: self._own(value) for name, value in values.items()}
+        own = {name: self.own(value) for name, value in values.items()}
         if not own:
             raise BadOption("a record without fields", expected="name=value", where=user_line())
         out = self._fresh("record", record_type({n: v.type for n, v in own.items()}))
-        node = self._node(
-            keys.SYSCALL, "Record", list(own.values()), [out.name], {"names": list(own)}
-        )
-        self.nodes.append(node)
+        self._append(keys.SYSCALL, "Record", list(own.values()), [out.name], {"names": list(own)})
         return out
 
-    # What slots and values call
+    # What slots, values and the recording of parts call
 
     def tensor_op(self, op_type: str, *operands: Output | float) -> Output:
-        """Record one ONNX op with one result on the Backend slot in scope."""
+        """Record one ONNX op with one result on the Backend slot in scope.
+
+        A number becomes a constant of the other operand's element type, where that stands.
+        """
         slot = self._backend_slot()
-        like = next(o.type.dtype for o in operands if isinstance(o, Output))
-        ready = [o if isinstance(o, Output) else self.constant(o, like or "float32")
-                 for o in operands]  # fmt: skip
-        return self.onnx_op(slot, op_type, ready, {}, 1)[0]
+        like = next(o for o in operands if isinstance(o, Output))
+        ready = [o if isinstance(o, Output) else self._constant(o, like=like) for o in operands]
+        made = self.onnx_op(slot, op_type, ready, {}, 1)[0]
+        # The compiler finds the shape; numbers that meet the result need its element type now.
+        made.type = self.types[made.name] = tensor(ready[0].type.dtype or ready[-1].type.dtype)
+        return made
 
     def onnx_op(
         self,
@@ -239,11 +295,10 @@ class Graph:
         outputs: int,
     ) -> list[Output]:
         """Record one op of `ai.onnx` on a Backend slot; `None` leaves an optional input out."""
-        own = [None if value is None else self._own(value) for value in inputs]
+        own = [None if value is None else self.own(value) for value in inputs]
         outs = [self._fresh(op_type.lower(), tensor()) for _ in range(outputs)]
-        node = self._node(keys.ONNX, op_type, own, [o.name for o in outs], attributes)
+        node = self._append("", op_type, own, [o.name for o in outs], attributes)
         onnx_tools.set_meta(node, keys.SLOT, slot)
-        self.nodes.append(node)
         return outs
 
     def role_op(
@@ -253,35 +308,67 @@ class Graph:
         schema: OpSchema,
         inputs: Sequence[Output],
         attributes: Mapping[str, Any],
-        after: Output | Sequence[Output] | None,
+        *,
+        after: Output | Sequence[Output] | None = None,
         types: Sequence[Type] = (),
     ) -> list[Output]:
         """Record one op of a role; returns one Output per result, a trigger when there is none."""
-        own = [self._own(value) for value in inputs]
+        own = [self.own(value) for value in inputs]
+        waits = [after] if isinstance(after, Output) else list(after or ())
+        names = ",".join(self.own(value).name for value in waits)
         results = schema.results
         kinds = types or [port.type for port in results]
         outs = [self._fresh(p.name, t) for p, t in zip(results, kinds, strict=True)]
-        node = self._node(
+        node = self._append(
             keys.role_domain(role), schema.name, own, [o.name for o in outs], attributes
         )
         onnx_tools.set_meta(node, keys.SLOT, slot)
-        waits = [after] if isinstance(after, Output) else list(after or ())
-        names = ",".join(self._own(value).name for value in waits)
         onnx_tools.set_meta(node, keys.AFTER, names)
-        self.nodes.append(node)
         return outs
 
     def slot_name(self, owner: Module, name: str, role: str, facts: Mapping[str, str]) -> str:
         """Return the name of a slot as seen from the root Module, and remember it."""
-        path = self.paths.get(id(owner))
-        if path is None:
-            path = self.path
+        path = self.path_of(owner)
         full = f"{path}.{name}" if path else name
-        self.slots[full] = {"role": role, **facts}
+        self.slots.setdefault(full, {"role": role, **facts})
         return full
 
+    def class_name(self, of: str, owner: Module) -> str:
+        """Return the class that `@self` means in the root Module; parts learn it when placed."""
+        if of == keys.SELF_CLASS and owner is self.root.module:
+            return owner.peer_class or type(owner).__name__
+        return of
+
+    def declare_slots(self) -> None:
+        """Remember the slots of this Module that no op uses, so that they may be bound."""
+        for handle in self.module.slots_of():
+            handle.full_name(self)
+
+    def path_of(self, part: Module) -> str:
+        """Return the attributes that lead from the root Module to a part: the shortest way."""
+        root = self.root
+        if id(part) not in root._paths:  # noqa: SLF001  # same class
+            root._paths = _paths(root.module)  # noqa: SLF001  # same class
+        path = root._paths.get(id(part))  # noqa: SLF001  # same class
+        if path is None:
+            name = type(part).__name__
+            raise UnnamedModule(
+                f"{name} is no part of {type_name(root)}",
+                expected="every Module whose slots are used is an attribute of another",
+                fix=f"keep it: self.{name.lower()} = {name}(...)",
+                where=user_line(),
+            )
+        return path
+
+    def twin(self) -> Graph:
+        """Return a graph for another function of the same Module: edges and calls stay apart."""
+        graph = Graph(self.module, self.path)
+        graph.functions, graph.slots = self.functions, self.slots
+        graph._edges, graph._calls = self._edges, self._calls
+        return graph
+
     def call_scope(self, attribute: str) -> str:
-        """Return a name for one more call of a sub-module: the attribute, counted from the second."""
+        """Return a name for one more call of a sub-module: its attribute, and which call it is."""
         self._calls[attribute] = self._calls.get(attribute, 0) + 1
         nth = self._calls[attribute]
         return attribute if nth == 1 else f"{attribute}~{nth}"
@@ -290,38 +377,37 @@ class Graph:
         self, function: str, scope: str, actuals: Sequence[Output], results: Mapping[str, Output]
     ) -> dict[str, Output]:
         """Append the call node of a recorded sub-module."""
-        own = [self._own(value) for value in actuals]
         outs = {name: self._fresh(name, value.type) for name, value in results.items()}
         names = [o.name for o in outs.values()] or [self._fresh("done", TRIGGER).name]
-        node = self._node(keys.MODULE, function, own, names)
+        node = self._append(keys.MODULE, function, actuals, names)
         onnx_tools.set_meta(node, keys.SCOPE, scope)
-        self.nodes.append(node)
         return outs
 
-    # Inside
-
-    def _own(self, value: object) -> Output:
-        where = user_line()
+    def own(self, value: object) -> Output:
+        """Return a value that was recorded here, or say why it is none."""
         if not isinstance(value, Output):
             raise NotAnOutput(
                 f"{value!r} is a {type(value).__name__}, not a recorded value",
                 expected="what another op returned, g.input(...), or g.constant(...)",
-                where=where,
+                where=user_line(),
             )
-        if value._graph is not self:  # noqa: SLF001  # a value belongs to the graph that made it
+        if value.graph is not self:
             raise ForeignValue(
                 f"value {value.name!r} was recorded in another Module or another build",
                 fix="hand it to the sub-module by port name: self.part(g, port=value)",
-                where=where,
+                where=user_line(),
             )
         return value
 
+    # Inside
+
     def _fresh(self, hint: str, type_: Type) -> Output:
-        name = f"{hint}_{len(self.types)}"
+        # The dot keeps it apart from the names of ports, which users choose.
+        name = f"{_ODD.sub('_', hint)}.{len(self.types)}"
         self.types[name] = type_
         return Output(self, name, type_)
 
-    def _node(
+    def _append(
         self,
         domain: str,
         op_type: str,
@@ -329,16 +415,45 @@ class Graph:
         outputs: Sequence[str],
         attributes: Mapping[str, Any] | None = None,
     ) -> NodeProto:
+        if self.closed:
+            raise ForeignValue(
+                f"the recording of {type_name(self)} has ended",
+                fix="record inside body(g) or bootstrap(g)",
+                where=user_line(),
+            )
         names = ["" if value is None else value.name for value in inputs]
         node = helper.make_node(op_type, names, list(outputs), domain=domain)
-        given = attributes or {}
-        node.attribute.extend(helper.make_attribute(name, given[name]) for name in sorted(given))
+        for name, value in sorted((attributes or {}).items()):
+            node.attribute.append(to_attribute(op_type, name, value))
         onnx_tools.set_meta(node, keys.SOURCE, str(user_line()))
         if self._at:
             onnx_tools.set_meta(node, keys.AT, self._at[-1])
+        self.nodes.append(node)
         return node
 
+    def _constant(self, value: Any, dtype: str = "", like: Output | None = None) -> Output:
+        """Record a constant; `like` is a value whose element type and place it takes."""
+        from onnx import numpy_helper
+
+        wanted = dtype if like is None else like.type.dtype or "float32"
+        array = to_array(value, wanted)
+        kind = "string" if array.dtype == object else array.dtype.name
+        slot = self._backend_slot()
+        out = self._fresh("constant", tensor(kind, array.shape))
+        node = self._append(
+            "", "Constant", [], [out.name], {"value": numpy_helper.from_array(array)}
+        )
+        onnx_tools.set_meta(node, keys.SLOT, slot)
+        if like is not None and not self._at:
+            onnx_tools.set_meta(node, keys.AT, f"value:{like.name}")
+        return out
+
     def _backend_slot(self) -> str:
+        if not self._backend:
+            self._backend = self._find_backend_slot()
+        return self._backend
+
+    def _find_backend_slot(self) -> str:
         graph: Graph | None = self
         while graph is not None:
             found = graph.module.slots_of("backend")
@@ -347,56 +462,46 @@ class Graph:
             if len(found) > 1:
                 names = ", ".join(slot.name for slot in found)
                 raise NoBackendInScope(
-                    f"{type(graph.module).__name__} has several Backend slots: {names}",
+                    f"{type_name(graph)} has several Backend slots: {names}",
                     fix=f"call the op on one of them: self.{found[0].name}.add(g, a, b)",
                     where=user_line(),
                 )
             graph = graph.parent
         raise NoBackendInScope(
-            f"{type(self.module).__name__} has no Backend slot for tensor maths",
+            f"{type_name(self)} has no Backend slot for tensor maths",
             fix="add `backend = bb.slots.Backend()` to the class and bind it",
             where=user_line(),
         )
 
-    def _check_name(self, what: str, name: str, *, taken: bool) -> None:
-        if not name or _NAME_MARKS & set(name):
-            raise BadOption(
-                f"{name!r} cannot be the name of an {what}",
-                expected=f"a name without any of {' '.join(sorted(_NAME_MARKS - {' '}))} or spaces",
-                where=user_line(),
-            )
-        if name == "main" and what == "edge":
-            raise BadOption(
-                "'main' names the region that an invocation starts",
-                fix="give the edge another name",
-                where=user_line(),
-            )
+    def _new_port(self, what: str, name: str) -> None:
+        check_name(what, name)
+        self._check_free(what, name, taken=name in self.inputs or name in self.outputs)
+
+    def _check_free(self, what: str, name: str, *, taken: bool) -> None:
         if taken:
             raise DuplicateName(
-                f"{what} {name!r} is recorded twice in {type(self.module).__name__}",
+                f"{type_name(self)} has an {what} {name!r} already"
+                if what == "edge"
+                else f"{type_name(self)} has an input or output {name!r} already",
                 fix="give each its own name",
                 where=user_line(),
             )
 
 
-def _quorum(quorum: float) -> str:
-    """Return the quorum as exact text: a share `"4/5"` or a number `"#3"`."""
-    if isinstance(quorum, bool) or quorum <= 0 or (isinstance(quorum, float) and quorum > 1):
-        raise BadOption(
-            f"quorum={quorum!r}",
-            expected="a share between 0 and 1.0 as a float, or a number of peers as an int",
-            where=user_line(),
-        )
-    return f"#{quorum}" if isinstance(quorum, int) else str(Fraction(str(quorum)))
+def type_name(graph: Graph) -> str:
+    """Return the name of the class whose body a graph records."""
+    return type(graph.module).__name__
 
 
-def _one_of(option: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise BadOption(f"{option}={value!r}", expected=" or ".join(allowed), where=user_line())
-
-
-def _duration(option: str, text: str) -> int:
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise BadOption(f"{option}={text!r}", expected=str(error), where=user_line()) from error
+def _paths(root: Module) -> dict[int, str]:
+    """Return the shortest way of attributes from a Module to each of its parts, by identity."""
+    found = {id(root): ""}
+    waiting = deque([root])
+    while waiting:
+        owner = waiting.popleft()
+        for name, part in owner.submodules().items():
+            if id(part) not in found:
+                above = found[id(owner)]
+                found[id(part)] = f"{above}.{name}" if above else name
+                waiting.append(part)
+    return found

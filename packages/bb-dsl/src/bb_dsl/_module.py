@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+from bb_dsl._checks import suggest
+from bb_dsl._errors import BadOption
+from bb_dsl._source import user_line
 from bb_dsl.slots import Slot, SlotHandle
 
 if TYPE_CHECKING:
@@ -27,7 +30,15 @@ class Module:
     peer_class: ClassVar[str] = ""
 
     def __init__(self, **slots: SlotHandle) -> None:
+        known = type(self).slot_names()
         for name, handle in slots.items():
+            if name not in known:
+                raise BadOption(
+                    f"{type(self).__name__} has no slot {name!r}",
+                    expected=f"one of {', '.join(known)}" if known else "no slots",
+                    fix=suggest(name, known),
+                    where=user_line(),
+                )
             setattr(self, name, handle)
 
     def body(self, g: Graph) -> None:
@@ -54,13 +65,17 @@ class Module:
 
         return record_call(g, self, inputs)
 
+    @classmethod
+    def slot_names(cls) -> list[str]:
+        """Return the names of the slots, in the order of the class's attributes."""
+        names = (name for base in reversed(cls.__mro__) for name in vars(base))
+        return [n for n in dict.fromkeys(names) if isinstance(getattr(cls, n, None), Slot)]
+
     def slots_of(self, role: str = "") -> list[SlotHandle]:
         """Return the slots of this Module, in the order of the class's attributes."""
-        names = [
-            name
-            for cls in reversed(type(self).__mro__)
-            for name, value in vars(cls).items()
-            if isinstance(value, Slot)
-        ]
-        handles: list[Any] = [getattr(self, name) for name in dict.fromkeys(names)]
+        handles: list[SlotHandle] = [getattr(self, name) for name in type(self).slot_names()]
         return [handle for handle in handles if not role or handle.role == role]
+
+    def submodules(self) -> dict[str, Module]:
+        """Return the sub-modules of this Module by attribute."""
+        return {name: part for name, part in vars(self).items() if isinstance(part, Module)}

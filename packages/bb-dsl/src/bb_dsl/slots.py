@@ -8,8 +8,11 @@ values that it does not read.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar, overload
 
+from bb_dsl._checks import check_class, positive
+from bb_dsl._errors import BadOption
+from bb_dsl._source import user_line
 from bb_ir.ops import ROLE_OPS
 from bb_ir.types import Type, peers
 
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from bb_dsl._graph import Graph
     from bb_dsl._module import Module
     from bb_dsl._output import Output
+
+    After: TypeAlias = Output | Sequence[Output] | None
 
 __all__ = [
     "Aggregator",
@@ -50,6 +55,9 @@ class SlotHandle:
 
     role: ClassVar[str] = ""
 
+    def __repr__(self) -> str:
+        return f"<{self.role} slot {self.name!r} of {type(self._owner).__name__}>"
+
     def __init__(self, owner: Module, name: str, facts: dict[str, str]) -> None:
         self.name = name
         self._owner = owner
@@ -64,14 +72,13 @@ class SlotHandle:
         g: Graph,
         op: str,
         *inputs: Output,
-        after: Output | Sequence[Output] | None = None,
+        after: After = None,
         types: Sequence[Type] = (),
         **attributes: Any,
     ) -> list[Output]:
         schema = ROLE_OPS[self.role][op]
-        return g.role_op(
-            self.role, self.full_name(g), schema, inputs, attributes, after, types
-        )
+        slot = self.full_name(g)
+        return g.role_op(self.role, slot, schema, inputs, attributes, after=after, types=types)
 
 
 H = TypeVar("H", bound=SlotHandle)
@@ -103,8 +110,11 @@ class Slot(Generic[H]):
 
     def __set__(self, instance: Module, value: SlotHandle) -> None:
         if not isinstance(value, self.handle):
-            raise TypeError(
-                f"slot {self.name!r} takes a {self.handle.role} slot, not {type(value).__name__}"
+            raise BadOption(
+                f"{value!r} cannot be slot {self.name!r} of {type(instance).__name__}",
+                expected=f"a {self.handle.role} slot of another Module, such as self.{self.name}",
+                fix="components are bound when the program is compiled",
+                where=user_line(),
             )
         vars(instance)[self.name] = value
 
@@ -114,11 +124,11 @@ class ModelHandle(SlotHandle):
 
     role = "model"
 
-    def forward(self, g: Graph, x: Output, *, after: Output | None = None) -> Output:
+    def forward(self, g: Graph, x: Output, *, after: After = None) -> Output:
         """Record predictions for a batch."""
         return self._record(g, "Forward", x, after=after)[0]
 
-    def backward(self, g: Graph, grad: Output, *, after: Output | None = None) -> Output:
+    def backward(self, g: Graph, grad: Output, *, after: After = None) -> Output:
         """Record a training step from the gradient of the last forward's output.
 
         Returns:
@@ -127,28 +137,28 @@ class ModelHandle(SlotHandle):
         return self._record(g, "Backward", grad, after=after)[0]
 
     def compute_loss(
-        self, g: Graph, prediction: Output, target: Output, *, after: Output | None = None
+        self, g: Graph, prediction: Output, target: Output, *, after: After = None
     ) -> Output:
         """Record the mean loss of a batch."""
         return self._record(g, "ComputeLoss", prediction, target, after=after)[0]
 
-    def params(self, g: Graph, *, after: Output | None = None) -> Output:
+    def params(self, g: Graph, *, after: After = None) -> Output:
         """Record the model's parameters as they are at this point."""
         return self._record(g, "Params", after=after)[0]
 
-    def load_params(self, g: Graph, params: Output, *, after: Output | None = None) -> Output:
+    def load_params(self, g: Graph, params: Output, *, after: After = None) -> Output:
         """Record taking over parameters; returns a trigger."""
         return self._record(g, "LoadParams", params, after=after)[0]
 
-    def apply_delta(self, g: Graph, delta: Output, *, after: Output | None = None) -> Output:
+    def apply_delta(self, g: Graph, delta: Output, *, after: After = None) -> Output:
         """Record adding differences to the parameters; returns a trigger."""
         return self._record(g, "ApplyDelta", delta, after=after)[0]
 
-    def fit(self, g: Graph, batches: Output, *, after: Output | None = None) -> Output:
+    def fit(self, g: Graph, batches: Output, *, after: After = None) -> Output:
         """Record training over all batches; returns metrics with `examples` and `loss`."""
         return self._record(g, "Fit", batches, after=after)[0]
 
-    def evaluate(self, g: Graph, batches: Output, *, after: Output | None = None) -> Output:
+    def evaluate(self, g: Graph, batches: Output, *, after: After = None) -> Output:
         """Record measuring without training; returns metrics with `examples` and `loss`."""
         return self._record(g, "Evaluate", batches, after=after)[0]
 
@@ -158,16 +168,16 @@ class DataSourceHandle(SlotHandle):
 
     role = "data_source"
 
-    def next_batch(self, g: Graph, *, after: Output | None = None) -> tuple[Output, Output]:
+    def next_batch(self, g: Graph, *, after: After = None) -> tuple[Output, Output]:
         """Record the next batch; returns inputs and labels."""
         batch, labels = self._record(g, "NextBatch", after=after)
         return batch, labels
 
-    def batches(self, g: Graph, *, epochs: int = 1, after: Output | None = None) -> Output:
+    def batches(self, g: Graph, *, epochs: int = 1, after: After = None) -> Output:
         """Record all batches of some passes; the value stays on its Node."""
-        return self._record(g, "Batches", after=after, epochs=epochs)[0]
+        return self._record(g, "Batches", after=after, epochs=positive("epochs", epochs))[0]
 
-    def reset(self, g: Graph, *, after: Output | None = None) -> Output:
+    def reset(self, g: Graph, *, after: After = None) -> Output:
         """Record starting over with the first batch; returns a trigger."""
         return self._record(g, "Reset", after=after)[0]
 
@@ -178,14 +188,12 @@ class AggregatorHandle(SlotHandle):
     role = "aggregator"
 
     def contribute(
-        self, g: Graph, params: Output, metrics: Output, *, after: Output | None = None
+        self, g: Graph, params: Output, metrics: Output, *, after: After = None
     ) -> Output:
         """Record folding one update in, weighted by `metrics.examples`; returns a trigger."""
         return self._record(g, "Contribute", params, metrics, after=after)[0]
 
-    def aggregate(
-        self, g: Graph, *, after: Output | Sequence[Output] | None = None
-    ) -> tuple[Output, Output]:
+    def aggregate(self, g: Graph, *, after: After = None) -> tuple[Output, Output]:
         """Record taking the round's result; returns parameters and a summary."""
         averaged, summary = self._record(g, "Aggregate", after=after)
         return averaged, summary
@@ -196,17 +204,16 @@ class PeerSelectorHandle(SlotHandle):
 
     role = "peer_selector"
 
-    def sample(self, g: Graph, n: int, *, after: Output | None = None) -> Output:
+    def sample(self, g: Graph, n: int, *, after: After = None) -> Output:
         """Record drawing `n` different peers."""
-        return self._record(g, "Sample", after=after, types=self._peers, n=n)[0]
+        return self._record(g, "Sample", after=after, types=self._peers(g), n=positive("n", n))[0]
 
-    def current_view(self, g: Graph, *, after: Output | None = None) -> Output:
+    def current_view(self, g: Graph, *, after: After = None) -> Output:
         """Record the list of all known peers."""
-        return self._record(g, "CurrentView", after=after, types=self._peers)[0]
+        return self._record(g, "CurrentView", after=after, types=self._peers(g))[0]
 
-    @property
-    def _peers(self) -> tuple[Type, ...]:
-        return (peers(self._facts["of"]),)
+    def _peers(self, g: Graph) -> tuple[Type, ...]:
+        return (peers(g.class_name(self._facts["of"], self._owner)),)
 
 
 class IndexHandle(SlotHandle):
@@ -214,22 +221,22 @@ class IndexHandle(SlotHandle):
 
     role = "index"
 
-    def add(self, g: Graph, vectors: Output, *, after: Output | None = None) -> Output:
+    def add(self, g: Graph, vectors: Output, *, after: After = None) -> Output:
         """Record adding vectors; returns their ids."""
         return self._record(g, "Add", vectors, after=after)[0]
 
     def search(
-        self, g: Graph, queries: Output, k: int = 10, *, after: Output | None = None
+        self, g: Graph, queries: Output, k: int = 10, *, after: After = None
     ) -> tuple[Output, Output]:
         """Record a nearest-neighbour search; returns ids and distances."""
-        ids, distances = self._record(g, "Search", queries, after=after, k=k)
+        ids, distances = self._record(g, "Search", queries, after=after, k=positive("k", k))
         return ids, distances
 
-    def remove(self, g: Graph, ids: Output, *, after: Output | None = None) -> Output:
+    def remove(self, g: Graph, ids: Output, *, after: After = None) -> Output:
         """Record removing vectors by id; returns a trigger."""
         return self._record(g, "Remove", ids, after=after)[0]
 
-    def train(self, g: Graph, samples: Output, *, after: Output | None = None) -> Output:
+    def train(self, g: Graph, samples: Output, *, after: After = None) -> Output:
         """Record learning from sample vectors; returns a trigger."""
         return self._record(g, "Train", samples, after=after)[0]
 
@@ -239,15 +246,15 @@ class CodecHandle(SlotHandle):
 
     role = "codec"
 
-    def encode(self, g: Graph, value: Output, *, after: Output | None = None) -> Output:
+    def encode(self, g: Graph, value: Output, *, after: After = None) -> Output:
         """Record encoding a value."""
         return self._record(g, "Encode", value, after=after)[0]
 
-    def decode(self, g: Graph, encoded: Output, *, after: Output | None = None) -> Output:
+    def decode(self, g: Graph, encoded: Output, *, after: After = None) -> Output:
         """Record decoding a value."""
         return self._record(g, "Decode", encoded, after=after)[0]
 
-    def train(self, g: Graph, samples: Output, *, after: Output | None = None) -> Output:
+    def train(self, g: Graph, samples: Output, *, after: After = None) -> Output:
         """Record learning from samples; returns a trigger."""
         return self._record(g, "Train", samples, after=after)[0]
 
@@ -306,9 +313,12 @@ class BackendHandle(SlotHandle):
         """Record a matrix product, batched over leading dimensions."""
         return self._one(g, "MatMul", a, b)
 
-    def gemm(self, g: Graph, a: Output, b: Output, c: Output | None = None, **options: Any) -> Output:
+    def gemm(
+        self, g: Graph, a: Output, b: Output, c: Output | None = None, **options: Any
+    ) -> Output:
         """Record `alpha * a @ b + beta * c`; options are `alpha`, `beta`, `transA`, `transB`."""
-        return g.onnx_op(self.full_name(g), "Gemm", [a, b, c] if c else [a, b], options, 1)[0]
+        inputs = [a, b] if c is None else [a, b, c]
+        return g.onnx_op(self.full_name(g), "Gemm", inputs, options, 1)[0]
 
     def relu(self, g: Graph, x: Output) -> Output:
         """Record `max(x, 0)`."""
@@ -388,6 +398,7 @@ class PeerSelector(Slot[PeerSelectorHandle]):
 
     def __init__(self, of: str = "@self") -> None:
         super().__init__()
+        check_class(of)
         self.facts = {"of": of}
 
 

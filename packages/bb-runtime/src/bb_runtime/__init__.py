@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bb_runtime._admission import Lease, Refuse
 from bb_runtime.artifact import Artifact, load_artifact
 from bb_runtime.bus import Event, LocalBus
 from bb_runtime.errors import DeliveryError, InstallError, OpError
@@ -20,11 +21,13 @@ __all__ = [
     "FrameEnded",
     "FrameId",
     "InstallError",
+    "Lease",
     "LocalBus",
     "Node",
     "OpError",
     "OpFailed",
     "Options",
+    "Refuse",
     "Ship",
     "Step",
     "install",

@@ -1,16 +1,18 @@
 """Inbound envelopes: checked and charged before anything is allocated for them.
 
-`offer` sees prelude and header only. In order: format and limits, duplicate, program, edge, then
-either the frame that expects the reply or the class that may send the edge, then fills and bytes.
-What fails is counted by reason, dropped, and never answered, unless an authorized peer waits for
-an answer that now will not come. What passes gets a `Lease` with a buffer of exactly its size.
+`offer` sees prelude and header only. In order: format and limits, blocked peers, duplicates,
+program, edge, then either the frame that expects the reply or the class that may send the edge,
+then fills and bytes. What fails is counted by reason, dropped, and never answered, unless an
+authorized peer waits for an answer that now will not come. What passes gets a `Lease` with a
+buffer of exactly its size.
 
-This module decides and decodes; frames are the engine's.
+Nothing is remembered about a peer before one of its envelopes passed. This module decides and
+decodes; frames are the engine's.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from bb_ir.buffers import BufferPool, allocate
 from bb_ir.errors import WireError
@@ -26,7 +28,7 @@ from bb_ir.wire import (
     read_prelude,
 )
 from bb_runtime._engine import Engine
-from bb_runtime._frames import OPEN, Frame, ReturnAddress
+from bb_runtime._frames import LIVE, OPEN, Frame
 from bb_runtime.artifact import Edge
 
 __all__ = ["Admission", "Lease", "Refuse"]
@@ -58,13 +60,18 @@ class Lease:
     __slots__ = ("buffer", "edge", "head", "parent", "source", "used")
 
     def __init__(
-        self, head: EnvelopeHead, edge: Edge | None, source: PeerId, buffer: memoryview
+        self,
+        head: EnvelopeHead,
+        edge: Edge,
+        source: PeerId,
+        buffer: memoryview,
+        parent: Frame | None,
     ) -> None:
         self.head = head
         self.edge = edge
         self.source = source
         self.buffer = buffer
-        self.parent: Frame | None = None
+        self.parent = parent
         self.used = False
 
 
@@ -97,6 +104,24 @@ class _Window:
             self.bits |= 1 << -ahead
 
 
+class _No(Exception):  # never leaves this module
+    """An envelope that is not taken, and whether those who wait for its branch hear of it."""
+
+    def __init__(
+        self,
+        reason: str,
+        edge: Edge | None = None,
+        parent: Frame | None = None,
+        *,
+        tell: bool = False,
+    ) -> None:
+        self.reason = reason
+        self.edge = edge
+        self.parent = parent
+        self.tell = tell
+        super().__init__(reason)
+
+
 class Admission:
     """Decides what comes in."""
 
@@ -110,25 +135,26 @@ class Admission:
         )
         self._windows: dict[PeerId, _Window] = {}
 
-    def offer(self, prelude: bytes | memoryview, header: bytes | memoryview, source: PeerId) -> Lease | Refuse:
+    def offer(
+        self, prelude: bytes | memoryview, header: bytes | memoryview, source: PeerId
+    ) -> Lease | Refuse:
         """Check an envelope by its first two parts."""
         try:
             head = read_header(read_prelude(prelude, self._limits), header, self._limits)
         except EnvelopeRefused as error:
             self.engine.drop(error.reason, source, "")
             return Refuse(error.reason, error.skip, error.close)
-        reason, edge, parent = self._decide(head, source)
-        if reason:
-            self.engine.drop(reason, source, edge.name if edge else "")
-            if reason == "busy" and edge is not None:
-                self._answer_failed(head, edge, source, reason)
-            return Refuse(reason, head.payload_length, close=False)
-        self._window(source, head.incarnation).mark(head.message_id)
-        buffer = memoryview(allocate(head.payload_length, self.pool))
-        lease = Lease(head, edge, source, buffer)
-        lease.parent = parent
+        try:
+            edge, parent = self._decide(head, source)
+            buffer = self._room(head, edge, parent)
+        except _No as no:
+            self.engine.drop(no.reason, source, no.edge.name if no.edge else "")
+            if no.tell and no.edge is not None:
+                self._branch_ends(head, no.edge, no.parent, source, no.reason)
+            return Refuse(no.reason, head.payload_length, close=False)
+        self._mark(head, source)
         self.engine.payload_held += head.payload_length
-        return lease
+        return Lease(head, edge, source, buffer, parent)
 
     def abandon(self, lease: Lease) -> None:
         """Give back a lease whose payload did not come."""
@@ -136,95 +162,113 @@ class Admission:
             return
         lease.used = True
         self.engine.payload_held -= lease.head.payload_length
-        self.engine.drop("abandoned", lease.source, lease.edge.name if lease.edge else "")
-        if lease.edge is not None:
-            self._unanswered(lease, "abandoned")
+        self.engine.drop("abandoned", lease.source, lease.edge.name)
+        self._branch_ends(lease.head, lease.edge, lease.parent, lease.source, "abandoned")
 
     def receive(self, lease: Lease) -> None:
         """Take in an envelope whose payload is in the lease's buffer."""
         if lease.used:
             return
         lease.used = True
-        engine, head, edge = self.engine, lease.head, lease.edge
-        if edge is None:
+        engine, head, edge, parent = self.engine, lease.head, lease.edge, lease.parent
+        if head.control is not None:
+            assert parent is not None  # only word of a failed answer is admitted
+            engine.gathers.answer_failed(parent, edge.name, lease.source, "answer_failed")
+            engine.tidy()
+            return
+        if parent is not None and not _still_open(parent, edge, lease.source):
             engine.payload_held -= head.payload_length
-            self._control(head, lease.source)
+            engine.drop("late", lease.source, edge.name)
             return
         try:
             values = self._decode(head, edge, lease.buffer)
         except WireError as error:
             engine.payload_held -= head.payload_length
             engine.drop("bad_value", lease.source, edge.name)
-            self._unanswered(lease, type(error).__name__)
+            self._branch_ends(head, edge, parent, lease.source, type(error).__name__)
             return
-        hops = head.chain
-        frame = engine.message_frame(
-            edge, values, lease.source, hops, head.message_id, head.remaining_ns
-        )
-        frame.payload = head.payload_length
-        if lease.parent is None:
-            if not engine.open_root(frame):
-                self._answer_failed(head, edge, lease.source, "queue_full")
-        elif self._still_open(lease.parent, edge, lease.source):
-            engine.open_child(frame, lease.parent, edge)
-        else:
-            engine.drop("late", lease.source, edge.name)
-            engine._forget(frame)  # noqa: SLF001  # it never lived
+        engine.receive(edge, values, head, lease.source, parent)
 
     # Decisions
 
-    def _decide(self, head: EnvelopeHead, source: PeerId) -> tuple[str, Edge | None, Frame | None]:
+    def _decide(self, head: EnvelopeHead, source: PeerId) -> tuple[Edge, Frame | None]:
+        """Return the edge of an envelope and the frame that waits for it, or raise why not."""
         engine = self.engine
-        window = self._window(source, head.incarnation)
-        if head.incarnation < window.incarnation:
-            return "stale", None, None
-        seen = window.check(head.message_id)
-        if seen:
-            return seen, None, None
-        if head.program != engine.program_id:
-            return "version_skew", None, None
+        if source in engine.gathers.blocked:
+            raise _No("blocked")
+        self._check_seen(head, source)
+        if head.program != engine.post.program:
+            raise _No("version_skew")
         if head.control is not None:
-            return "", None, None
+            return self._decide_control(head, source)
         edge = engine.artifact.edges_by_id.get(head.edge)
         if edge is None or edge.name not in engine.regions:
-            return "unknown_edge", None, None
+            raise _No("unknown_edge")
         expected_hops = bool(edge.parent) + edge.answered
         if len(head.chain) != expected_hops or len(head.fills) != len(edge.ports):
-            return "bad_shape", edge, None
-        reason, parent = self._gate(head, edge, source)
-        if not reason and engine.payload_held + head.payload_length > (
-            engine.options.max_inbound_bytes
-        ):
-            reason = "busy"
-        if not reason and len(engine.frames) >= engine.options.max_frames:
-            reason = "busy"
-        return reason, edge, parent
+            raise _No("bad_shape", edge)
+        if edge.parent:
+            hop = head.chain[0]
+            return edge, self._waiting(hop.frame, hop.incarnation, edge, source)
+        if source not in self.authorized.get(edge.source_class, ()):
+            raise _No("not_authorized", edge)
+        return edge, None
 
-    def _gate(self, head: EnvelopeHead, edge: Edge, source: PeerId) -> tuple[str, Frame | None]:
-        if not edge.parent:
-            allowed = source in self.authorized.get(edge.source_class, ())
-            return ("" if allowed else "not_authorized"), None
-        hop = head.chain[0]
-        if hop.incarnation != self.engine.incarnation:
-            return "unknown_frame", None
-        parent = self.engine.frames.get(hop.frame)
+    def _decide_control(self, head: EnvelopeHead, source: PeerId) -> tuple[Edge, Frame]:
+        control = head.control
+        if not isinstance(control, Failed):
+            raise _No("unknown_control")
+        edge = self.engine.artifact.edges_by_id.get(control.edge)
+        if edge is None:
+            raise _No("unknown_edge")
+        return edge, self._waiting(control.frame, control.incarnation, edge, source)
+
+    def _waiting(self, frame: int, incarnation: int, edge: Edge, source: PeerId) -> Frame:
+        """Return the frame that waits for an answer of a peer on an edge."""
+        if incarnation != self.engine.incarnation:
+            raise _No("unknown_frame", edge)
+        parent = self.engine.frames.get(frame)
         if parent is None:
-            return "late", None
-        if edge.name not in parent.expected or source not in parent.expected[edge.name]:
-            return "unexpected", None
-        if not self._still_open(parent, edge, source):
-            return "late", None
-        return "", parent
+            raise _No("late", edge)
+        if source not in parent.expected.get(edge.name, ()):
+            raise _No("unexpected", edge)
+        if not _still_open(parent, edge, source):
+            raise _No("late", edge)
+        return parent
 
-    @staticmethod
-    def _still_open(parent: Frame, edge: Edge, source: PeerId) -> bool:
-        return not parent.ended and parent.expected[edge.name].get(source) == OPEN
-
-    def _window(self, source: PeerId, incarnation: int) -> _Window:
+    def _check_seen(self, head: EnvelopeHead, source: PeerId) -> None:
         window = self._windows.get(source)
-        if window is None or incarnation > window.incarnation:
-            window = self._windows[source] = _Window(incarnation)
-        return window
+        if window is None:
+            return
+        if head.incarnation < window.incarnation:
+            raise _No("stale")
+        if head.incarnation == window.incarnation:
+            seen = window.check(head.message_id)
+            if seen:
+                raise _No(seen)
+        elif head.program == self.engine.post.program:
+            # It started anew, and what it was asked before is forgotten there.
+            del self._windows[source]
+            self.engine.gathers.peer_lost(source, "restarted")
+
+    def _mark(self, head: EnvelopeHead, source: PeerId) -> None:
+        window = self._windows.get(source)
+        if window is None:
+            window = self._windows[source] = _Window(head.incarnation)
+        window.mark(head.message_id)
+
+    def _room(self, head: EnvelopeHead, edge: Edge, parent: Frame | None) -> memoryview:
+        """Return the buffer for a payload, if the Node can take on more."""
+        engine, options = self.engine, self.engine.options
+        if head.control is None and (
+            engine.payload_held + head.payload_length > options.max_inbound_bytes
+            or len(engine.frames) >= options.max_frames
+        ):
+            raise _No("busy", edge, parent, tell=True)
+        try:
+            return memoryview(cast("Any", allocate(head.payload_length, self.pool)))
+        except MemoryError:
+            raise _No("busy", edge, parent, tell=True) from None
 
     @staticmethod
     def _decode(head: EnvelopeHead, edge: Edge, payload: memoryview) -> list[Any]:
@@ -234,32 +278,16 @@ class Admission:
             for (_, type_), fill, part in zip(edge.ports, head.fills, parts, strict=True)
         ]
 
-    def _control(self, head: EnvelopeHead, source: PeerId) -> None:
-        control = head.control
-        if not isinstance(control, Failed) or control.incarnation != self.engine.incarnation:
-            self.engine.drop("unknown_control", source, "")
-            return
-        frame = self.engine.frames.get(control.frame)
-        edge = self.engine.artifact.edges_by_id.get(control.edge)
-        if frame is None or edge is None:
-            self.engine.counters["late"] += 1
-            return
-        self.engine.answer_failed(frame, edge, source, "answer_failed")
-
-    def _unanswered(self, lease: Lease, reason: str) -> None:
-        """A branch ends here: tell whoever waits for it."""
-        edge = lease.edge
-        assert edge is not None  # control has no branch
-        if lease.parent is not None:
-            self.engine.answer_failed(lease.parent, edge, lease.source, "answer_failed")
-        self._answer_failed(lease.head, edge, lease.source, reason)
-
-    def _answer_failed(
-        self, head: EnvelopeHead, edge: Edge, source: PeerId, reason: str
+    def _branch_ends(
+        self, head: EnvelopeHead, edge: Edge, parent: Frame | None, source: PeerId, reason: str
     ) -> None:
-        if not edge.answered:
-            return
-        hop = head.chain[-1]
-        for owed in self.engine.answering[edge.name]:
-            address = ReturnAddress(source, hop.frame, hop.incarnation)
-            self.engine.refuse_answer(address, owed, reason)
+        """Tell whoever waits for a branch that ends here: our own frame, and the peer's."""
+        if parent is not None:
+            self.engine.gathers.answer_failed(parent, edge.name, source, "answer_failed")
+            self.engine.tidy()
+        if edge.answered and head.control is None:
+            self.engine.post.refuse_all(edge, source, head.chain[-1], reason)
+
+
+def _still_open(parent: Frame, edge: Edge, source: PeerId) -> bool:
+    return parent.state == LIVE and parent.expected[edge.name].get(source) == OPEN

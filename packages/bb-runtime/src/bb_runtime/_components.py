@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from bb_ir.ids import PeerId
 from bb_roles.config import build_config
-from bb_roles.contracts import Component, Environment
+from bb_roles.contracts import CONTRACTS, Component, Environment
 from bb_roles.errors import ConfigError, MissingConfigError, PluginError
 from bb_roles.registry import bound_class
 from bb_runtime.artifact import Artifact, Row, Target
 from bb_runtime.errors import (
     ConfigTypeMismatch,
     ConstructionFailed,
-    InstallError,
+    InvalidBindingTable,
     MissingConfig,
     NotAllowed,
     UnregisteredComponent,
 )
 
-__all__ = ["build_components"]
+__all__ = ["build_components", "close_all"]
 
 #: Target and slot -> component.
 Built = dict[tuple[str, str], Component]
@@ -29,6 +30,7 @@ def build_components(
     artifact: Artifact,
     targets: Sequence[Target],
     config: Mapping[str, object],
+    *,
     peer: PeerId,
     seed: int,
     allow: Collection[str] | None,
@@ -40,63 +42,88 @@ def build_components(
             configured as it needs, or its constructor raised.
     """
     _check_config_names(artifact, config)
-    classes = {row.component + row.role: _class_of(row, allow) for t in targets for row in t.rows}
-    shared: dict[tuple[Row, object], Component] = {}
-    built: Built = {}
+    classes = {(r.role, r.component): _class_of(r, allow) for t in targets for r in t.rows}
+    builder = _Builder(classes, config, peer, seed)
     try:
         for target in targets:
             rows = {row.slot: row for row in target.rows}
             for slot in rows:
-                _build(slot, rows, target, classes, config, peer, seed, shared, built, ())
-    except InstallError:
-        for component in dict.fromkeys(built.values()):
-            component.close()
+                builder.build(slot, target, rows, ())
+    except BaseException:
+        close_all(builder.built.values())
         raise
-    return built
+    return builder.built
 
 
-def _build(
-    slot: str,
-    rows: Mapping[str, Row],
-    target: Target,
-    classes: Mapping[str, type[Component]],
-    config: Mapping[str, object],
-    peer: PeerId,
-    seed: int,
-    shared: dict[tuple[Row, object], Component],
-    built: Built,
-    above: tuple[str, ...],
-) -> Component:
-    """Build a slot's component, those it depends on first."""
-    if (target.name, slot) in built:
-        return built[target.name, slot]
-    row = rows[slot]
-    own = f"{target.cls}.{slot}"
-    key = (row, own if own in config else slot)
-    if key not in shared:
-        cls = classes[row.component + row.role]
+def close_all(components: Iterable[Component]) -> list[Exception]:
+    """Close each component once, those built last first; return what they raised."""
+    errors: list[Exception] = []
+    for component in reversed({id(one): one for one in components}.values()):
+        try:
+            component.close()
+        except Exception as error:  # noqa: BLE001  # the others are to be closed too
+            errors.append(error)
+    return errors
+
+
+@dataclass
+class _Builder:
+    """Builds the components of one Node."""
+
+    classes: Mapping[tuple[str, str], type[Component]]
+    config: Mapping[str, object]
+    peer: PeerId
+    seed: int
+    built: Built = field(default_factory=dict[tuple[str, str], Component])
+    #: By row, configuration and siblings: targets that agree on all of them share a component.
+    shared: dict[object, Component] = field(default_factory=dict[object, Component])
+
+    def build(
+        self, slot: str, target: Target, rows: Mapping[str, Row], above: tuple[str, ...]
+    ) -> Component:
+        """Build a slot's component, those it depends on first."""
+        if (target.name, slot) in self.built:
+            return self.built[target.name, slot]
         if slot in above:
             raise ConstructionFailed(
                 f"components depend on each other in a circle: {' -> '.join((*above, slot))}",
                 fix="remove one of the dependencies",
             )
-        siblings = {
-            name: _build(
-                name, rows, target, classes, config, peer, seed, shared, built, (*above, slot)
-            )
-            for name in cls.depends
-        }
-        given = config.get(own, config.get(slot))
-        shared[key] = _construct(cls, slot, given, Environment(peer, slot, seed, siblings))
-    built[target.name, slot] = shared[key]
-    return shared[key]
+        row = rows[slot]
+        cls = self.classes[row.role, row.component]
+        siblings: dict[str, Component] = {}
+        for name, contract in cls.depends.items():
+            _check_sibling(slot, row, name, contract, rows)
+            siblings[name] = self.build(name, target, rows, (*above, slot))
+        own = f"{target.cls}.{slot}"
+        name = own if own in self.config else slot
+        key = (row, name, tuple(map(id, siblings.values())))
+        if key not in self.shared:
+            environment = Environment(self.peer, slot, self.seed, siblings)
+            self.shared[key] = _construct(cls, slot, name, self.config.get(name), environment)
+        self.built[target.name, slot] = self.shared[key]
+        return self.shared[key]
+
+
+def _check_sibling(
+    slot: str, row: Row, needed: str, contract: type, rows: Mapping[str, Row]
+) -> None:
+    role = next((role for role, one in CONTRACTS.items() if one is contract), "")
+    if needed not in rows or (role and rows[needed].role != role):
+        found = f"binds it to a {rows[needed].role}" if needed in rows else "does not bind it"
+        raise InvalidBindingTable(
+            f"{row.component!r} in slot {slot!r} needs slot {needed!r}, and the artifact {found}",
+            expected=f"a component of role {role or contract.__name__}",
+            fix="compile the program again with the components that are installed here",
+        )
 
 
 def _construct(
-    cls: type[Component], slot: str, given: object, environment: Environment
+    cls: type[Component], slot: str, name: str, given: object, environment: Environment
 ) -> Component:
+    """Construct a component from what the configuration holds under a name."""
     try:
-        settings = build_config(cls.Config, given, slot)
+        settings = build_config(cls.Config, given, name)
     except MissingConfigError as error:
         raise MissingConfig(error.found, expected=error.expected, fix=error.fix) from error
     except ConfigError as error:
@@ -109,7 +136,7 @@ def _construct(
         raise ConstructionFailed(
             f"the component of slot {slot!r}, {cls.__module__}.{cls.__qualname__}, cannot be "
             f"built: {type(error).__name__}: {error}",
-            fix=f"check config[{slot!r}]",
+            fix=f"check config[{name!r}]",
         ) from error
 
 

@@ -41,7 +41,7 @@ class OpContext:
     @property
     def round(self) -> FrameId:
         """The frame at the end of the line of parents."""
-        return FrameId(self._engine.incarnation, self.frame.root.number)
+        return self._engine.id_of(self.frame.root)
 
     @property
     def now_ns(self) -> int:
@@ -49,13 +49,14 @@ class OpContext:
         return self._engine.now_ns
 
     def rng(self) -> np.random.Generator:
-        """Return a generator keyed by seed, frame, op and number of the draw in this call's frame."""
+        """Return a generator keyed by seed, frame, op and number of draws in this call's frame."""
         import numpy as np
 
         number, index = self._state
         index = index + 1 if number == self.frame.number else 0
         self._state = (self.frame.number, index)
         digest = hashlib.blake2b(digest_size=16, key=self._engine.seed_key)
-        for part in (self._engine.frame_key(self.frame), self._path, index.to_bytes(8, "little")):
+        key = self.frame.draw_key(self._engine.peer)
+        for part in (key, self._path, index.to_bytes(8, "little")):
             digest.update(len(part).to_bytes(4, "little") + part)
         return np.random.Generator(np.random.Philox(key=int.from_bytes(digest.digest(), "little")))

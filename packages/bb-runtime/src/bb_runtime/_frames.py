@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from bb_ir.ids import PeerId
 from bb_runtime._lower import GatherInfo, RegionProgram
+from bb_runtime.artifact import Edge
 
 __all__ = ["BoundRegion", "Frame", "GatherState", "ReturnAddress"]
 
+#: What became of an expected answer.
 OPEN, ANSWERED, FAILED, CLOSED = range(4)
+#: Where a frame is in its life.
+NEW, QUEUED, LIVE, ENDED = range(4)
 
 
 class ReturnAddress(NamedTuple):
@@ -25,7 +30,7 @@ class ReturnAddress(NamedTuple):
 class BoundRegion:
     """A region of an installed target: its functions, and the frames that wait for a turn."""
 
-    __slots__ = ("active", "bootstrap", "program", "queue", "runs", "start_now")
+    __slots__ = ("active", "bootstrap", "program", "queue", "runs", "start_later", "start_now")
 
     def __init__(
         self, program: RegionProgram, runs: Sequence[Callable[[Frame], None]], *, bootstrap: bool
@@ -33,8 +38,9 @@ class BoundRegion:
         self.program = program
         self.runs = tuple(runs)
         self.bootstrap = bootstrap
-        #: Stretches that need no gather.
+        #: Stretches that need no gather, and those that do.
         self.start_now = tuple(i for i, s in enumerate(program.stretches) if not s.needs)
+        self.start_later = tuple(i for i, s in enumerate(program.stretches) if s.needs)
         self.active = 0
         self.queue: deque[Frame] = deque()
 
@@ -42,18 +48,18 @@ class BoundRegion:
 class GatherState:
     """One gather of one frame: who was asked, who answered."""
 
-    __slots__ = ("answers", "asked", "expires_ns", "fired", "info", "lost", "need")
+    __slots__ = ("answers", "asked", "fired", "info", "kept", "need", "pending")
 
     def __init__(self, info: GatherInfo) -> None:
         self.info = info
         #: Peers asked, in order; `None` until the send ran.
         self.asked: tuple[PeerId, ...] | None = None
         self.need = 0
-        self.answers: dict[PeerId, tuple[ReturnAddress | None, Any]] = {}
-        #: Peers whose answer will not come.
-        self.lost = 0
+        #: Peers that may still answer.
+        self.pending = 0
+        self.answers: dict[PeerId, ReturnAddress | None] = {}
+        self.kept: dict[PeerId, Any] = {}
         self.fired = False
-        self.expires_ns = 0
 
 
 class Frame:
@@ -61,55 +67,62 @@ class Frame:
 
     __slots__ = (
         "bound",
-        "cause",
         "children",
         "deadline_ns",
-        "ended",
         "expected",
         "fired",
         "gathers",
         "key",
+        "left",
         "messages",
         "number",
         "open_replies",
+        "origin",
+        "owed",
+        "paid",
         "parent",
         "payload",
         "return_address",
         "sender",
         "sent",
-        "todo",
+        "state",
+        "touched",
         "values",
+        "waiting",
     )
 
     def __init__(
-        self,
-        number: int,
-        bound: BoundRegion,
-        values: list[Any],
-        deadline_ns: int,
-        cause: tuple[bytes, ...],
-        parent: Frame | None = None,
+        self, number: int, bound: BoundRegion, values: list[Any], deadline_ns: int, origin: int
     ) -> None:
         self.number = number
         self.bound = bound
         self.values = values
         self.deadline_ns = deadline_ns
-        self.cause = cause
-        self.parent = parent
+        #: Tells frames of one region and sender apart; the frame's draws depend on it.
+        self.origin = origin
+        self.parent: Frame | None = None
         self.key = b""
+        self.state = NEW
+        #: Whether the engine will look at it before it goes on.
+        self.touched = False
         self.children: dict[int, Frame] = {}
-        self.todo: list[int] = list(range(len(bound.runs)))
+        #: Stretches that have not run, and which of them wait for a gather.
+        self.left = len(bound.runs)
+        self.waiting: tuple[int, ...] = bound.start_later
         self.fired: set[int] = set()
         self.gathers: dict[int, GatherState] = {}
         #: Reply edge -> peer -> what became of its answer.
         self.expected: dict[str, dict[PeerId, int]] = {}
         self.open_replies = 0
-        self.return_address: ReturnAddress | None = None
         self.sender: PeerId | None = None
+        self.return_address: ReturnAddress | None = None
+        #: Edges on which this frame's return address was answered.
         self.sent: set[str] = set()
+        #: Answers that this frame promised to the senders of its children, and those it sent.
+        self.owed: list[tuple[ReturnAddress, Edge]] = []
+        self.paid: set[tuple[ReturnAddress, str]] = set()
         self.messages: list[int] = []
         self.payload = 0
-        self.ended = False
 
     @property
     def root(self) -> Frame:
@@ -123,3 +136,30 @@ class Frame:
     def name(self) -> str:
         """Name of its region."""
         return self.bound.program.info.name
+
+    def draw_key(self, peer: PeerId) -> bytes:
+        """Return the key of its draws: a hash of what caused it, computed at the first draw."""
+        if not self.key:
+            own = self.sender.raw if self.sender else b""
+            if self.parent is not None:
+                parts = [b"child", self.parent.draw_key(peer)]
+            elif self.sender is not None:
+                parts = [b"message", self.origin.to_bytes(8, "little")]
+            else:
+                target = self.bound.program.target.short.encode()
+                parts = [b"invoke", target, self.origin.to_bytes(8, "little")]
+            digest = hashlib.blake2b(digest_size=32)
+            for part in (*parts, self.name.encode(), own, peer.raw):
+                digest.update(len(part).to_bytes(4, "little") + part)
+            self.key = digest.digest()
+        return self.key
+
+    def forget(self) -> None:
+        """Drop what it held; the record itself may live on in a timer or a context."""
+        self.values = []
+        self.children = {}
+        self.gathers = {}
+        self.expected = {}
+        self.messages = []
+        self.owed = []
+        self.paid = set()

@@ -23,9 +23,9 @@ from typing import Any
 
 from bb_ir import keys
 from bb_ir.ops import role_op
-from bb_runtime.artifact import Edge, Op, RegionInfo, Target
+from bb_runtime.artifact import Artifact, Edge, Op, RegionInfo, Target
 
-__all__ = ["GatherInfo", "Lowered", "RegionProgram", "Stretch", "lower"]
+__all__ = ["GatherInfo", "Lowered", "RegionProgram", "Stretch", "is_gather", "lower", "lowered"]
 
 #: Finds the callable of an op; called once per op and Node.
 Resolve = Callable[[Op], Any]
@@ -81,9 +81,10 @@ class RegionProgram:
         size: Positions in the list of a frame's values.
         inputs: Input name to position, for what an invocation gives.
         ports: Position of each value that the opening envelope brings; -1 when nobody reads it.
-        stretches: The pieces, in order of their first op.
+        stretches: The pieces; one that waits for more stands after one that waits for less.
         gathers: Gathers whose frame is of this region.
-        owes: Edges that a frame of this region has promised to send.
+        owes: Edges that answer the one that opens this region.
+        waits: Whether its frames may have to wait for messages.
     """
 
     info: RegionInfo
@@ -94,6 +95,7 @@ class RegionProgram:
     stretches: tuple[Stretch, ...] = ()
     gathers: tuple[GatherInfo, ...] = ()
     owes: tuple[Edge, ...] = ()
+    waits: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,27 @@ class Lowered:
     regions: dict[str, RegionProgram]
 
 
+def lowered(artifact: Artifact, target: Target) -> Lowered:
+    """Return the programs of a target; lowered once and shared by all Nodes."""
+    found = artifact.programs.get(target.name)
+    if not isinstance(found, Lowered):
+        found = artifact.programs[target.name] = lower(target, artifact.edges)
+    return found
+
+
 def lower(target: Target, edges: Mapping[str, Edge]) -> Lowered:
     """Lower every region of a target."""
     return _Lowering(target, edges).run()
+
+
+def is_gather(op: Op) -> bool:
+    """Whether an op is the engine's gather; ONNX has one of the same name."""
+    return op.name == keys.GATHER and op.domain == keys.SYSCALL
+
+
+def _reads(op: Op) -> tuple[str, ...]:
+    """Return the values that an op is given; a return address belongs to the frame itself."""
+    return () if op.domain == keys.WIRE and op.name == keys.SENDER else op.inputs
 
 
 class _Lowering:
@@ -123,6 +143,8 @@ class _Lowering:
         self.pieces: dict[tuple[str, frozenset[int]], list[Op]] = {}
         self.piece_of: dict[int, tuple[str, frozenset[int]]] = {}
         self.last: dict[str, int] = {}
+        self.read: set[str] = set()
+        self.numbers = {id(op): number for number, op in enumerate(target.ops)}
 
     def run(self) -> Lowered:
         self._find_homes()
@@ -139,7 +161,7 @@ class _Lowering:
             for name in op.outputs:
                 self.homes[name] = op.region
         for op in self.target.ops:
-            if op.name == keys.GATHER and op.domain == keys.SYSCALL:
+            if is_gather(op):
                 for name in op.outputs:
                     self.waits[name] = frozenset({len(self.gathers)})
                 self.gathers.append((op, self.homes[op.inputs[0]]))
@@ -149,7 +171,7 @@ class _Lowering:
             if op.name == keys.RECEIVE and op.domain == keys.WIRE:
                 continue
             region = op.region
-            gathering = op.name == keys.GATHER and op.domain == keys.SYSCALL
+            gathering = is_gather(op)
             if gathering:
                 region = self.homes[op.inputs[0]]
             reads = (*op.inputs, *op.after, *op.order)
@@ -165,11 +187,10 @@ class _Lowering:
         made_in: dict[str, tuple[str, frozenset[int]] | None] = {}
         made_in.update(dict.fromkeys(self.target.inputs))
         for number, op in enumerate(self.target.ops):
-            gathering = op.name == keys.GATHER and op.domain == keys.SYSCALL
-            piece = None if gathering else self.piece_of.get(number)
+            piece = None if is_gather(op) else self.piece_of.get(number)
             made_in.update(dict.fromkeys(op.outputs, piece))
         for number, op in enumerate(self.target.ops):
-            for name in op.inputs:
+            for name in _reads(op):
                 if name and made_in[name] != self.piece_of.get(number, ()):
                     self._position(name)
 
@@ -182,6 +203,9 @@ class _Lowering:
 
     def _region(self, info: RegionInfo) -> RegionProgram:
         pieces = [(w, ops) for (region, w), ops in self.pieces.items() if region == info.name]
+        # A piece reads what pieces made that wait for fewer gathers; when several can start at
+        # once, they start in this order.
+        pieces.sort(key=lambda piece: len(piece[0]))
         edge = self.edges.get(info.name)
         gathers = tuple(
             self._gather(index, op)
@@ -198,7 +222,12 @@ class _Lowering:
             stretches=tuple(self._stretch(info.name, waits, ops) for waits, ops in pieces),
             gathers=gathers,
             owes=tuple(e for e in self.edges.values() if info.name and e.answers == info.name),
+            waits=any(waits or any(map(self._asks, ops)) for waits, ops in pieces),
         )
+
+    def _asks(self, op: Op) -> bool:
+        sends = op.domain == keys.WIRE and op.name == keys.SEND
+        return sends and self.edges[op.edge].answered
 
     def _gather(self, index: int, op: Op) -> GatherInfo:
         a = op.attributes
@@ -214,17 +243,18 @@ class _Lowering:
             fail_short=a["on_short"] == "fail",
             keep_open=a["on_late"] == "run",
             deadline_ns=int(a.get("deadline_ns", 0)),
-            outs=(outs[0], outs[1], outs[2], outs[3] if len(outs) > 3 else -1),  # noqa: PLR2004  # values are optional
+            outs=(outs[0], outs[1], outs[2], outs[3] if len(outs) > 3 else -1),
             op=op,
         )
 
     def _stretch(self, region: str, waits: frozenset[int], ops: list[Op]) -> Stretch:
-        needs = tuple((self._level(region, self.gathers[g][0].region), g) for g in sorted(waits))
+        needs = tuple((self.level(region, self.gathers[g][0].region), g) for g in sorted(waits))
         name = f"<bb {self.target.short}/{region}>"
         text = _Writer(self, region, ops).text()
         return Stretch(needs, tuple(ops), compile(text, name, "exec"), name)
 
-    def _level(self, region: str, ancestor: str) -> int:
+    def level(self, region: str, ancestor: str) -> int:
+        """Return how many frames up from a region an ancestor stands."""
         level = 0
         while region != ancestor:
             region = self.infos[region].parent
@@ -232,17 +262,24 @@ class _Lowering:
         return level
 
     def _last_readers(self) -> dict[str, int]:
-        """Return for each value the number of its last reader, when one piece reads it alone."""
+        """Return for each value the number of its last reader, where it is known which that is.
+
+        Readers in child frames may come at any time. Of several pieces of the value's own region,
+        the last is the one that waits for all that the others wait for.
+        """
         readers: dict[str, list[int]] = {}
         for number, op in enumerate(self.target.ops):
-            for name in op.inputs:
+            for name in _reads(op):
                 readers.setdefault(name, []).append(number)
-        return {
-            name: numbers[-1]
-            for name, numbers in readers.items()
-            if len({self.piece_of[n] for n in numbers}) == 1
-            and self.piece_of[numbers[-1]][0] == self.homes.get(name)
-        }
+        self.read.update(readers)
+        last: dict[str, int] = {}
+        for name, numbers in readers.items():
+            pieces = {self.piece_of[number] for number in numbers}
+            longest = max(pieces, key=lambda piece: len(piece[1]))
+            home = self.homes.get(name)
+            if all(region == home and waits <= longest[1] for region, waits in pieces):
+                last[name] = max(n for n in numbers if self.piece_of[n] == longest)
+        return last
 
 
 class _Writer:
@@ -254,19 +291,12 @@ class _Writer:
         self.ops = ops
         self.locals: dict[str, str] = {}
         self.levels: set[int] = set()
-        numbers = {id(op): n for n, op in enumerate(lowering.target.ops)}
-        self.dies = {
-            id(op): [n for n in dict.fromkeys(op.inputs) if lowering.last.get(n) == numbers[id(op)]]
-            for op in ops
-        }
 
     def text(self) -> str:
         body = [self._line(at, op) for at, op in enumerate(self.ops)]
         kernels = ",".join(f"k{at}" for at in range(len(self.ops)))
         contexts = ",".join(f"c{at}" for at in range(len(self.ops)))
-        ups = "".join(
-            f";v{level}=f{'.parent' * level}.values" for level in sorted(self.levels)
-        )
+        ups = "".join(f";v{level}=f{'.parent' * level}.values" for level in sorted(self.levels))
         head = f"def make({kernels},{contexts}):\n def run(f):\n  pass{ups}\n"
         return head + "\n".join(f"  {line}" for line in body) + "\n return run\n"
 
@@ -276,17 +306,18 @@ class _Writer:
             call = f"(f{'.parent' * level}.return_address,)"
             return f"{self._store(op)}{call}{self._drops(op)}"
         reads = [self._read(name) for name in op.inputs]
-        if op.domain == keys.WIRE or op.name in (keys.GATHER, keys.OUTPUT):
+        if is_gather(op):
+            return f"k{at}(f,{reads[0]}){self._drops(op)}"
+        if op.domain == keys.WIRE or (op.domain == keys.SYSCALL and op.name == keys.OUTPUT):
             call = f"k{at}({','.join(['f', *reads])})"
-            store = "" if op.name == keys.GATHER else self._store(op)
-            return f"{store}{call}{self._drops(op)}"
+            return f"{self._store(op)}{call}{self._drops(op)}"
         if role_op(op.domain, op.name) is not None:
             call = f"k{at}({','.join([f'c{at}', *reads])})"
             return f"c{at}.frame=f;{self._store(op)}{call}{self._drops(op)}"
         return f"{self._store(op)}k{at}({','.join(reads)}){self._drops(op)}"
 
     def _level(self, name: str) -> int:
-        return self.lowering._level(self.region, self.lowering.homes[name])  # noqa: SLF001  # one module
+        return self.lowering.level(self.region, self.lowering.homes[name])
 
     def _read(self, name: str) -> str:
         if not name:
@@ -298,6 +329,8 @@ class _Writer:
         return f"v{level}[{self.lowering.positions[name]}]"
 
     def _store(self, op: Op) -> str:
+        if len(op.outputs) == 1 and op.outputs[0] not in self.lowering.read:
+            return ""
         places: list[str] = []
         for name in op.outputs:
             if name in self.lowering.positions:
@@ -309,8 +342,14 @@ class _Writer:
         return ",".join(places) + "="
 
     def _drops(self, op: Op) -> str:
-        names = [self._read(name) for name in self.dies[id(op)] if name]
-        return "".join(f";{name}=None" for name in names)
+        """Drop what nobody reads after an op."""
+        lowering = self.lowering
+        number = lowering.numbers[id(op)]
+        names = [n for n in dict.fromkeys(_reads(op)) if n and lowering.last.get(n) == number]
+        places = [self._read(name) for name in names]
+        unread = [n for n in op.outputs if n in self.locals and n not in lowering.read]
+        places += [self.locals[name] for name in unread]
+        return "".join(f";{place}=None" for place in places)
 
 
 #: Lines of a stretch's text before its first op.
@@ -325,17 +364,6 @@ def bind(stretch: Stretch, resolve: Resolve, context: Callable[[Op], Any]) -> Ca
     contexts = [context(op) for op in stretch.ops]
     made: Callable[[Any], None] = space["make"](*kernels, *contexts)
     return made
-
-
-def failed_op(stretch: Stretch, error: BaseException) -> Op:
-    """Return the op of a stretch that raised, by the line of its code in the traceback."""
-    trace = error.__traceback__
-    line = FIRST_LINE
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == stretch.name:
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return stretch.ops[max(0, min(line - FIRST_LINE, len(stretch.ops) - 1))]
 
 
 def with_attributes(call: Callable[..., Any], attributes: Mapping[str, Any]) -> Callable[..., Any]:

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
-from bb_ir.types import Type
+from bb_ir.ids import PeerId
+from bb_ir.types import Type, accepts
 
 __all__ = ["fits"]
 
-_SCALARS = {"int64": int, "float64": (int, float), "bool": bool, "string": str}
+_SCALARS: Mapping[str, tuple[type, ...]] = {
+    "int64": (int,),
+    "float64": (int, float),
+    "bool": (bool,),
+    "string": (str,),
+}
 
 
 def fits(value: Any, declared: Type) -> str:
     """Return what is wrong with a value, or an empty text."""
-    kind = declared.kind
-    if kind == "tensor":
-        return _tensor(value, declared)
-    if kind in _SCALARS:
-        right = isinstance(value, _SCALARS[kind])  # type: ignore[arg-type]  # a table of types
-        right = right and (kind == "bool" or not isinstance(value, bool))
-        return "" if right else _named(value)
-    if kind == "params":
-        from bb_ir.params import ParameterSet
+    check = _CHECKS.get(declared.kind)
+    return "" if check is None else check(value, declared)
 
-        return "" if isinstance(value, ParameterSet) else _named(value)
-    if kind == "peers":
-        from bb_ir.ids import PeerId
 
-        right = isinstance(value, (list, tuple)) and all(isinstance(p, PeerId) for p in value)  # type: ignore[reportUnknownVariableType]  # any items
-        return "" if right else f"{_named(value)}, not a list of PeerId"
-    return ""
+def _scalar(value: Any, declared: Type) -> str:
+    plain = value.item() if getattr(value, "shape", None) == () else value
+    right = isinstance(plain, _SCALARS[declared.kind])
+    if isinstance(plain, bool) and declared.kind != "bool":
+        right = False
+    return "" if right else _named(value)
 
 
 def _tensor(value: Any, declared: Type) -> str:
@@ -49,5 +49,58 @@ def _tensor(value: Any, declared: Type) -> str:
     return ""
 
 
+def _params(value: Any, declared: Type) -> str:
+    from bb_ir.params import ParameterSet
+
+    if not isinstance(value, ParameterSet):
+        return _named(value)
+    held = value.layout.type
+    return "" if accepts(declared, held) else f"a parameter set of type {held}"
+
+
+def _peers(value: Any, _: Type) -> str:
+    items = cast("list[Any]", value) if isinstance(value, (list, tuple)) else None
+    if items is None or not all(isinstance(item, PeerId) for item in items):
+        return f"{_named(value)}, not a list of PeerId"
+    return ""
+
+
+def _bytes(value: Any, _: Type) -> str:
+    return "" if isinstance(value, (bytes, bytearray, memoryview)) else _named(value)
+
+
+def _list(value: Any, declared: Type) -> str:
+    if not isinstance(value, (list, tuple)):
+        return f"{_named(value)}, not a list"
+    wanted = declared.items[0][1] if declared.items else None
+    for at, item in enumerate(cast("list[Any]", value)):
+        wrong = fits(item, wanted) if wanted is not None else ""
+        if wrong:
+            return f"a list whose item {at} is {wrong}"
+    return ""
+
+
+def _record(value: Any, declared: Type) -> str:
+    if not isinstance(value, Mapping):
+        return f"{_named(value)}, not a mapping"
+    fields = cast("Mapping[str, Any]", value)
+    for name, wanted in declared.items or ():
+        wrong = fits(fields[name], wanted) if name in fields else "missing"
+        if wrong:
+            return f"a record whose field {name!r} is {wrong}"
+    return ""
+
+
 def _named(value: Any) -> str:
     return f"a {type(value).__name__}"
+
+
+_CHECKS: Mapping[str, Callable[[Any, Type], str]] = {
+    "tensor": _tensor,
+    "params": _params,
+    "peers": _peers,
+    "bytes": _bytes,
+    "list": _list,
+    "record": _record,
+    **dict.fromkeys(_SCALARS, _scalar),
+}

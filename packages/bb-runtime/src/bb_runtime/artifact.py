@@ -27,8 +27,6 @@ from bb_runtime.errors import (
 if TYPE_CHECKING:
     from onnx import FunctionProto, ModelProto, NodeProto
 
-    from bb_runtime._lower import Lowered
-
 __all__ = ["Artifact", "Edge", "Op", "RegionInfo", "Row", "Target", "load_artifact"]
 
 
@@ -125,13 +123,16 @@ class Artifact:
         edges: Edges by name.
         slots: What was declared about each slot: its role, and for a peer selector the class
             `of` the peers it selects.
+        programs: Kept by whoever prepares a target for running; no part of the artifact.
     """
 
     program: str
     targets: dict[str, Target]
     edges: dict[str, Edge]
     slots: dict[str, dict[str, str]]
-    _lowered: dict[str, Lowered] = field(default_factory=dict[str, "Lowered"], repr=False)
+    programs: dict[str, object] = field(
+        default_factory=dict[str, object], repr=False, compare=False
+    )
 
     def target(self, name: str) -> Target:
         """Return a target by its full name, or by the part before `#`.
@@ -149,14 +150,6 @@ class Artifact:
             expected=f"one of {', '.join(t.short for t in self.targets.values())}",
             fix="name a target as `bb explain` lists it",
         )
-
-    def lowered(self, target: Target) -> Lowered:
-        """Return the programs of a target; lowered once and shared by all Nodes."""
-        from bb_runtime._lower import lower
-
-        if target.name not in self._lowered:
-            self._lowered[target.name] = lower(target, self.edges)
-        return self._lowered[target.name]
 
     @cached_property
     def edges_by_id(self) -> dict[int, Edge]:
@@ -242,7 +235,7 @@ def _rows(model: ModelProto) -> dict[str, tuple[Row, ...]]:
             continue
         target, slash, slot = entry.key.removeprefix(keys.BINDING).partition("/")
         parts = entry.value.split("|")
-        if not slash or not slot or len(parts) != 3 or parts[0] not in keys.ROLES:  # noqa: PLR2004  # the row's grammar
+        if not slash or not slot or len(parts) != 3 or parts[0] not in keys.ROLES:
             raise InvalidBindingTable(
                 f"{entry.key} = {entry.value!r}",
                 expected="binding.<target>/<slot> = <role>|<component>|<slot id or -1>",

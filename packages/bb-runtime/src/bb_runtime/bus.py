@@ -30,12 +30,14 @@ class Event(NamedTuple):
 class LocalBus:
     """Carries envelopes between Nodes of one process.
 
-    Nodes that join are authorized to each other in the classes they run.
+    Nodes that join are authorized to each other in the classes in which they send.
     """
 
     def __init__(self, *nodes: Node) -> None:
         self._nodes: dict[PeerId, Node] = {}
         self._members: dict[str, list[PeerId]] = {}
+        #: Classes that may send to a Node unasked; only those need to be known to it.
+        self._sources: dict[PeerId, tuple[str, ...]] = {}
         for node in nodes:
             self.add(node)
 
@@ -50,17 +52,23 @@ class LocalBus:
                 f"peer {node.peer} is on the bus already", fix="give each Node its own PeerId"
             )
         self._nodes[node.peer] = node
+        self._sources[node.peer] = node.sources
         for peer_class in node.classes:
             self._members.setdefault(peer_class, []).append(node.peer)
-            for other in self._nodes.values():
-                other.authorize(node.peer, peer_class)
-        for peer_class, members in self._members.items():
-            for peer in members:
+            for peer, sources in self._sources.items():
+                if peer_class in sources:
+                    self._nodes[peer].authorize(node.peer, peer_class)
+        for peer_class in node.sources:
+            for peer in self._members.get(peer_class, ()):
                 node.authorize(peer, peer_class)
 
     def remove(self, peer: PeerId) -> None:
         """Take a Node off the bus; envelopes to it are undeliverable from now on."""
         self._nodes.pop(peer, None)
+        self._sources.pop(peer, None)
+        for members in self._members.values():
+            if peer in members:
+                members.remove(peer)
 
     @property
     def nodes(self) -> tuple[Node, ...]:

@@ -15,6 +15,7 @@ __all__ = [
     "InvalidBindingTable",
     "InvalidInput",
     "MissingConfig",
+    "NodeBroken",
     "NotAllowed",
     "NotCompiled",
     "OpError",
@@ -96,3 +97,7 @@ class InvalidInput(OpError):
 
 class QuorumNotMet(OpError):
     """Too few peers answered."""
+
+
+class NodeBroken(OpError):
+    """A Node through which something passed that is no `Exception`, such as Ctrl-C."""

@@ -14,12 +14,13 @@ from bb_ir.ops import role_op
 from bb_roles.contracts import Backend, Component
 from bb_roles.errors import PluginError
 from bb_roles.registry import import_named, ops_spec
-from bb_runtime._components import build_components
+from bb_runtime._components import build_components, close_all
+from bb_runtime._context import OpContext
 from bb_runtime._engine import Engine
 from bb_runtime._frames import BoundRegion
-from bb_runtime._lower import RegionProgram, bind, with_attributes
+from bb_runtime._lower import Lowered, RegionProgram, bind, is_gather, lowered, with_attributes
 from bb_runtime.artifact import Artifact, Op, Target, load_artifact
-from bb_runtime.errors import EmptyTargets, UnresolvedOp
+from bb_runtime.errors import EmptyTargets, InvalidArtifact, InvalidBindingTable, UnresolvedOp
 from bb_runtime.node import Node
 from bb_runtime.options import Options
 
@@ -76,16 +77,15 @@ def install(
             fix=f"one of {', '.join(t.short for t in read.targets.values())}",
         )
     chosen = _with_bootstraps(read, [read.target(name) for name in dict.fromkeys(targets)])
-    components = build_components(read, chosen, config or {}, peer, seed, allow)
+    components = build_components(read, chosen, config or {}, peer=peer, seed=seed, allow=allow)
     engine = Engine(
         peer, read, seed=seed, incarnation=incarnation, options=options or Options(), now_ns=now_ns
     )
     try:
         for target in chosen:
             _bind_target(engine, target, components)
-    except Exception:
-        for component in dict.fromkeys(components.values()):
-            component.close()
+    except BaseException:
+        close_all(components.values())
         raise
     return Node(engine, chosen, components, tuple(addresses))
 
@@ -104,9 +104,9 @@ def _with_bootstraps(artifact: Artifact, chosen: list[Target]) -> list[Target]:
 def _bind_target(
     engine: Engine, target: Target, components: Mapping[tuple[str, str], Component]
 ) -> None:
-    lowered = engine.artifact.lowered(target)
+    programs = _programs(engine.artifact, target)
     resolve = _Resolver(engine, target, components)
-    for program in lowered.regions.values():
+    for program in programs.regions.values():
         bound = _bind_region(program, resolve, bootstrap=target.phase == "bootstrap")
         if program.info.opened_in:
             engine.regions[program.info.name] = bound
@@ -121,6 +121,17 @@ def _bind_target(
     ]
 
 
+def _programs(artifact: Artifact, target: Target) -> Lowered:
+    try:
+        return lowered(artifact, target)
+    except (LookupError, ValueError, TypeError, SyntaxError) as error:
+        raise InvalidArtifact(
+            f"the ops of {target.short} do not fit together: {type(error).__name__}: {error}",
+            expected="what this version's compiler writes",
+            fix="compile the program again",
+        ) from error
+
+
 def _bind_region(program: RegionProgram, resolve: _Resolver, *, bootstrap: bool) -> BoundRegion:
     runs = [bind(stretch, resolve.call, resolve.context) for stretch in program.stretches]
     return BoundRegion(program, runs, bootstrap=bootstrap)
@@ -129,6 +140,20 @@ def _bind_region(program: RegionProgram, resolve: _Resolver, *, bootstrap: bool)
 def _writes(op: Op) -> bool:
     schema = role_op(op.domain, op.name)
     return schema is not None and schema.effect == "writes"
+
+
+def _paths(target: Target) -> dict[int, str]:
+    """Name each op of a role for its draws: scope, slot, method and which one of its kind.
+
+    Ops of other slots do not change it, nor does the order in which pieces of a region run.
+    """
+    uses: Counter[tuple[str, str]] = Counter()
+    paths: dict[int, str] = {}
+    for op in target.ops:
+        if role_op(op.domain, op.name) is not None:
+            uses[op.slot, op.name] += 1
+            paths[id(op)] = f"{op.scope}/{op.slot}/{op.name}/{uses[op.slot, op.name]}"
+    return paths
 
 
 class _Resolver:
@@ -140,18 +165,13 @@ class _Resolver:
         self.engine = engine
         self.target = target
         self.components = components
-        self.gathers = [
-            op for op in target.ops if op.name == keys.GATHER and op.domain == keys.SYSCALL
-        ]
-        self._uses: Counter[tuple[str, str]] = Counter()
+        self.gathers = {id(op): n for n, op in enumerate(filter(is_gather, target.ops))}
+        self.paths = _paths(target)
 
-    def context(self, op: Op) -> Any:
-        """Return the op's context; its path does not depend on ops of other slots."""
-        if role_op(op.domain, op.name) is None:
-            return None
-        self._uses[op.slot, op.name] += 1
-        nth = self._uses[op.slot, op.name]
-        return self.engine.context(f"{op.scope}/{op.slot}/{op.name}/{nth}")
+    def context(self, op: Op) -> OpContext | None:
+        """Return the op's context."""
+        path = self.paths.get(id(op))
+        return None if path is None else OpContext(self.engine, path)
 
     def call(self, op: Op) -> Callable[..., Any] | None:
         """Return the op's callable.
@@ -160,26 +180,41 @@ class _Resolver:
             UnresolvedOp: Nothing here can carry it out.
         """
         if op.domain == keys.WIRE:
-            return self.engine.sender_of(op) if op.name == keys.SEND else None
+            return self.engine.post.sender(op) if op.name == keys.SEND else None
         if op.domain == keys.SYSCALL and op.name == keys.OUTPUT:
             return self.engine.emitter_of(op, self.target.short)
-        if op.domain == keys.SYSCALL and op.name == keys.GATHER:
-            return self.engine.gatherer_of(self.gathers.index(op))
+        if is_gather(op):
+            keeps = bool(op.attributes.get("values"))
+            return self.engine.gathers.arrival(self.gathers[id(op)], keeps=keeps)
         if op.domain == keys.ONNX:
             return self._kernel(op)
         schema = role_op(op.domain, op.name)
         if schema is None:
             return self._framework_op(op)
-        method = getattr(self.components[self.target.name, op.slot], schema.method, None)
+        method = getattr(self._component(op), schema.method, None)
         if method is None:
             raise self._unresolved(op, f"the component has no method {schema.method}")
         return with_attributes(method, op.attributes)
 
+    def _component(self, op: Op) -> Component:
+        component = self.components.get((self.target.name, op.slot))
+        if component is None:
+            raise InvalidBindingTable(
+                f"op {op.name} of {self.target.short} runs on slot {op.slot!r}, which has no row",
+                expected="a row for every slot of the target",
+                fix="compile the program again",
+                where=() if op.source is None else op.source,
+            )
+        return component
+
     def _kernel(self, op: Op) -> Callable[..., Any]:
-        backend = self.components[self.target.name, op.slot]
+        backend = self._component(op)
         if not isinstance(backend, Backend):
             raise self._unresolved(op, "its slot holds no Backend")
-        kernel = backend.kernel(op.name, op.attributes, len(op.outputs))
+        try:
+            kernel = backend.kernel(op.name, op.attributes, len(op.outputs))
+        except Exception as error:
+            raise self._unresolved(op, f"{type(error).__name__}: {error}") from error
         if kernel is None:
             raise self._unresolved(op, f"backend {type(backend).__name__} does not have it")
         return kernel

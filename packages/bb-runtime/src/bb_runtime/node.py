@@ -11,10 +11,11 @@ from bb_ir.types import ANY, Type
 from bb_ir.wire import PRELUDE_SIZE
 from bb_roles.contracts import Component
 from bb_runtime._admission import Admission, Lease, Refuse
+from bb_runtime._components import close_all
 from bb_runtime._engine import Engine
 from bb_runtime._typecheck import fits
 from bb_runtime.artifact import Target
-from bb_runtime.errors import DeliveryError, InvalidInput
+from bb_runtime.errors import DeliveryError, InvalidInput, NodeBroken
 from bb_runtime.steps import FrameId, Ship, Step
 
 __all__ = ["Node"]
@@ -55,6 +56,13 @@ class Node:
         return tuple(dict.fromkeys(target.cls for target in self._targets))
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """Peer classes that may send to it unasked, once `authorize` says who they are."""
+        engine = self._engine
+        edges = (e for e in engine.artifact.edges.values() if e.name in engine.regions)
+        return tuple(dict.fromkeys(edge.source_class for edge in edges if not edge.parent))
+
+    @property
     def targets(self) -> tuple[str, ...]:
         """Names of its targets, as `invoke` takes them."""
         return tuple(target.short for target in self._targets)
@@ -76,7 +84,7 @@ class Node:
             InvalidInput: No installed target has the slot.
         """
         for (name, filled), component in self._components.items():
-            if filled == slot and name.partition("#")[0].startswith(target):
+            if filled == slot and target in ("", name, name.partition("#")[0]):
                 return component
         slots = sorted({filled for _, filled in self._components})
         raise InvalidInput(f"no slot {slot!r} here", expected=f"one of {', '.join(slots)}")
@@ -84,9 +92,13 @@ class Node:
     # Work
 
     def run_bootstrap(self) -> list[FrameId]:
-        """Start the bootstraps of the installed targets; other frames wait until they ended."""
+        """Start the bootstraps of the installed targets; other frames wait until they ended.
+
+        Raises:
+            InvalidInput: A bootstrap declares inputs; start it with `invoke`.
+        """
         return [
-            self._engine.invoke(target.short, {})
+            self.invoke(target.short)
             for target in self._targets
             if target.phase == "bootstrap" and target.short in self._engine.mains
         ]
@@ -96,7 +108,9 @@ class Node:
 
         Raises:
             InvalidInput: There is no such target here, or the inputs are not those it declares.
+            NodeBroken: Something that is no `Exception` passed through the Node before.
         """
+        self._check_sound()
         found = next((t for t in self._targets if target in (t.short, t.name)), None)
         if found is None or found.short not in self._engine.mains:
             raise InvalidInput(
@@ -109,7 +123,12 @@ class Node:
         return self._engine.invoke(found.short, given)
 
     def poll(self, max_ops: int | None = None) -> list[Step]:
-        """Work until quiet, or until about `max_ops` ops ran; `[]` means quiet."""
+        """Work until quiet, or until about `max_ops` ops ran; `[]` means quiet.
+
+        Raises:
+            NodeBroken: Something that is no `Exception` passed through the Node before.
+        """
+        self._check_sound()
         engine = self._engine
         engine.run(max_ops)
         steps, engine.steps = engine.steps, []
@@ -123,7 +142,12 @@ class Node:
     # Time
 
     def advance(self, now_ns: int) -> None:
-        """Move the Node's clock, in nanoseconds; it never goes back."""
+        """Move the Node's clock, in nanoseconds; it never goes back.
+
+        Raises:
+            NodeBroken: Something that is no `Exception` passed through the Node before.
+        """
+        self._check_sound()
         self._engine.advance(now_ns)
 
     @property
@@ -133,18 +157,24 @@ class Node:
 
     def next_wakeup(self) -> int | None:
         """Return the instant at which `advance` is needed next, or `None`."""
-        return self._engine.next_wakeup()
+        return self._engine.timers.next()
 
     # Envelopes
 
     def authorize(self, peer: PeerId, peer_class: str) -> None:
         """Let a peer act as a class: only then are its envelopes taken."""
+        self._engine.gathers.blocked.discard(peer)
         self._admission.authorized.setdefault(peer_class, set()).add(peer)
 
     def block_peer(self, peer: PeerId) -> None:
-        """Take all classes from a peer."""
+        """Take all classes from a peer, its open answers too, and send it nothing more.
+
+        `authorize` ends the block.
+        """
         for members in self._admission.authorized.values():
             members.discard(peer)
+        self._engine.gathers.blocked.add(peer)
+        self._engine.gathers.peer_lost(peer, "blocked")
 
     def offer(
         self, prelude: bytes | memoryview, header: bytes | memoryview, source: PeerId
@@ -176,7 +206,7 @@ class Node:
         Returns:
             `None` when it was taken.
         """
-        view = memoryview(data)
+        view = memoryview(data).cast("B")
         length = int.from_bytes(view[8:12], "little")
         end = PRELUDE_SIZE + length
         answer = self.offer(view[:PRELUDE_SIZE], view[PRELUDE_SIZE:end], source)
@@ -196,22 +226,30 @@ class Node:
         Raises:
             DeliveryError: The step is not one of this Node.
         """
-        if not isinstance(ship, Ship):
+        if not isinstance(ship, Ship):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers err
             raise DeliveryError(f"{ship!r} is not a Ship step")
-        waiting = self._engine.outgoing.pop(ship.message_id, None)
-        if waiting is None:
-            self._engine.drop("undeliverable", ship.to, "")
-            return
-        frame, replies, peer = waiting
-        for reply in replies:
-            self._engine.answer_failed(frame, reply, peer, "undeliverable")
+        self._engine.post.failed(ship)
 
     def close(self) -> None:
-        """Close the components; nothing may be called afterwards."""
-        for component in dict.fromkeys(self._components.values()):
-            component.close()
+        """Close all components; nothing may be called afterwards.
+
+        Raises:
+            Exception: What the first component raised that could not be closed; the others are
+                closed all the same.
+        """
+        errors = close_all(self._components.values())
+        if errors:
+            raise errors[0]
 
     # Inside
+
+    def _check_sound(self) -> None:
+        if self._engine.broken:
+            raise NodeBroken(
+                f"{self!r} was interrupted in the middle of an op",
+                expected="a Node whose ops ended or raised an Exception",
+                fix="install a new Node",
+            )
 
     @staticmethod
     def _check_inputs(target: Target, given: Mapping[str, Any]) -> None:

@@ -6,28 +6,32 @@ import hashlib
 import json
 from typing import Any
 
-from onnx import FunctionProto, ModelProto, NodeProto
+from onnx import ModelProto, NodeProto
 
 from bb_ir import keys, onnx_tools
 from bb_ir.hashing import content_hash
+from bb_ir.types import ANY, Type
 
 
 def analyze_wire_edges(model: ModelProto) -> ModelProto:
     """Stamp the table of edges and the program's hash."""
     result = ModelProto()
     result.CopyFrom(model)
+    # Only `main` is the name of several regions, one per phase, all of them on the own class.
     regions = {
         region["name"]: region
         for function in model.functions
         for region in json.loads(onnx_tools.get_meta(function, keys.REGIONS))
     }
     answered = {region["answers"] for region in regions.values()} - {""}
-    edges = [
-        _edge(function, node, regions, answered)
-        for function in model.functions
-        for node in function.node
-        if node.domain == keys.WIRE and node.op_type == keys.RECEIVE
-    ]
+    edges: list[dict[str, Any]] = []
+    for function in model.functions:
+        types = onnx_tools.types_of(function)
+        edges += [
+            _edge(node, types, regions, answered)
+            for node in function.node
+            if node.domain == keys.WIRE and node.op_type == keys.RECEIVE
+        ]
     onnx_tools.set_meta(result, keys.EDGES, json.dumps(edges))
     hashes = sorted(content_hash(function) for function in model.functions)
     program = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
@@ -36,13 +40,12 @@ def analyze_wire_edges(model: ModelProto) -> ModelProto:
 
 
 def _edge(
-    function: FunctionProto, node: NodeProto, regions: dict[str, Any], answered: set[str]
+    node: NodeProto, types: dict[str, Type], regions: dict[str, Any], answered: set[str]
 ) -> dict[str, Any]:
     name = onnx_tools.get_meta(node, keys.EDGE)
     region = regions[name]
-    types = onnx_tools.types_of(function)
     sent = onnx_tools.attributes(node)["values"]
-    ports = [[out, str(types[out])] for out in node.output[:sent]]
+    ports = [[out, str(types.get(out, ANY))] for out in node.output[:sent]]
     edge = {
         "name": name,
         "from": regions[region["opened_in"]]["cls"],

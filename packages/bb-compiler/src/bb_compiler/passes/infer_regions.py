@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 
 from onnx import FunctionProto, ModelProto, NodeProto
 
 from bb_compiler._placement import Placement, place
+from bb_compiler._placement_errors import lines_of
 from bb_compiler.errors import CompileError, DeadlineInversion, Findings
 from bb_ir import keys, onnx_tools
 from bb_ir.durations import format_duration
@@ -23,8 +25,10 @@ def infer_regions(model: ModelProto) -> ModelProto:
     result = ModelProto()
     result.CopyFrom(model)
     findings = Findings()
+    classes: tuple[str, ...] = ()
     for function in result.functions:
-        placement = place(function)
+        placement = place(function, classes)
+        classes = classes or placement.classes
         for problem in [*placement.region_problems, *_inversions(function, placement)]:
             findings.add(problem)
         for node, where in zip(function.node, placement.nodes, strict=True):
@@ -35,28 +39,61 @@ def infer_regions(model: ModelProto) -> ModelProto:
     return result
 
 
-def _inversions(function: FunctionProto, placement: Placement) -> list[CompileError]:
-    """Find gathers in a region whose own answer another gather awaits for a shorter time."""
-    gathers = [
-        (node, where.region)
-        for node, where in zip(function.node, placement.nodes, strict=True)
-        if node.op_type == keys.GATHER and _deadline(node)
-    ]
-    inner_of = {_gathered_edge(node, function, placement): node for node, _ in gathers}
-    found: list[CompileError] = []
-    for node, region in gathers:
-        for edge, outer in inner_of.items():
-            if placement.regions[edge].answers == region and _deadline(node) > _deadline(outer):
-                found.append(_inversion(node, outer))
-    return found
+def _inversions(function: FunctionProto, placement: Placement) -> Iterator[CompileError]:
+    """Find gathers that may wait longer than one that waits for an answer behind them."""
+    gathers = _Gathers(function, placement)
+    for outer, asked in gathers.outer():
+        for inner in gathers.behind(asked):
+            if _deadline(inner) > _deadline(outer):
+                yield _inversion(inner, outer)
 
 
-def _gathered_edge(node: NodeProto, function: FunctionProto, placement: Placement) -> str:
-    for other, where in zip(function.node, placement.nodes, strict=True):
-        if node.input[0] in other.output:
-            opened = other.op_type == keys.SEND and other.domain == keys.WIRE
-            return onnx_tools.get_meta(other, keys.EDGE) if opened else where.region
-    return placement.nodes[0].region
+class _Gathers:
+    """The gathers of a function with deadlines of their own, by where they stand."""
+
+    def __init__(self, function: FunctionProto, placement: Placement) -> None:
+        self.regions = placement.regions
+        homes = {
+            name: placement.regions[where.region].name
+            for node, where in zip(function.node, placement.nodes, strict=True)
+            for name in node.output
+        }
+        edges = {
+            name: onnx_tools.get_meta(node, keys.EDGE)
+            for node in function.node
+            if node.domain == keys.WIRE and node.op_type == keys.SEND
+            for name in node.output
+        }
+        #: Region -> gathers in it with the region that answers each.
+        self.standing: dict[str, list[tuple[NodeProto, str]]] = {}
+        for node, where in zip(function.node, placement.nodes, strict=True):
+            if node.domain == keys.SYSCALL and node.op_type == keys.GATHER:
+                value = node.input[0]
+                replies = self.regions.get(edges.get(value) or homes.get(value, ""))
+                asked = replies.answers if replies else ""
+                self.standing.setdefault(where.region, []).append((node, asked))
+        self.children: dict[str, list[str]] = {}
+        for region in self.regions.values():
+            self.children.setdefault(region.parent, []).append(region.name)
+
+    def outer(self) -> Iterator[tuple[NodeProto, str]]:
+        """Yield the gathers that say how long they wait, with the region they wait for."""
+        for standing in self.standing.values():
+            for node, asked in standing:
+                if asked and _deadline(node):
+                    yield node, asked
+
+    def behind(self, region: str) -> Iterator[NodeProto]:
+        """Yield the gathers that a frame of a region may wait for, and those behind them."""
+        waiting, seen = [region], {region}
+        while waiting:
+            here = waiting.pop()
+            nearer = list(self.children.get(here, ()))
+            for node, asked in self.standing.get(here, ()):
+                yield node
+                nearer.append(asked)
+            waiting += [name for name in nearer if name and name not in seen]
+            seen.update(nearer)
 
 
 def _deadline(node: NodeProto) -> int:
@@ -64,10 +101,10 @@ def _deadline(node: NodeProto) -> int:
 
 
 def _inversion(inner: NodeProto, outer: NodeProto) -> DeadlineInversion:
-    lines = [onnx_tools.source_of(inner), onnx_tools.source_of(outer)]
+    short, long = format_duration(_deadline(outer)), format_duration(_deadline(inner))
     return DeadlineInversion(
-        f"a gather may wait {format_duration(_deadline(inner))}, but the gather that waits for "
-        f"it only {format_duration(_deadline(outer))}",
-        fix="give the inner gather a shorter deadline than the outer one",
-        where=tuple(line for line in lines if line is not None),
+        f"this gather may wait {long}, but the gather that waits for its peer's answer gives up "
+        f"after {short}",
+        expected=f"a deadline of at most {short} here, or of at least {long} there",
+        where=lines_of(inner, outer),
     )

@@ -1,8 +1,8 @@
 """Pass 2: sub-module calls give way to their bodies, so that network edges come to the surface.
 
 Values and edges of an inlined body get the call's scope before their names; slots already have
-their full names. The first op of a body remembers the call's inputs, since ops without inputs
-stand at the place of the call.
+their full names. The first op of a body remembers the scope and the call's inputs: what it was
+called with says where it stands.
 """
 
 from __future__ import annotations
@@ -10,69 +10,68 @@ from __future__ import annotations
 from onnx import FunctionProto, ModelProto, NodeProto
 
 from bb_ir import keys, onnx_tools
-from bb_ir.types import Type
+from bb_ir.types import Type, meet
 
 
 def inline_for_partition(model: ModelProto) -> ModelProto:
     """Return a model whose functions contain no calls."""
     library = {function.name: function for function in model.functions}
-    roots = [f for f in model.functions if not _is_part(f, model)]
+    parts = {
+        node.op_type
+        for function in model.functions
+        for node in function.node
+        if node.domain == keys.MODULE
+    }
     result = ModelProto()
     result.CopyFrom(model)
     del result.functions[:]
+    roots = (function for function in model.functions if function.name not in parts)
     result.functions.extend(_inline(root, library) for root in roots)
+    del result.opset_import[:]
+    result.opset_import.extend(onnx_tools.opsets(n for f in result.functions for n in f.node))
     return result
-
-
-def _is_part(function: FunctionProto, model: ModelProto) -> bool:
-    """Whether a function is a sub-module rather than the body or bootstrap of the root."""
-    return any(
-        node.domain == keys.MODULE and node.op_type == function.name
-        for caller in model.functions
-        for node in caller.node
-    )
 
 
 def _inline(function: FunctionProto, library: dict[str, FunctionProto]) -> FunctionProto:
     result = FunctionProto()
     result.CopyFrom(function)
-    del result.node[:]
+    if not any(node.domain == keys.MODULE for node in function.node):
+        return result
+    nodes: list[NodeProto] = []
     types = onnx_tools.types_of(function)
     alias: dict[str, str] = {}
     for node in function.node:
         if node.domain != keys.MODULE:
-            result.node.append(_renamed(node, alias))
-            continue
-        body = _inline(library[node.op_type], library)
-        result.node.extend(_expand(node, body, alias, types))
-    for at, name in enumerate(result.output):
-        result.output[at] = alias.get(name, name)
+            nodes.append(_renamed(node, alias))
+        else:
+            nodes += _expand(node, _inline(library[node.op_type], library), alias, types)
+    result.output[:] = [alias.get(name, name) for name in function.output]
     onnx_tools.set_types(result, types.items())
+    onnx_tools.set_nodes(result, nodes)
     return result
 
 
 def _expand(
     call: NodeProto, body: FunctionProto, alias: dict[str, str], types: dict[str, Type]
 ) -> list[NodeProto]:
+    """Return the ops of a called body, and remember what its outputs are called here."""
     scope = onnx_tools.get_meta(call, keys.SCOPE)
     actuals = [alias.get(name, name) for name in call.input]
     names = dict(zip(body.input, actuals, strict=True))
-    inner_types = onnx_tools.types_of(body)
-    for name, type_ in inner_types.items():
-        if name not in names:
-            names[name] = f"{scope}.{name}"
-            types[names[name]] = type_
+    for name, known in onnx_tools.types_of(body).items():
+        here = names.setdefault(name, f"{scope}.{name}")
+        types[here] = meet(types.get(here, known), known) or known
     nodes: list[NodeProto] = []
     results: dict[str, str] = {}
     for node in body.node:
         if node.op_type == keys.OUTPUT and node.domain == keys.SYSCALL:
             results[node.output[0]] = names[node.input[0]]
-            continue
-        inner = _renamed(node, names)
-        _rescope(inner, scope)
-        nodes.append(inner)
+        else:
+            nodes.append(_scoped(_renamed(node, names), scope))
     if nodes:
-        onnx_tools.set_meta(nodes[0], keys.ENTER, ",".join(actuals))
+        inner = onnx_tools.get_meta(nodes[0], keys.ENTER)
+        entry = f"{scope}:{','.join(actuals)}"
+        onnx_tools.set_meta(nodes[0], keys.ENTER, f"{entry};{inner}" if inner else entry)
     for outer, port in zip(call.output, body.output, strict=False):
         alias[outer] = results[port]
     return nodes
@@ -83,19 +82,33 @@ def _renamed(node: NodeProto, names: dict[str, str]) -> NodeProto:
     result.CopyFrom(node)
     result.input[:] = [names.get(name, name) for name in node.input]
     result.output[:] = [names.get(name, name) for name in node.output]
-    for key in (keys.AFTER, keys.ENTER):
-        listed = onnx_tools.meta_list(node, key)
-        onnx_tools.set_meta(result, key, ",".join(names.get(name, name) for name in listed))
-    at = onnx_tools.get_meta(node, keys.AT)
-    if at.startswith("value:"):
-        name = at.removeprefix("value:")
-        onnx_tools.set_meta(result, keys.AT, f"value:{names.get(name, name)}")
+    for entry in result.metadata_props:
+        if entry.key == keys.AFTER:
+            entry.value = _listed(entry.value, names)
+        elif entry.key == keys.ENTER:
+            entry.value = ";".join(_entered(one, names) for one in entry.value.split(";"))
+        elif entry.key == keys.AT and entry.value.startswith("value:"):
+            name = entry.value.removeprefix("value:")
+            entry.value = f"value:{names.get(name, name)}"
     return result
 
 
-def _rescope(node: NodeProto, scope: str) -> None:
+def _listed(text: str, names: dict[str, str]) -> str:
+    return ",".join(names.get(name, name) for name in text.split(","))
+
+
+def _entered(text: str, names: dict[str, str]) -> str:
+    scope, _, listed = text.partition(":")
+    return f"{scope}:{_listed(listed, names)}"
+
+
+def _scoped(node: NodeProto, scope: str) -> NodeProto:
+    """Put a scope before the names of calls and edges of an op."""
     inner = onnx_tools.get_meta(node, keys.SCOPE)
     onnx_tools.set_meta(node, keys.SCOPE, f"{scope}.{inner}" if inner else scope)
-    edge = onnx_tools.get_meta(node, keys.EDGE)
-    if edge:
-        onnx_tools.set_meta(node, keys.EDGE, f"{scope}.{edge}")
+    for entry in node.metadata_props:
+        if entry.key == keys.EDGE:
+            entry.value = f"{scope}.{entry.value}"
+        elif entry.key == keys.ENTER:
+            entry.value = ";".join(f"{scope}.{one}" for one in entry.value.split(";"))
+    return node

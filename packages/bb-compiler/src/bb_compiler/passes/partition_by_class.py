@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from onnx import FunctionProto, ModelProto
+from onnx import FunctionProto, ModelProto, NodeProto
 
 from bb_ir import keys, onnx_tools
+
+#: What only placement needed; it names values that may stand in another function now.
+_SPENT = (keys.AT, keys.ENTER)
 
 
 def partition_by_class(model: ModelProto) -> ModelProto:
@@ -15,29 +19,29 @@ def partition_by_class(model: ModelProto) -> ModelProto:
     result.CopyFrom(model)
     del result.functions[:]
     for function in model.functions:
-        for cls in dict.fromkeys(onnx_tools.get_meta(n, keys.CLASS) for n in function.node):
-            result.functions.append(_part(function, cls))
+        nodes: dict[str, list[NodeProto]] = {}
+        for node in function.node:
+            nodes.setdefault(onnx_tools.get_meta(node, keys.CLASS), []).append(node)
+        regions = json.loads(onnx_tools.get_meta(function, keys.REGIONS))
+        result.functions.extend(_part(function, *each, regions) for each in nodes.items())
     return result
 
 
-def _part(function: FunctionProto, cls: str) -> FunctionProto:
-    own = onnx_tools.get_meta(function, keys.OWN_CLASS)
-    part = FunctionProto()
-    part.domain = function.domain
+def _part(
+    function: FunctionProto, cls: str, nodes: list[NodeProto], regions: list[dict[str, Any]]
+) -> FunctionProto:
+    own = onnx_tools.get_meta(function, keys.OWN_CLASS) == cls
+    part = FunctionProto(domain=function.domain, value_info=function.value_info)
+    part.name = function.name if own else f"{function.name}.{cls}"
     part.metadata_props.extend(function.metadata_props)
-    part.node.extend(n for n in function.node if onnx_tools.get_meta(n, keys.CLASS) == cls)
-    made = {name for node in part.node for name in node.output}
-    if cls == own:
-        part.input.extend(function.input)
+    part.input.extend(function.input if own else ())
+    made = {name for node in nodes for name in node.output}.union(part.input)
     part.output.extend(name for name in function.output if name in made)
-    types = onnx_tools.types_of(function)
-    here = made | set(part.input)
-    onnx_tools.set_types(part, [(name, t) for name, t in types.items() if name in here])
-    domains = {node.domain for node in part.node}
-    part.opset_import.extend(o for o in function.opset_import if o.domain in domains)
-    regions = json.loads(onnx_tools.get_meta(function, keys.REGIONS))
+    onnx_tools.set_nodes(part, nodes)
+    for node in part.node:
+        for key in _SPENT:
+            onnx_tools.set_meta(node, key, "")
     mine = [region for region in regions if region["cls"] == cls]
     onnx_tools.set_meta(part, keys.REGIONS, json.dumps(mine))
     onnx_tools.set_meta(part, keys.CLASS, cls)
-    part.name = function.name if cls == own else f"{function.name}.{cls}"
     return part

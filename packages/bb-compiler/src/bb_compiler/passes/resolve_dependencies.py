@@ -8,6 +8,7 @@ from typing import Any
 from onnx import ModelProto
 
 from bb_compiler.errors import DependencyMissing, Findings
+from bb_compiler.passes.resolve_slots import row_of
 from bb_ir import keys, onnx_tools
 
 
@@ -19,13 +20,13 @@ def resolve_dependencies(model: ModelProto) -> ModelProto:
     """
     findings = Findings()
     bound: list[dict[str, Any]] = json.loads(onnx_tools.get_meta(model, keys.BINDINGS, "[]"))
-    table: dict[str, dict[str, Any]] = json.loads(onnx_tools.get_meta(model, keys.RESOLVED))
+    table: dict[str, dict[str, Any]] = json.loads(onnx_tools.get_meta(model, keys.RESOLVED, "{}"))
     for cls, rows in table.items():
         waiting = list(rows.items())
         while waiting:
             slot, row = waiting.pop()
             for needed, role in sorted(row["depends"].items()):
-                found = rows.get(needed) or _bound(bound, needed, cls)
+                found = rows.get(needed) or row_of(bound, cls, needed)
                 if found is None or found["role"] != role:
                     findings.add(_missing(slot, row["component"], needed, role, found))
                 elif needed not in rows:
@@ -38,11 +39,6 @@ def resolve_dependencies(model: ModelProto) -> ModelProto:
     return result
 
 
-def _bound(bound: list[dict[str, Any]], slot: str, cls: str) -> dict[str, Any] | None:
-    rows = [row for row in bound if row["slot"] == slot and row["on"] in ("", cls)]
-    return max(rows, key=lambda row: bool(row["on"]), default=None)
-
-
 def _missing(
     slot: str, component: str, needed: str, role: str, found: dict[str, Any] | None
 ) -> DependencyMissing:
@@ -50,5 +46,5 @@ def _missing(
     return DependencyMissing(
         f"{component!r} in slot {slot!r} needs slot {needed!r}, which {what}",
         expected=f"a component of role {role}",
-        fix=f'add bind_{role}("{needed}", ...)',
+        fix=f'bind_{role}("{needed}", "<component>"); `bb plugins` lists what is installed',
     )

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
 from onnx import ModelProto
 
-from bb_compiler.errors import Findings, UnboundSlot, UnknownSlot, WrongRole
+from bb_compiler.errors import CompileError, Findings, UnboundSlot, UnknownSlot, WrongRole
 from bb_ir import keys, onnx_tools
 from bb_ir.errors import SourceLine
 
 Row = dict[str, Any]
+#: (class, slot) -> the first line that uses the slot on the class
+Uses = dict[tuple[str, str], SourceLine | None]
 
 
 def resolve_slots(model: ModelProto) -> ModelProto:
@@ -24,68 +27,120 @@ def resolve_slots(model: ModelProto) -> ModelProto:
     findings = Findings()
     bound: list[Row] = json.loads(onnx_tools.get_meta(model, keys.BINDINGS, "[]"))
     slots: dict[str, dict[str, str]] = json.loads(onnx_tools.get_meta(model, keys.SLOTS, "{}"))
-    _check_bindings(bound, slots, findings)
-    table: dict[str, dict[str, Row]] = {}
-    for (cls, slot), line in _uses(model).items():
-        row = _row_of(bound, cls, slot)
-        if row is None:
-            findings.add(_unbound(slot, cls, slots[slot]["role"], line))
-        else:
-            table.setdefault(cls, {})[slot] = row
+    uses = _uses(model)
+    unbound: dict[str, list[str]] = {}
+    for cls, slot in uses:
+        if row_of(bound, cls, slot) is None:
+            unbound.setdefault(slot, []).append(cls)
+    misnamed = _misnamed(bound, slots, set(unbound))
+    for slot, classes in unbound.items():
+        role = slots.get(slot, {}).get("role", "")
+        line = uses[classes[0], slot]
+        findings.add(_unbound(slot, classes, role, misnamed.get(slot, ""), line))
+    _check_bindings(bound, slots, uses, set(misnamed.values()), findings)
     findings.done()
+    table: dict[str, dict[str, Row]] = {}
+    for cls, slot in uses:
+        table.setdefault(cls, {})[slot] = row_of(bound, cls, slot) or {}
     result = ModelProto()
     result.CopyFrom(model)
     onnx_tools.set_meta(result, keys.RESOLVED, json.dumps(table, sort_keys=True))
     return result
 
 
-def _uses(model: ModelProto) -> dict[tuple[str, str], SourceLine | None]:
-    """Return each (class, slot) in use with the first line that uses it."""
-    found: dict[tuple[str, str], SourceLine | None] = {}
-    for function in model.functions:
-        for node in function.node:
-            slot = onnx_tools.get_meta(node, keys.SLOT)
-            if slot:
-                key = (onnx_tools.get_meta(node, keys.CLASS), slot)
-                found.setdefault(key, onnx_tools.source_of(node))
-    return found
-
-
-def _row_of(bound: list[Row], cls: str, slot: str) -> Row | None:
+def row_of(bound: list[Row], cls: str, slot: str) -> Row | None:
     """Return the binding of a slot on a class: one made for that class wins."""
     rows = [row for row in bound if row["slot"] == slot and row["on"] in ("", cls)]
     return max(rows, key=lambda row: bool(row["on"]), default=None)
 
 
-def _check_bindings(bound: list[Row], slots: dict[str, dict[str, str]], findings: Findings) -> None:
-    needed = {slot for row in bound for slot in row["depends"]}
+def _uses(model: ModelProto) -> Uses:
+    found: Uses = {}
+    for function in model.functions:
+        for node in function.node:
+            slot = onnx_tools.get_meta(node, keys.SLOT)
+            if slot:
+                key = (onnx_tools.get_meta(node, keys.CLASS), slot)
+                if key not in found:
+                    found[key] = onnx_tools.source_of(node)
+    return found
+
+
+def _misnamed(bound: list[Row], slots: Iterable[str], unbound: set[str]) -> dict[str, str]:
+    """Return slot -> the name in a binding that seems to mean it."""
+    found: dict[str, str] = {}
+    known = set(slots)
     for row in bound:
-        slot = row["slot"]
-        if slot in needed and slot not in slots:
+        close = get_close_matches(row["slot"], sorted(unbound - found.keys()), n=1)
+        if row["slot"] not in known and close:
+            found[close[0]] = row["slot"]
+    return found
+
+
+def _check_bindings(
+    bound: list[Row],
+    slots: dict[str, dict[str, str]],
+    uses: Uses,
+    told: set[str],
+    findings: Findings,
+) -> None:
+    needed = {slot for row in bound for slot in row["depends"]}
+    classes = list(dict.fromkeys(cls for cls, _ in uses))
+    for row in bound:
+        slot, on = row["slot"], row["on"]
+        if slot in told or (slot in needed and slot not in slots):
             continue
         if slot not in slots:
-            close = get_close_matches(slot, list(slots), n=1)
-            findings.add(
-                UnknownSlot(
-                    f"no slot {slot!r} is used in this program",
-                    expected=f"one of {', '.join(sorted(slots))}",
-                    fix=f"did you mean {close[0]!r}?" if close else "remove the binding",
-                )
-            )
+            findings.add(_unknown(slot, slots))
         elif slots[slot]["role"] != row["role"]:
-            findings.add(
-                WrongRole(
-                    f"slot {slot!r} is bound to {row['component']!r}, a {row['role']}",
-                    expected=f"a component of role {slots[slot]['role']}",
-                    fix=f"use bind_{slots[slot]['role']}",
-                )
-            )
+            findings.add(_wrong_role(row, slots[slot]["role"]))
+        elif on and slot not in needed and (on, slot) not in uses:
+            findings.add(_unused_on(row, classes, [cls for cls, used in uses if used == slot]))
 
 
-def _unbound(slot: str, cls: str, role: str, line: SourceLine | None) -> UnboundSlot:
+def _unbound(
+    slot: str, classes: list[str], role: str, named: str, line: SourceLine | None
+) -> CompileError:
+    bind = f'Compiler().bind_{role}("{slot}", "<component>")'
+    also = f"; a binding names {named!r}, which is no slot" if named else ""
     return UnboundSlot(
-        f"slot {slot!r} ({role}) is used on class {cls!r} and not bound",
-        expected="a component for every slot",
-        fix=f'Compiler().bind_{role}("{slot}", "<component>"); `bb plugins` lists components',
+        f"slot {slot!r} is used on {_classes(classes)}, where no component is bound to it{also}",
+        expected=f"a component of role {role}",
+        fix=f"did you mean {slot!r} where {named!r} is bound?"
+        if named
+        else f"{bind}; `bb plugins` lists what is installed",
         where=() if line is None else line,
+    )
+
+
+def _classes(names: list[str]) -> str:
+    return f"class{'es' * (len(names) > 1)} {', '.join(map(repr, names))}"
+
+
+def _unknown(slot: str, slots: dict[str, dict[str, str]]) -> CompileError:
+    close = get_close_matches(slot, list(slots), n=1)
+    return UnknownSlot(
+        f"a component is bound to slot {slot!r}, which this program does not have",
+        expected=f"one of {', '.join(sorted(slots)) or 'none: it has no slots'}",
+        fix=f"did you mean {close[0]!r}?" if close else "remove the binding",
+    )
+
+
+def _wrong_role(row: Row, role: str) -> CompileError:
+    return WrongRole(
+        f"slot {row['slot']!r} is a {role} slot and bound to {row['component']!r}, "
+        f"of role {row['role']}",
+        expected=f"a component of role {role}",
+        fix=f'bind_{role}("{row["slot"]}", "<component>"); `bb plugins` lists what is installed',
+    )
+
+
+def _unused_on(row: Row, classes: list[str], used: list[str]) -> CompileError:
+    close = get_close_matches(str(row["on"]), classes, n=1)
+    runs = f"used on {_classes(used)}" if used else "not used by any op"
+    return UnknownSlot(
+        f"a component is bound to slot {row['slot']!r} on class {row['on']!r}, but there the slot "
+        f"is not used; it is {runs}",
+        expected=f"a class of the program: {', '.join(classes)}",
+        fix=f"did you mean on={close[0]!r}?" if close else "remove the binding",
     )

@@ -9,7 +9,7 @@ from bb_ir.ops import role_op
 
 
 def sequence_effects(model: ModelProto) -> ModelProto:
-    """Stamp order edges: a writer after all earlier ops of its slot, a reader after the last writer."""
+    """Stamp order edges: a writer after earlier ops of its slot, a reader after the last writer."""
     result = ModelProto()
     result.CopyFrom(model)
     for function in result.functions:

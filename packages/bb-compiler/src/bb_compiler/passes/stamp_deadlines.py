@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from typing import Any
 
-from onnx import ModelProto
+from onnx import FunctionProto, ModelProto, NodeProto
 
 from bb_ir import keys, onnx_tools
 
@@ -15,32 +17,83 @@ FRAME_NS = 60 * 10**9
 def stamp_deadlines(model: ModelProto) -> ModelProto:
     """Stamp a deadline on each region and edge.
 
-    A frame may take the default, or twice what its gathers may wait, whichever is more. An edge
-    whose answers are gathered carries the gather's deadline.
+    A frame may take the default, or twice what its gathers may wait, whichever is more. A gather
+    without a deadline of its own waits as long as the frames that answer it may take. An edge
+    carries what its send says, else what the gather over its answers waits, else the default or
+    the deadline of the region that it opens.
     """
     result = ModelProto()
     result.CopyFrom(model)
-    waits: dict[str, int] = {}
-    budgets: dict[str, int] = {}
-    edges = json.loads(onnx_tools.get_meta(model, keys.EDGES, "[]"))
-    asked = {edge["name"]: edge["answers"] for edge in edges}
-    for function in result.functions:
-        stands = {n: onnx_tools.get_meta(node, keys.REGION) for node in function.node
-                  for n in node.output}  # fmt: skip
-        for node in function.node:
-            deadline = int(onnx_tools.attributes(node).get("deadline_ns", 0))
-            region = onnx_tools.get_meta(node, keys.REGION)
-            if node.op_type == keys.GATHER and deadline:
-                waits[region] = waits.get(region, 0) + deadline
-                budgets[asked.get(stands[node.input[0]], "")] = deadline
-            elif node.op_type == keys.SEND and deadline:
-                budgets[onnx_tools.get_meta(node, keys.EDGE)] = deadline
+    edges: list[dict[str, Any]] = json.loads(onnx_tools.get_meta(model, keys.EDGES, "[]"))
+    budgets = _Budgets(result, edges)
     for function in result.functions:
         regions = json.loads(onnx_tools.get_meta(function, keys.REGIONS))
         for region in regions:
-            region["deadline_ns"] = max(FRAME_NS, 2 * waits.get(region["name"], 0))
+            region["deadline_ns"] = budgets.of_region(_key(function, region["name"]))
         onnx_tools.set_meta(function, keys.REGIONS, json.dumps(regions))
     for edge in edges:
-        edge["deadline_ns"] = budgets.get(edge["name"], FRAME_NS)
+        edge["deadline_ns"] = budgets.of_edge(edge["name"])
     onnx_tools.set_meta(result, keys.EDGES, json.dumps(edges))
     return result
+
+
+def _key(function: FunctionProto, region: str) -> tuple[str, str]:
+    """Return a name for a region: `main` exists once in each phase."""
+    return onnx_tools.get_meta(function, keys.PHASE), region
+
+
+class _Budgets:
+    """What gathers and sends say, and what follows from it."""
+
+    def __init__(self, model: ModelProto, edges: list[dict[str, Any]]) -> None:
+        asked = {edge["name"]: edge["answers"] for edge in edges}
+        #: Region -> of each gather in it, how long it waits and the edge whose answers it gathers.
+        self.gathers: dict[tuple[str, str], list[tuple[int, str]]] = {}
+        self.sends: dict[str, int] = {}
+        self.phases: dict[str, str] = {}
+        self.known: dict[tuple[str, str], int] = {}
+        for function in model.functions:
+            phase = onnx_tools.get_meta(function, keys.PHASE)
+            for region in json.loads(onnx_tools.get_meta(function, keys.REGIONS)):
+                self.phases[region["name"]] = phase
+            stands = {
+                name: onnx_tools.get_meta(node, keys.REGION)
+                for node in function.node
+                for name in node.output
+            }
+            for node, deadline in _with_deadlines(function):
+                if node.op_type == keys.GATHER:
+                    here = phase, onnx_tools.get_meta(node, keys.REGION)
+                    edge = asked.get(stands.get(node.input[0], ""), "")
+                    self.gathers.setdefault(here, []).append((deadline, edge))
+                elif deadline:
+                    self.sends[onnx_tools.get_meta(node, keys.EDGE)] = deadline
+        self.waits: dict[str, int] = {}
+        for deadline, edge in (each for listed in self.gathers.values() for each in listed):
+            self.waits[edge] = max(deadline, self.waits.get(edge, 0))
+
+    def of_region(self, key: tuple[str, str]) -> int:
+        if key not in self.known:
+            self.known[key] = FRAME_NS  # until it is known, should regions wait for each other
+            waits = sum(
+                deadline or self._answer(edge) for deadline, edge in self.gathers.get(key, ())
+            )
+            self.known[key] = max(FRAME_NS, 2 * waits)
+        return self.known[key]
+
+    def _answer(self, edge: str) -> int:
+        """Return how long the frames may take that answer an edge, if that is more than usual."""
+        answering = self.of_region((self.phases.get(edge, ""), edge)) if edge else 0
+        return answering if answering > FRAME_NS else 0
+
+    def of_edge(self, edge: str) -> int:
+        said = self.sends.get(edge) or self.waits.get(edge)
+        return said or self.of_region((self.phases.get(edge, ""), edge))
+
+
+def _with_deadlines(function: FunctionProto) -> Iterator[tuple[NodeProto, int]]:
+    """Yield gathers and sends with the deadlines they say, 0 for none."""
+    for node in function.node:
+        gather = node.domain == keys.SYSCALL and node.op_type == keys.GATHER
+        if gather or (node.domain == keys.WIRE and node.op_type == keys.SEND):
+            yield node, int(onnx_tools.attributes(node).get("deadline_ns", 0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from onnx import FunctionProto, ModelProto, NodeProto, helper
+from onnx import ModelProto, NodeProto, helper
 
 from bb_ir import keys, onnx_tools
 from bb_ir.types import TRIGGER
@@ -21,14 +21,20 @@ def synthesize_receives(model: ModelProto) -> ModelProto:
         nodes: list[NodeProto] = []
         for node in function.node:
             nodes.append(node)
-            if node.domain == keys.WIRE and node.op_type == keys.SEND:
+            if _arrives(node):
                 nodes.append(_receive(node, classes))
                 sent = f"{onnx_tools.get_meta(node, keys.EDGE)}.sent"
                 node.output[:] = [sent]
                 types[sent] = TRIGGER
-        _replace(function, nodes)
         onnx_tools.set_types(function, types.items())
+        onnx_tools.set_nodes(function, nodes)
     return result
+
+
+def _arrives(node: NodeProto) -> bool:
+    """Whether a node is a send that still gives the values as they arrive."""
+    sent = f"{onnx_tools.get_meta(node, keys.EDGE)}.sent"
+    return node.domain == keys.WIRE and node.op_type == keys.SEND and list(node.output) != [sent]
 
 
 def _receive(send: NodeProto, classes: dict[str, str]) -> NodeProto:
@@ -36,19 +42,9 @@ def _receive(send: NodeProto, classes: dict[str, str]) -> NodeProto:
     node = helper.make_node(
         keys.RECEIVE, [], list(send.output), domain=keys.WIRE, values=len(send.input) - 1
     )
+    onnx_tools.set_meta(node, keys.SOURCE, onnx_tools.get_meta(send, keys.SOURCE))
     onnx_tools.set_meta(node, keys.EDGE, edge)
+    onnx_tools.set_meta(node, keys.SCOPE, onnx_tools.get_meta(send, keys.SCOPE))
     onnx_tools.set_meta(node, keys.CLASS, classes[edge])
     onnx_tools.set_meta(node, keys.REGION, edge)
-    onnx_tools.set_meta(node, keys.SCOPE, onnx_tools.get_meta(send, keys.SCOPE))
-    onnx_tools.set_meta(node, keys.SOURCE, onnx_tools.get_meta(send, keys.SOURCE))
     return node
-
-
-def _replace(function: FunctionProto, nodes: list[NodeProto]) -> None:
-    copies = []
-    for node in nodes:
-        copy = NodeProto()
-        copy.CopyFrom(node)
-        copies.append(copy)
-    del function.node[:]
-    function.node.extend(copies)

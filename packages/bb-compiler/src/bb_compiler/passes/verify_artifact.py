@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 
-import onnx
-from onnx import FunctionProto, ModelProto, checker, helper
+from onnx import FunctionProto, ModelProto, checker
 
 from bb_compiler.errors import ArtifactInvalid, Findings
 from bb_ir import keys, onnx_tools
-from bb_ir.types import ANY
 
 
 def verify_artifact(model: ModelProto) -> ModelProto:
@@ -25,9 +23,12 @@ def verify_artifact(model: ModelProto) -> ModelProto:
     for function in result.functions:
         _check_function(function, table, findings)
     findings.done()
-    _draw(result)
+    onnx_tools.draw(result)
+    del result.opset_import[:]
+    result.opset_import.extend(onnx_tools.opsets(n for f in result.functions for n in f.node))
+    result.producer_name, result.ir_version = "bytesandbrains", keys.IR_VERSION
     try:
-        checker.check_model(result)
+        checker.check_model(result)  # pyright: ignore[reportUnknownMemberType]  # of onnx
     except checker.ValidationError as error:
         raise ArtifactInvalid(
             f"the ONNX checker refuses the artifact: {error}", fix="report this as a defect"
@@ -49,37 +50,6 @@ def _check_function(
         if slot and slot not in rows:
             findings.add(ArtifactInvalid(f"{function.name}: slot {slot!r} has no component"))
         known.update(node.output)
-    findings_out = [name for name in function.output if name not in known]
-    for name in findings_out:
-        findings.add(ArtifactInvalid(f"{function.name}: output {name!r} is never given"))
-
-
-def _draw(model: ModelProto) -> None:
-    """Let the main graph call each target once, so that viewers have something to show."""
-    graph = model.graph
-    del graph.node[:], graph.input[:], graph.output[:]
-    for function in model.functions:
-        short = function.name.partition("#")[0]
-        types = onnx_tools.types_of(function)
-        inputs = [f"{short}/{name}" for name in function.input]
-        outputs = [f"{short}/{name}" for name in function.output]
-        if not inputs and not outputs:
-            continue
-        graph.node.append(
-            helper.make_node(function.name, inputs, outputs, name=short, domain=keys.MODULE)
-        )
-        for names, ports, declared in (
-            (inputs, function.input, graph.input),
-            (outputs, function.output, graph.output),
-        ):
-            declared.extend(
-                onnx_tools.value_info(name, types.get(port, ANY))
-                for name, port in zip(names, ports, strict=True)
-            )
-    del model.opset_import[:]
-    domains = {o.domain: o for f in model.functions for o in f.opset_import}
-    domains[keys.MODULE] = helper.make_opsetid(keys.MODULE, keys.OWN_OPSET)
-    domains[keys.ONNX] = helper.make_opsetid("", keys.OPSET)
-    model.opset_import.extend(domains[name] for name in sorted(domains))
-    model.producer_name = "bytesandbrains"
-    model.ir_version = min(keys.IR_VERSION, int(onnx.IR_VERSION))
+    for name in function.output:
+        if name not in known:
+            findings.add(ArtifactInvalid(f"{function.name}: output {name!r} is never given"))

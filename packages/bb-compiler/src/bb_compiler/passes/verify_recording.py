@@ -2,39 +2,69 @@
 
 from __future__ import annotations
 
-from onnx import FunctionProto, ModelProto, NodeProto
+from collections.abc import Iterable
+from difflib import get_close_matches
 
-from bb_compiler.errors import Findings, MalformedRecording, UnknownOp
+from onnx import FunctionProto, ModelProto, NodeProto, defs
+
+from bb_compiler._placement_errors import lines_of
+from bb_compiler.errors import CompileError, Findings, MalformedRecording, UnknownOp
 from bb_ir import keys, onnx_tools
-from bb_ir.ops import ROLE_OPS, role_op
-
-ENGINE_OPS = {
-    keys.WIRE: {keys.SEND, keys.SENDER, keys.RECEIVE},
-    keys.SYSCALL: {keys.GATHER, keys.OUTPUT},
-}
+from bb_ir.ops import ROLE_OPS
 
 
 def verify_recording(model: ModelProto) -> ModelProto:
-    """Check values, calls, edges and ops of every function; changes nothing."""
+    """Check values, calls, edges and ops of every function; changes nothing.
+
+    Raises:
+        CompileError: The model is none that `Module.build` made, or uses an op that does not
+            exist.
+    """
+    if onnx_tools.get_meta(model, keys.COMPILED):
+        raise MalformedRecording(
+            "the model is compiled already", fix="compile what MyModule().build() returned"
+        )
+    if not onnx_tools.get_meta(model, keys.ROOT) or not model.functions:
+        raise MalformedRecording(
+            "the model was not recorded by Module.build()",
+            fix="compile what MyModule().build() returned",
+        )
     findings = Findings()
-    names = {function.name for function in model.functions}
+    _check_calls(model, findings)
     for function in model.functions:
         _check_values(function, findings)
         for node in function.node:
-            _check_op(node, names, findings)
-    if not onnx_tools.get_meta(model, keys.ROOT) or not model.functions:
-        findings.add(
-            MalformedRecording(
-                "the model was not recorded by Module.build()",
-                fix="compile what MyModule().build() returned",
-            )
-        )
+            _check_op(node, findings)
     findings.done()
     return model
 
 
+def _check_calls(model: ModelProto, findings: Findings) -> None:
+    """Check that calls fit the functions they name, and lead to no function twice in a row."""
+    functions = {function.name: function for function in model.functions}
+    if len(functions) < len(model.functions):
+        findings.add(MalformedRecording("two functions have one name"))
+    calls: dict[str, set[str]] = {name: set() for name in functions}
+    for function in model.functions:
+        for node in (node for node in function.node if node.domain == keys.MODULE):
+            called = functions.get(node.op_type)
+            if called is None:
+                findings.add(_malformed(node, f"a call of {node.op_type!r}, which is not recorded"))
+                continue
+            if len(node.input) != len(called.input):
+                findings.add(_malformed(node, f"a call of {node.op_type!r} with other inputs"))
+            calls[function.name].add(node.op_type)
+    done: set[str] = set()
+    while ready := [name for name in calls if name not in done and calls[name] <= done]:
+        done.update(ready)
+    if len(done) < len(calls) and all(c <= functions.keys() for c in calls.values()):
+        circle = ", ".join(sorted(calls.keys() - done))
+        findings.add(MalformedRecording(f"functions call each other in a circle: {circle}"))
+
+
 def _check_values(function: FunctionProto, findings: Findings) -> None:
     known = set(function.input)
+    edges: set[str] = set()
     for node in function.node:
         reads = [name for name in node.input if name] + onnx_tools.meta_list(node, keys.AFTER)
         for name in reads:
@@ -44,35 +74,80 @@ def _check_values(function: FunctionProto, findings: Findings) -> None:
             if name in known:
                 findings.add(_malformed(node, f"{node.op_type} gives {name!r} a second time"))
             known.add(name)
+        edge = onnx_tools.get_meta(node, keys.EDGE)
+        if edge in edges:
+            findings.add(_malformed(node, f"edge {edge!r} is sent a second time"))
+        edges.update(filter(None, [edge]))
     for name in function.output:
         if name not in known:
             findings.add(MalformedRecording(f"{function.name} never gives its output {name!r}"))
 
 
-def _check_op(node: NodeProto, functions: set[str], findings: Findings) -> None:
-    if node.domain == keys.MODULE:
-        if node.op_type not in functions:
-            findings.add(_malformed(node, f"a call of {node.op_type!r}, which is not recorded"))
-        return
-    role = keys.role_of(node.domain)
+def _check_op(node: NodeProto, findings: Findings) -> None:
+    domain = onnx_tools.domain_of(node)
+    role = keys.role_of(domain)
     if role and not onnx_tools.get_meta(node, keys.SLOT):
         findings.add(_malformed(node, f"{node.op_type} of role {role!r} names no slot"))
-    known_role = role in ROLE_OPS and role_op(node.domain, node.op_type) is None
-    known_engine = node.domain in ENGINE_OPS and node.op_type not in ENGINE_OPS[node.domain]
-    if known_role or (known_engine and node.domain == keys.WIRE):
-        findings.add(
-            UnknownOp(
-                f"{node.domain} has no op {node.op_type!r}",
-                expected=", ".join(sorted(ROLE_OPS.get(role, ENGINE_OPS.get(node.domain, ())))),
-                where=_where(node),
+    if domain == keys.ONNX:
+        _check_onnx(node, findings)
+    elif role in ROLE_OPS and node.op_type not in ROLE_OPS[role]:
+        findings.add(_unknown(node, ROLE_OPS[role]))
+    elif domain == keys.WIRE:
+        _check_wire(node, findings)
+    elif domain == keys.SYSCALL and node.op_type == keys.GATHER and len(node.output) < 3:
+        findings.add(_malformed(node, "a gather without count, missing and senders"))
+
+
+def _check_wire(node: NodeProto, findings: Findings) -> None:
+    if node.op_type not in (keys.SEND, keys.SENDER):
+        findings.add(_unknown(node, (keys.SEND, keys.SENDER)))
+    elif not node.input:
+        findings.add(_malformed(node, f"{node.op_type} without inputs"))
+    elif node.op_type == keys.SEND:
+        if not onnx_tools.get_meta(node, keys.EDGE):
+            findings.add(_malformed(node, "a send without the name of an edge"))
+        if len(node.output) != max(1, len(node.input) - 1):
+            findings.add(_malformed(node, "a send that gives other values than it is given"))
+
+
+def _check_onnx(node: NodeProto, findings: Findings) -> None:
+    if not defs.has(node.op_type, keys.OPSET, ""):
+        known = {s.name for s in defs.get_all_schemas() if s.domain == ""}
+        findings.add(_unknown(node, sorted(known)))
+        return
+    schema = defs.get_schema(node.op_type, keys.OPSET, "")
+    for what, count, low, high in (
+        ("inputs", len(node.input), schema.min_input, schema.max_input),
+        ("outputs", len(node.output), schema.min_output, schema.max_output),
+    ):
+        if not low <= count <= high:
+            findings.add(
+                UnknownOp(
+                    f"ONNX has no {node.op_type} with {count} {what}",
+                    expected=_range(low, high, what),
+                    where=lines_of(node),
+                )
             )
-        )
+
+
+def _range(low: int, high: int, what: str) -> str:
+    if low == high:
+        return f"{low} {what}"
+    return f"{low} to {high} {what}" if high < 2**31 - 1 else f"at least {low} {what}"
+
+
+def _unknown(node: NodeProto, known: Iterable[str]) -> CompileError:
+    listed = list(known)
+    close = get_close_matches(node.op_type, listed, n=1)
+    domain = onnx_tools.domain_of(node)
+    return UnknownOp(
+        f"{domain} has no op {node.op_type!r}"
+        + (f" in opset {keys.OPSET}" if domain == keys.ONNX else ""),
+        expected=", ".join(listed) if len(listed) < 20 else "",
+        fix=f"did you mean {close[0]!r}?" if close else "",
+        where=lines_of(node),
+    )
 
 
 def _malformed(node: NodeProto, found: str) -> MalformedRecording:
-    return MalformedRecording(found, where=_where(node))
-
-
-def _where(node: NodeProto) -> tuple[str, ...]:
-    source = onnx_tools.get_meta(node, keys.SOURCE)
-    return (source,) if source else ()
+    return MalformedRecording(found, where=lines_of(node))

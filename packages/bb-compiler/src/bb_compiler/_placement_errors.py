@@ -1,0 +1,225 @@
+"""What `_placement` has to say to users: one function for each thing that can be wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, NamedTuple
+
+from onnx import NodeProto
+
+from bb_compiler.errors import (
+    AmbiguousPlacement,
+    CompileError,
+    CrossClassDataflow,
+    FanOutEscape,
+    GatherOutsideFanOut,
+    SenderOutsideMessage,
+    SiblingRegions,
+    UnknownPeerClass,
+)
+from bb_ir import keys, onnx_tools
+from bb_ir.errors import SourceLine
+from bb_ir.types import Type
+
+if TYPE_CHECKING:
+    from bb_compiler._placement import Region
+
+__all__ = [
+    "Clash",
+    "ambiguous",
+    "cross_class",
+    "escape_by_at",
+    "escape_by_mixing",
+    "escape_of_round",
+    "lines_of",
+    "no_message",
+    "no_such_class",
+    "not_a_fan_out",
+    "siblings",
+    "unknown_peers",
+]
+
+
+class Clash(NamedTuple):
+    """An op that reads a value of another region than its own, and what holds it in its own."""
+
+    node: NodeProto
+    name: str
+    region: str
+    cls: str
+    maker: NodeProto | None
+    partner: str
+    own_region: str
+    own_cls: str
+    partner_maker: NodeProto | None
+
+    @property
+    def lines(self) -> tuple[SourceLine, ...]:
+        """Lines of the op and of both ends."""
+        return lines_of(self.node, self.maker, self.partner_maker)
+
+    @property
+    def other_end(self) -> str:
+        """The end at which the op stands."""
+        if not self.partner:
+            return f"where it is placed: {_at(self.own_cls, self.own_region)}"
+        return f"{self.partner!r} of {_at(self.own_cls, self.own_region)}"
+
+
+def lines_of(*nodes: NodeProto | None) -> tuple[SourceLine, ...]:
+    """Return the users' lines of ops, each once."""
+    found = (onnx_tools.source_of(node) for node in nodes if node is not None)
+    return tuple(dict.fromkeys(line for line in found if line is not None))
+
+
+def no_such_class(node: NodeProto, wanted: str, known: Iterable[str]) -> CompileError:
+    """Complain about `with g.at("class")`."""
+    classes = list(dict.fromkeys(known))
+    close = get_close_matches(wanted, classes, n=1)
+    return UnknownPeerClass(
+        f"{node.op_type} is placed on class {wanted!r}, on which nothing runs here",
+        expected=f"one of {', '.join(classes)}",
+        fix=f"did you mean {close[0]!r}?" if close else "reach the class by g.net_out first",
+        where=lines_of(node),
+    )
+
+
+def unknown_peers(
+    node: NodeProto, to: str, known: Type | None, maker: NodeProto | None
+) -> CompileError:
+    """Complain about a send to nobody knows whom."""
+    edge = onnx_tools.get_meta(node, keys.EDGE)
+    peers = known is not None and known.kind == "peers"
+    what = (
+        "peers of a class that is not known" if peers else f"{known or 'any'}, which are no peers"
+    )
+    return UnknownPeerClass(
+        f"edge {edge!r} is sent to {to!r}: {what}",
+        expected="peers of a PeerSelector(of=...) slot or of g.peers(name, of=...), or return "
+        "addresses of g.sender(received)",
+        fix=f"g.net_out({edge!r}, peers, value, ...): the peers come first",
+        where=lines_of(node, maker),
+    )
+
+
+def not_a_fan_out(
+    node: NodeProto, value: str, region: Region, maker: NodeProto | None
+) -> CompileError:
+    """Complain about a gather over something that exists once."""
+    return GatherOutsideFanOut(
+        f"gather over {value!r} of {_at(region.cls, region.name)}, where no replies arrive",
+        expected="a value that exists once per reply: one that g.net_out sent to a "
+        "g.sender(received), or what was made of it",
+        fix="let the peers answer: reply = g.net_out('reply', g.sender(received), value), then "
+        "gather the reply",
+        where=lines_of(node, maker),
+    )
+
+
+def no_message(
+    node: NodeProto, value: str, region: Region, maker: NodeProto | None
+) -> CompileError:
+    """Complain about the sender of a local value."""
+    return SenderOutsideMessage(
+        f"g.sender({value!r}): the value stands in {_at(region.cls, region.name)}, which no "
+        "message starts, so nobody sent it",
+        expected="a value that g.net_out brought, or what was made of it",
+        where=lines_of(node, maker),
+    )
+
+
+def escape_by_at(clash: Clash) -> CompileError:
+    """Complain about `with g.at(parent)` around a reader of a reply."""
+    return FanOutEscape(
+        f"{clash.node.op_type} is placed in {_at(clash.own_cls, clash.own_region)}, but reads "
+        f"{clash.name!r}, which exists once for every reply on edge {clash.region!r}",
+        expected="one value for the whole fan-out",
+        fix=f"gather it: done = g.gather({clash.name.partition('.')[0]}, ..., values=True), then "
+        "use done.values",
+        where=clash.lines,
+    )
+
+
+def escape_by_mixing(
+    node: NodeProto,
+    name: str,
+    own: str,
+    region: str,
+    makers: tuple[NodeProto | None, NodeProto | None],
+) -> CompileError:
+    """Complain about an op of a reply that needs all replies to be gathered."""
+    why = f", since {own!r} stands there" if own else ""
+    return FanOutEscape(
+        f"{node.op_type} runs once for every reply on edge {region!r}{why}, but needs {name!r}, "
+        "which exists only after those replies were gathered",
+        expected="values of the reply alone, or values of the round alone",
+        fix="gather both (values=True), or make the first before the replies arrive or under "
+        "`with g.at(...)`",
+        where=lines_of(node, *makers),
+    )
+
+
+def escape_of_round(
+    node: NodeProto, reads: str, region: str, maker: NodeProto | None
+) -> CompileError:
+    """Complain about an aggregate that would run for each reply."""
+    why = f"it waits for {reads!r}" if reads else "the op before it stands there"
+    return FanOutEscape(
+        f"{node.op_type} takes the result of a whole round, but runs once for every reply on "
+        f"edge {region!r}, because {why}",
+        expected="to run once, after the replies were gathered",
+        fix="done = g.gather(value, ...) first, then after=done",
+        where=lines_of(node, maker),
+    )
+
+
+def ambiguous(clash: Clash, loose: str) -> CompileError:
+    """Complain about an op without inputs whose use stands elsewhere."""
+    maker = clash.maker if loose == clash.name else clash.partner_maker
+    assert maker is not None  # inputs of a function are never placed by the cursor
+    user = f"{clash.node.op_type} uses its {loose!r}"
+    stands = _at(clash.cls, clash.region)
+    if loose != clash.name:
+        stands = _at(clash.own_cls, clash.own_region)
+        use = f"{user} beside {clash.name!r} of {_at(clash.cls, clash.region)}"
+    elif clash.partner:
+        use = f"{user} beside {clash.other_end}"
+    else:
+        use = f"{user} in {_at(clash.own_cls, clash.own_region)}"
+    slot = onnx_tools.get_meta(maker, keys.SLOT)
+    return AmbiguousPlacement(
+        f"{maker.op_type}{f' of slot {slot!r}' if slot else ''} reads nothing that says where it "
+        f"runs, so it stands where the op recorded before it stands, in {stands}; but {use}",
+        fix="move it to where its use stands, or say where it runs: `with g.at(value):` or "
+        "`with g.at('class'):`",
+        where=lines_of(maker, clash.node, clash.maker, clash.partner_maker),
+    )
+
+
+def cross_class(clash: Clash) -> CompileError:
+    """Complain about values of two classes in one op."""
+    return CrossClassDataflow(
+        f"{clash.node.op_type} reads {clash.name!r} of {_at(clash.cls, clash.region)} and "
+        f"{clash.other_end}",
+        expected="inputs of one class; only g.net_out carries a value to another",
+        fix="send one of the values to where the other stands, in one net_out with what is sent "
+        "there already",
+        where=clash.lines,
+    )
+
+
+def siblings(clash: Clash) -> CompileError:
+    """Complain about values of two frames that never meet."""
+    return SiblingRegions(
+        f"{clash.node.op_type} reads {clash.name!r} of {_at(clash.cls, clash.region)} and "
+        f"{clash.other_end}; different events start the two regions, so no frame has both",
+        expected="values of one region, or of one and those it is a part of",
+        fix="bring both over in one net_out, make one of them where the other stands, or gather "
+        "the replies first",
+        where=clash.lines,
+    )
+
+
+def _at(cls: str, region: str) -> str:
+    return f"class {cls!r} (region {region!r})"

@@ -1,0 +1,737 @@
+"""Every error of the compiler, provoked by a program that a user could write.
+
+Each test holds a small Module, the kind of error, the texts that its message must hold, and the
+lines of the Module that it must name, in order: those marked `# (1)`, `# (2)`.
+"""
+
+import inspect
+import re
+from typing import ClassVar
+
+import pytest
+
+import bb_compiler.errors
+from bb_compiler import Compiler, SeveralErrors
+from bb_compiler.errors import (
+    AmbiguousPlacement,
+    ArtifactInvalid,
+    BadBinding,
+    CompileError,
+    CrossClassDataflow,
+    DeadlineInversion,
+    DependencyMissing,
+    FanOutEscape,
+    GatherOutsideFanOut,
+    MalformedRecording,
+    NotSendable,
+    SenderOutsideMessage,
+    SiblingRegions,
+    TypeMismatch,
+    UnboundSlot,
+    UnknownOp,
+    UnknownPeerClass,
+    UnknownSlot,
+    UnknownStage,
+    WrongRole,
+)
+from bb_dsl import Module, slots
+from bb_ir.errors import SourceLine
+from bb_ir.text import parse_model
+from bb_ir.types import tensor
+from bb_roles.contracts import Backend, DataSource, Model, PeerSelector
+from bb_roles.errors import UnknownPluginError
+
+PROVOKED: set[type[CompileError]] = set()
+
+
+class Federated(Module):
+    """The slots that most programs here need."""
+
+    peer_class = "server"
+    peers = slots.PeerSelector(of="client")
+    model = slots.Model()
+    data = slots.DataSource()
+    aggregator = slots.Aggregator()
+
+
+def marked(module):
+    """Return the places of the lines of a Module marked `# (1)`, `# (2)`, ..., in that order."""
+    lines, first = inspect.getsourcelines(type(module))
+    found = {}
+    for at, line in enumerate(lines):
+        if mark := re.search(r"# \((\d)\)", line):
+            found[int(mark[1])] = first + at
+    return [found[n] for n in sorted(found)]
+
+
+@pytest.fixture
+def refused(compiled):
+    """Return a function that compiles a Module and checks what the compiler objects to."""
+
+    def refuse(module, kind, *texts):
+        with pytest.raises(kind) as caught:
+            compiled(module)
+        error = caught.value
+        check(error, kind, *texts)
+        where = [place.line for place in error.where if isinstance(place, SourceLine)]
+        assert where == marked(module), str(error)
+        assert all(place.file.endswith("test_errors.py") for place in error.where)
+        lines = inspect.getsourcelines(inspect.getmodule(module))[0]
+        for number in where:
+            assert lines[number - 1].strip() in str(error)
+        return error
+
+    return refuse
+
+
+def check(error, kind, *texts):
+    assert type(error) is kind
+    assert error.code == kind.__name__
+    PROVOKED.add(kind)
+    for text in texts:
+        assert text in str(error), str(error)
+    assert error.expected or error.fix, "an error says what was expected, or what to do"
+
+
+# Places
+
+
+class UsesAReceivedValueBesideALocalOne(Federated):
+    backend = slots.Backend()
+
+    def body(self, g):
+        mine = g.input("mine", tensor("float32", (4,)))
+        theirs = g.net_out("sent", self.peers.sample(g, 2), mine * 2)  # (2)
+        g.output("sum", mine + theirs)  # (1)
+
+
+def test_values_of_two_classes_in_one_op(refused):
+    refused(
+        UsesAReceivedValueBesideALocalOne(),
+        CrossClassDataflow,
+        "Add reads",
+        "class 'server' (region 'main')",
+        "class 'client' (region 'sent')",
+        "net_out",
+    )
+
+
+class ParamsOfTheWrongPlace(Federated):
+    def body(self, g):
+        g.net_out("weights", self.peers.sample(g, 2))
+        mine = self.model.params(g)  # (1)
+        with g.at("server"):
+            self.model.load_params(g, mine)  # (2)
+
+
+def test_op_without_inputs_whose_use_stands_elsewhere(refused):
+    refused(
+        ParamsOfTheWrongPlace(),
+        AmbiguousPlacement,
+        "Params of slot 'model' reads nothing that says where it runs",
+        "class 'client' (region 'weights')",
+        "LoadParams uses its 'params",
+        "class 'server' (region 'main')",
+        "with g.at(",
+    )
+
+
+class Gossip(Module):
+    neighbours = slots.PeerSelector()
+    backend = slots.Backend()
+
+    def body(self, g):
+        mine = g.input("mine", tensor("float32", (4,)))
+        theirs = g.net_out("push", self.neighbours.sample(g, 1), mine)  # (2)
+        g.output("mixed", (theirs + mine) * 0.5)  # (1)
+
+
+def test_received_value_beside_a_local_one_on_the_same_class(refused):
+    refused(
+        Gossip(),
+        SiblingRegions,
+        "Add reads 'mine' of class 'Gossip' (region 'main')",
+        "of class 'Gossip' (region 'push')",
+        "no frame has both",
+        "net_out",
+    )
+
+
+class UnknownClass(Federated):
+    def body(self, g):
+        g.net_out("weights", self.peers.sample(g, 2), self.model.params(g))
+        with g.at("cleint"):
+            self.model.params(g)  # (1)
+
+
+def test_place_on_a_class_that_is_none(refused):
+    refused(
+        UnknownClass(), UnknownPeerClass, "'cleint'", "server, client", "did you mean 'client'?"
+    )
+
+
+class PeersOfNoClass(Federated):
+    def body(self, g):
+        found = g.input("found", "peers")
+        g.net_out("weights", found, self.model.params(g))  # (1)
+
+
+def test_peers_of_unknown_class(refused):
+    refused(PeersOfNoClass(), UnknownPeerClass, "edge 'weights'", "'found'", "PeerSelector(of=...)")
+
+
+class PeersForgotten(Federated):
+    def body(self, g):
+        params = self.model.params(g)  # (2)
+        g.net_out("weights", params, self.peers.sample(g, 2))  # (1)
+
+
+def test_value_where_peers_are_expected(refused):
+    refused(
+        PeersForgotten(), UnknownPeerClass, "params, which are no peers", "the peers come first"
+    )
+
+
+# Fan-out
+
+
+class AggregatesEachReply(Federated):
+    def body(self, g):
+        received = g.net_out("weights", self.peers.sample(g, 2), self.model.params(g))
+        metrics = self.model.fit(g, self.data.batches(g))
+        reply = g.net_out("update", g.sender(received), self.model.params(g), metrics)
+        folded = self.aggregator.contribute(g, *reply)  # (2)
+        averaged, _ = self.aggregator.aggregate(g, after=folded)  # (1)
+        self.model.load_params(g, averaged)
+
+
+def test_aggregate_after_a_reply_instead_of_a_gather(refused):
+    refused(
+        AggregatesEachReply(),
+        FanOutEscape,
+        "Aggregate takes the result of a whole round",
+        "once for every reply on edge 'update'",
+        "it waits for 'done",
+        "done = g.gather(value, ...)",
+    )
+
+
+class AggregatesAtTheCursor(Federated):
+    def body(self, g):
+        received = g.net_out("weights", self.peers.sample(g, 2), self.model.params(g))
+        metrics = self.model.fit(g, self.data.batches(g))
+        reply = g.net_out("update", g.sender(received), self.model.params(g), metrics)
+        self.aggregator.contribute(g, *reply)
+        self.aggregator.aggregate(g)  # (1)
+
+
+def test_aggregate_where_the_cursor_left_it(refused):
+    refused(AggregatesAtTheCursor(), FanOutEscape, "the op before it stands there", "after=done")
+
+
+class ReadsAReplyAtItsParent(Federated):
+    def body(self, g):
+        cohort = self.peers.sample(g, 2)
+        received = g.net_out("weights", cohort)
+        update = g.net_out("update", g.sender(received), self.model.params(g))  # (2)
+        with g.at(cohort):
+            self.model.load_params(g, update)  # (1)
+
+
+def test_reply_read_in_the_round(refused):
+    refused(
+        ReadsAReplyAtItsParent(),
+        FanOutEscape,
+        "LoadParams is placed in class 'server' (region 'main')",
+        "exists once for every reply on edge 'update'",
+        "done.values",
+    )
+
+
+class MixesAReplyWithTheGather(Federated):
+    def body(self, g):
+        received = g.net_out("weights", self.peers.sample(g, 2), self.model.params(g))
+        metrics = self.model.fit(g, self.data.batches(g))
+        params, _ = g.net_out("update", g.sender(received), self.model.params(g), metrics)  # (3)
+        done = g.gather(params)  # (2)
+        self.model.load_params(g, params, after=done)  # (1)
+
+
+def test_reply_mixed_with_the_gather_over_it(refused):
+    refused(
+        MixesAReplyWithTheGather(),
+        FanOutEscape,
+        "LoadParams runs once for every reply on edge 'update'",
+        "needs 'count",
+        "only after those replies were gathered",
+    )
+
+
+class MixesAReplyWithWhatCameOfTheGather(Federated):
+    def body(self, g):
+        received = g.net_out("weights", self.peers.sample(g, 2), self.model.params(g))
+        metrics = self.model.fit(g, self.data.batches(g))
+        reply = g.net_out("update", g.sender(received), self.model.params(g), metrics)  # (3)
+        done = g.gather(self.aggregator.contribute(g, *reply))
+        averaged, _ = self.aggregator.aggregate(g, after=done)  # (2)
+        self.aggregator.contribute(g, averaged, reply[1])  # (1)
+
+
+def test_reply_mixed_with_a_value_made_of_the_gather(refused):
+    refused(MixesAReplyWithWhatCameOfTheGather(), FanOutEscape, "Contribute runs once for every")
+
+
+class GathersWhatExistsOnce(Federated):
+    def body(self, g):
+        received = g.net_out("weights", self.peers.sample(g, 2), self.model.params(g))  # (2)
+        g.gather(received)  # (1)
+
+
+def test_gather_over_what_is_no_reply(refused):
+    refused(
+        GathersWhatExistsOnce(),
+        GatherOutsideFanOut,
+        "class 'client' (region 'weights')",
+        "g.sender(received)",
+    )
+
+
+class SenderOfALocalValue(Federated):
+    def body(self, g):
+        params = self.model.params(g)  # (2)
+        g.net_out("back", g.sender(params), params)  # (1)
+
+
+def test_sender_of_a_value_that_nobody_sent(refused):
+    refused(SenderOfALocalValue(), SenderOutsideMessage, "which no message starts")
+
+
+class Impatient(Module):
+    peer_class = "cloud"
+    edges = slots.PeerSelector(of="edge")
+    clients = slots.PeerSelector(of="client")
+    model = slots.Model()
+
+    def body(self, g):
+        down = g.net_out("down", self.edges.sample(g, 2), self.model.params(g))
+        work = g.net_out("work", self.clients.sample(g, 5), down)
+        back = g.net_out("back", g.sender(work), self.model.params(g))
+        done = g.gather(back, deadline="2m")  # (1)
+        up = g.net_out("up", g.sender(down), self.model.params(g, after=done))
+        g.gather(up, deadline="30s")  # (2)
+
+
+def test_inner_gather_that_outlasts_the_outer_one(refused):
+    refused(Impatient(), DeadlineInversion, "may wait 2m", "gives up after 30s")
+
+
+# Slots and bindings
+
+
+class AnyOf(PeerSelector):
+    """Stands in a binding."""
+
+
+class AnyModelOf(Model):
+    """Stands in a binding."""
+
+
+class AnyDataOf(DataSource):
+    """Stands in a binding."""
+
+
+class NeedsABackend(Model):
+    depends: ClassVar = {"backend": Backend}
+
+
+class Trains(Module):
+    model = slots.Model()
+    data = slots.DataSource()
+
+    def body(self, g):
+        self.model.fit(g, self.data.batches(g))
+
+
+def compile_error(compiler, module=None):
+    with pytest.raises(CompileError) as caught:
+        compiler.compile((module or Trains()).build())
+    return caught.value
+
+
+def test_unbound_slot():
+    error = compile_error(Compiler().bind_model("model", AnyModelOf))
+
+    check(
+        error,
+        UnboundSlot,
+        "slot 'data' is used on class 'Trains'",
+        "bind_data_source",
+        "bb plugins",
+    )
+    assert "self.model.fit(g, self.data.batches(g))" in str(error)
+
+
+def test_unbound_slot_that_a_binding_almost_names():
+    compiler = Compiler().bind_model("model", AnyModelOf).bind_data_source("dada", AnyDataOf)
+
+    error = compile_error(compiler)
+
+    check(error, UnboundSlot, "a binding names 'dada'", "did you mean 'data'")
+
+
+def test_binding_of_an_unknown_slot():
+    compiler = Compiler().bind_model("model", AnyModelOf).bind_data_source("data", AnyDataOf)
+
+    error = compile_error(compiler.bind_model("modle", AnyModelOf))
+
+    check(error, UnknownSlot, "slot 'modle'", "one of data, model", "did you mean 'model'?")
+
+
+def test_binding_on_a_class_that_does_not_use_the_slot():
+    compiler = Compiler().bind_model("model", AnyModelOf).bind_data_source("data", AnyDataOf)
+
+    error = compile_error(compiler.bind_model("model", AnyModelOf, on="trains"))
+
+    check(
+        error,
+        UnknownSlot,
+        "on class 'trains'",
+        "used on class 'Trains'",
+        "did you mean on='Trains'?",
+    )
+
+
+def test_component_of_the_wrong_role():
+    compiler = Compiler().bind_model("model", AnyModelOf).bind_model("data", AnyModelOf)
+
+    error = compile_error(compiler)
+
+    check(error, WrongRole, "'data' is a data_source slot", "of role model", "bind_data_source")
+
+
+def test_dependency_that_is_not_bound():
+    compiler = Compiler().bind_model("model", NeedsABackend).bind_data_source("data", AnyDataOf)
+
+    error = compile_error(compiler)
+
+    check(error, DependencyMissing, "NeedsABackend", "needs slot 'backend', which is not bound")
+
+
+def test_dependency_of_another_role():
+    compiler = Compiler().bind_model("model", NeedsABackend).bind_data_source("data", AnyDataOf)
+
+    error = compile_error(compiler.bind_model("backend", AnyModelOf))
+
+    check(error, DependencyMissing, "which is bound to a model", "of role backend")
+
+
+def test_component_that_nobody_installed():
+    with pytest.raises(UnknownPluginError) as caught:
+        Compiler().bind_model("model", "mpl")
+
+    assert "model.mpl" in str(caught.value)
+    assert "did you mean 'mlp'?" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("bind", "texts"),
+    [
+        (lambda c: c.bind("model", "mlp"), ["the role", "bind_<role>"]),
+        (lambda c: c.bind("model", "mlp", role="modle"), ["no role 'modle'", "one of backend"]),
+        (lambda c: c.bind_model("model", 3), ["3 is bound", "a component class"]),
+        (lambda c: c.bind("model", Compiler), ["Compiler", "component class"]),
+        (lambda c: c.bind("model", local_class()), ["cannot be found again", "top level"]),
+        (lambda c: c.bind_model("model", DependsOnNonsense), ["depends on 'x'", "one of Backend"]),
+    ],
+)
+def test_bindings_that_cannot_be_made(bind, texts):
+    with pytest.raises(BadBinding) as caught:
+        bind(Compiler())
+
+    check(caught.value, BadBinding, *texts)
+
+
+def local_class():
+    class Local(Model):
+        pass
+
+    return Local
+
+
+class DependsOnNonsense(Model):
+    depends: ClassVar = {"x": int}
+
+
+def test_unknown_stage():
+    with pytest.raises(UnknownStage) as caught:
+        Compiler().without_stage("solve_type")
+
+    check(caught.value, UnknownStage, "'solve_type'", "did you mean 'solve_types'?")
+
+
+@pytest.mark.parametrize("places", [{}, {"before": "solve_types", "after": "solve_types"}])
+def test_stage_without_one_place(places):
+    with pytest.raises(UnknownStage) as caught:
+        Compiler().insert_stage(lambda model: model, **places)
+
+    check(caught.value, UnknownStage, "either before= or after=")
+
+
+# Types
+
+
+class LoadsATensor(Federated):
+    def body(self, g):
+        batch, _labels = self.data.next_batch(g)  # (2)
+        self.model.load_params(g, batch)  # (1)
+
+
+def test_tensor_given_as_parameters(refused):
+    refused(
+        LoadsATensor(),
+        TypeMismatch,
+        "LoadParams is given 'batch",
+        "of type tensor as its first input",
+        "params",
+    )
+
+
+class ContributesWithoutWeight(Federated):
+    def body(self, g):
+        metrics = g.record(loss=g.input("loss", "float64"))  # (2)
+        self.aggregator.contribute(g, self.model.params(g), metrics)  # (1)
+
+
+def test_update_without_its_weight(refused):
+    refused(ContributesWithoutWeight(), TypeMismatch, "record(loss:float64)", "examples:int64")
+
+
+class MixesPrecision(Module):
+    backend = slots.Backend()
+
+    def body(self, g):
+        x = g.input("x", tensor("float32", (2, 3)))
+        y = self.backend.op(g, "Cast", x, to=7)  # (2)
+        g.output("sum", x + y)  # (1)
+
+
+def test_element_types_that_onnx_does_not_mix(refused):
+    refused(MixesPrecision(), TypeMismatch, "Add cannot take 'x': tensor(float32)[2,3]", "int64")
+
+
+class MixesShapes(Module):
+    backend = slots.Backend()
+    peers = slots.PeerSelector(of="other")
+
+    def body(self, g):
+        x = g.input("x", tensor("float32", (2, 3)))
+        there = g.net_out("there", self.peers.sample(g, 1), x)  # (2)
+        g.output("square", there @ there)  # (1)
+
+
+def test_shapes_that_do_not_fit_across_the_network(refused):
+    refused(MixesShapes(), TypeMismatch, "MatMul cannot take", "Incompatible dimensions")
+
+
+class AddsParameters(Federated):
+    backend = slots.Backend()
+
+    def body(self, g):
+        g.output("sum", g.input("params", "params") + 1)  # (1)
+
+
+def test_tensor_maths_on_what_is_no_tensor(refused):
+    refused(AddsParameters(), TypeMismatch, "Add is given 'params' of type params", "a tensor")
+
+
+class SendsBatches(Federated):
+    def body(self, g):
+        batches = self.data.batches(g)  # (2)
+        g.net_out("data", self.peers.sample(g, 1), batches)  # (1)
+
+
+def test_value_that_makes_sense_locally_only(refused):
+    refused(SendsBatches(), NotSendable, "local(batches)", "edge 'data'", "on its own Node only")
+
+
+class SendsAnything(Federated):
+    def body(self, g):
+        g.net_out("data", self.peers.sample(g, 1), g.input("x"))  # (1)
+
+
+def test_value_of_unknown_type_is_not_sent(refused):
+    refused(SendsAnything(), NotSendable, "its type is not known", 'g.input("name", type)')
+
+
+class SendsAFieldOfUnknownType(Federated):
+    def body(self, g):
+        loss = self.model.fit(g, self.data.batches(g))["loss"]  # (2)
+        g.net_out("loss", self.peers.sample(g, 1), loss)  # (1)
+
+
+def test_field_of_unknown_type_is_not_sent(refused):
+    refused(SendsAFieldOfUnknownType(), NotSendable, 'g.field(record, "loss", "float64")')
+
+
+class SendsAnAddress(Federated):
+    def body(self, g):
+        received = g.net_out("ask", self.peers.sample(g, 1))
+        back = g.sender(received)  # (2)
+        g.net_out("back", back, back)  # (1)
+
+
+def test_return_address_is_not_sent(refused):
+    refused(SendsAnAddress(), NotSendable, "return addresses", "g.net_out(name, g.sender(received)")
+
+
+class UsesAnUnknownOp(Module):
+    backend = slots.Backend()
+
+    def body(self, g):
+        x = g.input("x", tensor("float32", (2, 3)))
+        g.output("y", self.backend.op(g, "Matmul", x, x))  # (1)
+
+
+def test_op_that_onnx_does_not_have(refused):
+    refused(UsesAnUnknownOp(), UnknownOp, "no op 'Matmul' in opset 23", "did you mean 'MatMul'?")
+
+
+class UsesTooManyInputs(Module):
+    backend = slots.Backend()
+
+    def body(self, g):
+        x = g.input("x", tensor("float32", (2, 3)))
+        g.output("y", self.backend.op(g, "Add", x, x, x))  # (1)
+
+
+def test_op_with_more_inputs_than_onnx_takes(refused):
+    refused(UsesTooManyInputs(), UnknownOp, "no Add with 3 inputs", "2 inputs")
+
+
+# Models that no recorder made
+
+
+HEAD = "model M\n  @root = M\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("model M", "not recorded"),
+        (HEAD + "", "not recorded"),
+        (HEAD + "  @compiled = v1\n", "compiled already"),
+        (
+            HEAD + "function M() -> ()\n  done = model.LoadParams(x) @slot=m",
+            "reads 'x' before it exists",
+        ),
+        (
+            HEAD + "function M() -> ()\n  a = model.Params() @slot=m @after=b",
+            "reads 'b' before it exists",
+        ),
+        (
+            HEAD + "function M(a) -> ()\n  a = model.Params() @slot=m",
+            "gives 'a' a second time",
+        ),
+        (HEAD + "function M() -> (y)\n", "never gives its output 'y'"),
+        (HEAD + "function M() -> ()\n  a = module.Other()", "a call of 'Other'"),
+        (
+            HEAD + "function M() -> ()\n  a = module.M()",
+            "call each other in a circle: M",
+        ),
+        (
+            HEAD + "function M() -> ()\n  a = module.N()\nfunction N(x) -> ()",
+            "with other inputs",
+        ),
+        (HEAD + "function M() -> ()\nfunction M() -> ()", "two functions"),
+        (HEAD + "function M() -> ()\n  a = model.Params()", "names no slot"),
+        (
+            'model M\n  @root = M\nfunction M(p) -> ()\n  a = wire.Send(p, edge="e")',
+            "without the name of an edge",
+        ),
+        (
+            HEAD + "function M(p) -> ()\n  a = wire.Send(p) @edge=e\n  b = wire.Send(p) @edge=e",
+            "edge 'e' is sent a second time",
+        ),
+        (
+            HEAD + "function M(p) -> ()\n  a, b = wire.Send(p, p) @edge=e",
+            "gives other values than it is given",
+        ),
+        (HEAD + "function M() -> ()\n  a = wire.Sender()", "without inputs"),
+        (HEAD + "function M(x) -> ()\n  a = syscall.Gather(x)", "a gather without"),
+    ],
+)
+def test_models_that_no_recorder_made(text, found):
+    with pytest.raises(CompileError) as caught:
+        Compiler().compile(parse_model(text))
+
+    errors = getattr(caught.value, "errors", (caught.value,))
+    assert [found in str(error) for error in errors].count(True) == 1, str(caught.value)
+    assert MalformedRecording in {type(error) for error in errors}
+    PROVOKED.add(MalformedRecording)
+
+
+@pytest.mark.parametrize("text", ["a = model.Prams() @slot=m", "a = wire.Snd(x) @edge=e"])
+def test_ops_that_do_not_exist(text):
+    model = parse_model(HEAD + f"function M(x) -> ()\n  {text}")
+
+    with pytest.raises(UnknownOp, match="has no op"):
+        Compiler().compile(model)
+
+
+def test_module_instead_of_its_model():
+    with pytest.raises(MalformedRecording) as caught:
+        Compiler().compile(Trains())
+
+    check(caught.value, MalformedRecording, "a Trains is no recorded model", "Trains(...).build()")
+
+
+def test_stage_that_breaks_the_model():
+    def break_it(model):
+        del model.functions[0].node[0]
+        return model
+
+    compiler = Compiler().bind_model("model", AnyModelOf).bind_data_source("data", AnyDataOf)
+
+    error = compile_error(compiler.insert_stage(break_it, before="verify_artifact"))
+
+    check_found = "is never given"
+    assert type(error) is ArtifactInvalid
+    assert check_found in str(error)
+    PROVOKED.add(ArtifactInvalid)
+
+
+# Several at once
+
+
+class ManyMistakes(Federated):
+    def body(self, g):
+        batch, _ = self.data.next_batch(g)
+        self.model.load_params(g, batch)  # (1)
+        self.model.apply_delta(g, batch)  # (2)
+        g.net_out("data", self.peers.sample(g, 1), self.data.batches(g))  # (3)
+
+
+def test_several_errors_of_one_pass_come_together(compiled):
+    with pytest.raises(SeveralErrors) as caught:
+        compiled(ManyMistakes())
+
+    PROVOKED.add(SeveralErrors)
+    errors = caught.value.errors
+    assert [type(error) for error in errors] == [TypeMismatch, TypeMismatch, NotSendable]
+    assert [error.where[0].line for error in errors] == marked(ManyMistakes())
+    assert str(caught.value).count("-->") == sum(len(error.where) for error in errors)
+
+
+def test_every_kind_of_error_is_provoked():
+    kinds = {
+        kind
+        for name, kind in vars(bb_compiler.errors).items()
+        if inspect.isclass(kind) and issubclass(kind, CompileError) and kind is not CompileError
+    }
+    source = inspect.getsource(inspect.getmodule(test_every_kind_of_error_is_provoked))
+
+    missing = {
+        kind.__name__ for kind in kinds if len(re.findall(rf"\b{kind.__name__}\b", source)) < 2
+    }
+
+    assert not missing

@@ -1,0 +1,163 @@
+"""Answers to a frame: who is expected to answer, and what the gathers over the answers do.
+
+A send that asks for answers opens one entry per peer, and an entry takes one answer. Each gather
+over them counts who arrived and who may still come, so that judging it costs the same whatever
+the number of peers. A gather fires when enough arrived: it hands out its results, closes its
+region (entries and child frames that nobody waits for any more) and wakes what waited for it.
+When too few can come it falls short, and its frame fails or goes on, as the program says.
+
+Nothing here ends or starts a frame by itself: it asks the engine to look at the frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from bb_ir.ids import PeerId
+from bb_runtime._frames import CLOSED, ENDED, FAILED, LIVE, OPEN, Frame, GatherState
+from bb_runtime.errors import QuorumNotMet
+
+if TYPE_CHECKING:
+    from bb_runtime._engine import Engine
+    from bb_runtime.artifact import Edge
+
+__all__ = ["Gathers"]
+
+
+class Gathers:
+    """Entries and gathers of one Node's frames."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        #: Peers that the operator blocked; they are not asked.
+        self.blocked: set[PeerId] = set()
+
+    def expect(self, frame: Frame, reply: Edge, peers: tuple[PeerId, ...]) -> None:
+        """Open an entry for each peer that was asked."""
+        entries = {peer: FAILED if peer in self.blocked else OPEN for peer in peers}
+        waiting = sum(entry == OPEN for entry in entries.values())
+        frame.expected[reply.name] = entries
+        frame.open_replies += waiting
+        for state in frame.gathers.values():
+            if state.info.edge != reply.name:
+                continue
+            state.asked = tuple(entries)
+            state.need = state.info.need(len(entries))
+            state.pending = waiting
+            if state.info.deadline_ns:
+                when = self._engine.now_ns + state.info.deadline_ns
+                self._engine.timers.set(when, frame, state)
+        self._engine.touch(frame)
+
+    def arrival(self, index: int, *, keeps: bool) -> Callable[[Frame, Any], None]:
+        """Return the callable with which a child frame reaches a gather of its parent."""
+
+        def arrive(frame: Frame, value: Any) -> None:
+            parent = frame.parent
+            assert parent is not None
+            assert frame.sender is not None  # a child came by envelope
+            state = parent.gathers[index]
+            if state.fired:
+                return
+            state.answers[frame.sender] = frame.return_address
+            if keeps:
+                state.kept[frame.sender] = value
+            state.pending -= 1
+            self._engine.touch(parent)
+
+        return arrive
+
+    def answer_failed(self, frame: Frame, edge: str, peer: PeerId, reason: str) -> None:
+        """Note that a peer's answer will not come; once, and only while it is waited for."""
+        if frame.state != LIVE or frame.expected.get(edge, {}).get(peer) != OPEN:
+            return
+        frame.expected[edge][peer] = FAILED
+        frame.open_replies -= 1
+        for state in frame.gathers.values():
+            if state.info.edge == edge:
+                state.pending -= 1
+        self._engine.drop(reason, peer, edge)
+        self._engine.touch(frame)
+
+    def peer_lost(self, peer: PeerId, reason: str) -> None:
+        """Fail every answer that a peer still owes."""
+        for frame in list(self._engine.frames.values()):
+            for edge in tuple(frame.expected):
+                self.answer_failed(frame, edge, peer, reason)
+        self._engine.tidy()
+
+    def child_ended(self, parent: Frame, child: Frame) -> None:
+        """Count out a child frame that did not reach the gathers of its parent."""
+        for state in parent.gathers.values():
+            if state.info.edge == child.name and child.sender not in state.answers:
+                state.pending -= 1
+
+    def judge(self, frame: Frame, state: GatherState, *, expired: bool = False) -> None:
+        """Fire a gather, let it fall short, or leave it waiting."""
+        if state.asked is None or state.fired:
+            return
+        count, info = len(state.answers), state.info
+        if count >= state.need and count:
+            if not info.wait_all or not state.pending or expired:
+                self._fire(frame, state)
+        elif expired or not state.pending:
+            self._fall_short(frame, state, expired=expired)
+        elif count + state.pending < state.need and (info.fail_short or not info.wait_all):
+            self._fall_short(frame, state, expired=False)
+
+    def _fall_short(self, frame: Frame, state: GatherState, *, expired: bool) -> None:
+        if not state.info.fail_short:
+            self._fire(frame, state)
+            return
+        asked = len(state.asked or ())
+        why = "at its deadline" if expired else "and no more can answer"
+        if not asked:
+            why = "because nobody was asked"
+        error = QuorumNotMet(
+            f"{len(state.answers)} of {asked} peers answered on edge {state.info.edge!r} {why}",
+            expected=f"at least {state.need}",
+            fix="lower the quorum, lengthen the deadline, or use on_short='continue'",
+        )
+        self._engine.fail(frame, state.info.op, error)
+
+    def _fire(self, frame: Frame, state: GatherState) -> None:
+        state.fired = True
+        asked, answers = state.asked or (), state.answers
+        answered = [peer for peer in asked if peer in answers]
+        count, missing, senders, values = state.info.outs
+        if count >= 0:
+            frame.values[count] = len(answered)
+        if missing >= 0:
+            frame.values[missing] = tuple(peer for peer in asked if peer not in answers)
+        if senders >= 0:
+            frame.values[senders] = tuple(answers[peer] for peer in answered)
+        if values >= 0:
+            frame.values[values] = [state.kept[peer] for peer in answered]
+        state.kept = {}
+        frame.fired.add(state.info.index)
+        self._close_region(frame, state.info.edge)
+        self._engine.wake(frame)
+
+    def _close_region(self, frame: Frame, edge: str) -> None:
+        """Stop what nobody waits for, once all gathers over an edge have fired."""
+        states = [state for state in frame.gathers.values() if state.info.edge == edge]
+        if not all(state.fired and not state.info.keep_open for state in states):
+            return
+        entries = frame.expected[edge]
+        for peer, entry in entries.items():
+            if entry == OPEN:
+                entries[peer] = CLOSED
+                frame.open_replies -= 1
+        for child in tuple(frame.children.values()):
+            arrived = any(child.sender in state.answers for state in states)
+            if child.name == edge and not arrived and child.state != ENDED:
+                self._engine.end(child, "cancelled", "GatherClosed")
+
+    @staticmethod
+    def only_late(frame: Frame) -> bool:
+        """Whether a frame waits for nothing but answers that come after their gather fired."""
+        late = {s.info.edge for s in frame.gathers.values() if s.fired and s.info.keep_open}
+        waiting = {edge for edge, e in frame.expected.items() if OPEN in e.values()}
+        waiting.update(child.name for child in frame.children.values())
+        return not frame.left and waiting <= late
