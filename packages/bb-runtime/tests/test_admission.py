@@ -1,5 +1,6 @@
 """What comes in is checked before anything is allocated, and nothing stays charged."""
 
+import zlib
 from typing import Any
 
 import numpy as np
@@ -376,6 +377,24 @@ def test_a_value_that_does_not_decode_fails_the_answer(bench):
     assert bench.node.live_frames == 0, "the gather needed both"
 
 
+def test_a_value_that_does_not_decode_and_that_nobody_waits_for_is_counted(compiled):
+    artifact = compiled(Pushes())
+    stage = Stage(artifact, clients=1)
+    short = Encoded(bytes(8), codec=11, shape=(2,))  # two float64 are 16 bytes
+    data = build_envelope(
+        bytes.fromhex(artifact.program)[:16], artifact.edges["push"].id, 1, 1, fills=[short]
+    )
+    assert stage.clients[0].receive_bytes(data.to_bytes(), stage.server.peer) is None
+    assert stage.clients[0].counters == {"bad_value": 1}
+    assert [step.reason for step in stage.clients[0].poll()] == ["bad_value"]
+
+
+def test_another_program_on_a_peer_is_no_restart(bench):
+    assert bench.give(bench.forge()) == ""
+    assert bench.give(bench.forge(program=bytes(16), incarnation=2)) == "version_skew"
+    assert bench.give(bench.forge()) == "duplicate"
+
+
 def test_a_client_that_cannot_decode_says_so(artifact):
     bench = Bench(artifact)
     packet = bench.stage.wire.flying.pop(0)
@@ -486,8 +505,6 @@ def test_any_damage_gives_an_answer_and_leaves_nothing_charged(
 
 def mended(data: bytearray) -> bytearray:
     """Give a damaged header the CRC that fits it, so that what is inside is looked at."""
-    import zlib
-
     try:
         prelude = read_prelude(data, LIMITS)
     except Exception:  # noqa: BLE001  # the damage is in the prelude

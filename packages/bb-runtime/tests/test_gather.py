@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 
 import bb_dsl as bb
+from bb_ir.ids import PeerId
 from bb_ir.wire import build_envelope
-from bb_runtime import Dropped, Emitted, FrameEnded
+from bb_runtime import Dropped, Emitted, FrameEnded, install
 from bb_runtime._lower import lowered
 from bb_runtime.errors import QuorumNotMet
-from bb_testing.programs import Stage
+from bb_testing.programs import Stage, Wire
 
 SECOND = 10**9
 
@@ -550,6 +551,64 @@ def test_what_is_owed_is_kept_through_nested_frames(compiled):
     assert stage.end_of(frame).how == "done"
     assert [client.component("model").methods for client in stage.clients] == [["load_params"]] * 2
     assert all(node.counters == {} for node in stage.wire.nodes.values())
+
+
+class Sideways(bb.Module):
+    """The second phase is sent from a frame of another question."""
+
+    peer_class = "server"
+    peers = bb.slots.PeerSelector(of="client")
+    model = bb.slots.Model()
+
+    def body(self, g: bb.Graph) -> None:
+        got = g.net_out("ask", self.peers.sample(g, 2))
+        done = g.gather(g.net_out("tell", g.sender(got)))
+        with g.at(done.count):
+            p = self.model.params(g, after=done.count)
+        other = g.net_out("other", self.peers.sample(g, 1), p)
+        reply = g.net_out("reply", g.sender(other), other)
+        last = g.net_out("last", done.senders, reply)
+        with g.at(last):
+            self.model.load_params(g, last)
+
+
+def test_a_second_phase_may_be_sent_from_a_frame_of_another_question(compiled):
+    stage = Stage(compiled(Sideways()), clients=2)
+    frame = stage.run()
+    assert stage.wire.failures() == []
+    assert stage.end_of(frame).how == "done"
+    assert [client.component("model").methods for client in stage.clients] == [["load_params"]] * 2
+    assert all(node.counters == {} for node in stage.wire.nodes.values())
+
+
+class Unopened(bb.Module):
+    """The middle answers from the frames of its leaves, if it has any."""
+
+    peer_class = "server"
+    middle = bb.slots.PeerSelector(of="middle")
+    leaves = bb.slots.PeerSelector(of="leaf")
+
+    def body(self, g: bb.Graph) -> None:
+        got = g.net_out("down", self.middle.sample(g, 1))
+        with g.at(got):
+            under = self.leaves.sample(g, 1)
+        answer = g.net_out("up", g.sender(g.net_out("deeper", under)))
+        with g.at(answer):
+            again = self.leaves.current_view(g, after=answer)
+        back = g.net_out("back", g.sender(got), again)
+        g.output("count", g.gather(back).count)
+
+
+def test_an_answer_that_no_frame_is_left_to_send_is_reported(compiled):
+    artifact = compiled(Unopened())
+    peers = [PeerId.from_seed(b"unopened", n) for n in range(2)]
+    server = install(peers[0], [], artifact, ["Unopened"], {"middle": {"peers": peers[1:]}})
+    middle = install(peers[1], [], artifact, ["Unopened.middle"], {"leaves": {"peers": ()}})
+    wire = Wire(server, middle)
+    server.invoke("Unopened")
+    wire.run()
+    assert [end.reason for end in wire.ended(server.peer)] == ["QuorumNotMet"]
+    assert [end.how for end in wire.ended(middle.peer)] == ["done"]
 
 
 # What is told

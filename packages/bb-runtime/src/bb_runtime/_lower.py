@@ -83,7 +83,8 @@ class RegionProgram:
         ports: Position of each value that the opening envelope brings; -1 when nobody reads it.
         stretches: The pieces; one that waits for more stands after one that waits for less.
         gathers: Gathers whose frame is of this region.
-        owes: Edges that answer the one that opens this region.
+        owes: Edges that answer the one that opens this region, and whether a frame of it or of
+            its children sends them; else its parent does, after a gather.
         waits: Whether its frames may have to wait for messages.
     """
 
@@ -94,7 +95,7 @@ class RegionProgram:
     ports: tuple[int, ...] = ()
     stretches: tuple[Stretch, ...] = ()
     gathers: tuple[GatherInfo, ...] = ()
-    owes: tuple[Edge, ...] = ()
+    owes: tuple[tuple[Edge, bool], ...] = ()
     waits: bool = False
 
 
@@ -221,9 +222,18 @@ class _Lowering:
             ports=tuple(self.positions.get(n, -1) for n, _ in edge.ports) if edge else (),
             stretches=tuple(self._stretch(info.name, waits, ops) for waits, ops in pieces),
             gathers=gathers,
-            owes=tuple(e for e in self.edges.values() if info.name and e.answers == info.name),
+            owes=tuple(
+                (edge, self._stands_in(edge.sent_in, info.name))
+                for edge in self.edges.values()
+                if edge.answers == info.name
+            ),
             waits=any(waits or any(map(self._asks, ops)) for waits, ops in pieces),
         )
+
+    def _stands_in(self, region: str, ancestor: str) -> bool:
+        while region != ancestor and region:
+            region = self.infos[region].parent
+        return bool(region)
 
     def _asks(self, op: Op) -> bool:
         sends = op.domain == keys.WIRE and op.name == keys.SEND

@@ -106,28 +106,30 @@ class Post:
 
     @staticmethod
     def _paid(frame: Frame, edge: Edge, addresses: tuple[PeerId | ReturnAddress, ...]) -> None:
-        """Note which promise a send kept: one of a frame on our line, or of children before."""
-        owner: Frame | None = frame
-        while owner is not None and owner.name != edge.answers:
-            owner = owner.parent
-        if owner is not None:
-            owner.sent.add(edge.name)
-            return
-        frame.paid.update((a, edge.name) for a in addresses if isinstance(a, ReturnAddress))
+        """Note which promises a send kept: that of a frame on our line, or those of children."""
+        line: Frame | None = frame
+        while line is not None:
+            if line.name == edge.answers:
+                line.sent.add(edge.name)
+                return
+            line.paid.update((a, edge.name) for a in addresses if isinstance(a, ReturnAddress))
+            line = line.parent
 
     def report_unsent(self, frame: Frame, how: str, reason: str) -> None:
-        """Tell those who wait for a frame that ends which promised answers will not come."""
+        """Tell those who wait for a frame that ends which promised answers will not come.
+
+        What the parent promised, which may send it after a gather, is handed on to it.
+        """
         why = reason or ("unanswered" if how == "done" else how)
-        address = frame.return_address
+        address, parent = frame.return_address, frame.parent
         if address is not None:
-            for edge in frame.bound.program.owes:
+            for edge, own in frame.bound.program.owes:
                 if edge.name in frame.sent:
                     continue
-                owner = _ancestor(frame, edge.sent_in) if how == "done" else None
-                if owner is None or owner.state == ENDED:
-                    self.refuse(address, edge, why)
+                if not own and how == "done" and parent is not None and parent.state != ENDED:
+                    parent.owed.append((address, edge))
                 else:
-                    owner.owed.append((address, edge))
+                    self.refuse(address, edge, why)
         for other, edge in frame.owed:
             if (other, edge.name) not in frame.paid:
                 self.refuse(other, edge, why)
@@ -160,11 +162,3 @@ class Post:
 
 def _hop(to: PeerId | ReturnAddress) -> tuple[Hop, ...]:
     return (Hop(to.frame, to.incarnation, to.peer.raw),) if isinstance(to, ReturnAddress) else ()
-
-
-def _ancestor(frame: Frame, region: str) -> Frame | None:
-    """Return the frame of a region above a frame."""
-    above = frame.parent
-    while above is not None and above.name != region:
-        above = above.parent
-    return above
