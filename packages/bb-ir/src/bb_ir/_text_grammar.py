@@ -34,7 +34,7 @@ SHORT_DOMAINS = {
 DOMAINS = {short: domain for domain, short in SHORT_DOMAINS.items()}
 
 WORD = re.compile(r'[^\s",()=\[\]{}:@%#][^\s",()=\[\]{}:@%]*')
-LEFT_OUT = re.compile(r"_(?=\s*[,)])")
+LEFT_OUT = re.compile(r"_(?=\s*[,)=])")
 BLANK = re.compile(r"[ \t]*(#[^\n]*)?\n")
 KEY = re.compile(r'[^\s"=]+')
 VALUE = re.compile(r'[^\s"\[{#][^\s"]*')

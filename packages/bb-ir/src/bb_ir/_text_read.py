@@ -183,7 +183,7 @@ class Reader:
         names: list[str] = []
         self.space()
         while not self.take(end):
-            names.append(self.name())
+            names.append("" if self.match(LEFT_OUT) else self.name())
             if self.take(":"):
                 self.space()
                 infos.append(onnx_tools.value_info(names[-1], self.value_type()))

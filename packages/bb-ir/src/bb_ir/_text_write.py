@@ -157,7 +157,7 @@ def _block(value: str) -> list[str] | None:
 
 def _print_node(node: NodeProto, types: dict[str, Type]) -> str:
     outputs = ", ".join(_typed(name, types) for name in node.output)
-    inputs = [_quote(name) if name else "_" for name in node.input]
+    inputs = [_typed(name, {}) for name in node.input]
     inputs += [_print_attribute(attribute) for attribute in node.attribute]
     line = f"{outputs} = {_domain(node.domain)}{_quote(node.op_type)}({', '.join(inputs)})".lstrip()
     marks = [("name", node.name), ("overload", node.overload)]
@@ -172,10 +172,7 @@ def _print_node(node: NodeProto, types: dict[str, Type]) -> str:
 def _print_attribute(attribute: AttributeProto) -> str:
     text = _attribute_value(attribute)
     if text is None:
-        copy = AttributeProto()
-        copy.CopyFrom(attribute)
-        copy.doc_string = ""
-        text = _proto(copy)
+        text = _proto(_without_docs(attribute))
     return f"{_quote(attribute.name)}={text}"
 
 
@@ -216,7 +213,7 @@ def _print_tensor(tensor: TensorProto) -> str | None:
     """Return a tensor's elements, or its bytes; `None` when neither gives back the same."""
     copy = _without_docs(tensor)
     dtype = _DTYPE_NAMES.get(copy.data_type, "")
-    if not dtype:
+    if not dtype or copy.data_location == TensorProto.EXTERNAL:
         return None
     head = f"{dtype}[{','.join(map(str, copy.dims))}]"
     raw = TensorProto(dims=copy.dims, data_type=copy.data_type, raw_data=copy.raw_data)
@@ -235,7 +232,11 @@ def _element(value: Any) -> str:
 
 
 def _typed(name: str, types: dict[str, Type]) -> str:
-    return f"{_quote(name)}: {types[name]}" if name in types else _quote(name)
+    """Return a name with its type, which is told where the value appears first."""
+    if not name:
+        return "_"  # a port that is left out
+    known = types.pop(name, None)
+    return _quote(name) if known is None else f"{_quote(name)}: {known}"
 
 
 def _quote(text: str) -> str:

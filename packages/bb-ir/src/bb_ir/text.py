@@ -42,4 +42,8 @@ def parse_model(text: str) -> ModelProto:
     Raises:
         ModelTextError: The text is not a model; the error says in which line.
     """
-    return Reader(text).model()
+    reader = Reader(text)
+    try:
+        return reader.model()
+    except (ValueError, TypeError, OverflowError) as error:  # of JSON, numpy or protobuf
+        raise reader.wrong(f"a value that fits: {error}") from error

@@ -25,6 +25,11 @@ def build_config(cls: type[Any], given: Any, slot: str) -> Any:
         ConfigError: A field is unknown or has the wrong type.
         MissingConfigError: A field without a default is not given.
     """
+    if not dataclasses.is_dataclass(cls):
+        raise ConfigError(
+            f"the component of slot {slot!r} has a Config that is not a dataclass: {cls!r}",
+            fix="its author writes @dataclass(frozen=True) above `class Config:`",
+        )
     if isinstance(given, cls):
         return given
     values: Any = {} if given is None else given
@@ -32,12 +37,13 @@ def build_config(cls: type[Any], given: Any, slot: str) -> Any:
         raise ConfigError(
             f"the configuration of slot {slot!r} is a {type(given).__name__}",
             expected=f"a mapping of the fields of {cls.__qualname__}, or an instance of it",
+            where=f"config[{slot!r}]",
         )
     fields = dict(cast("Mapping[str, Any]", values))
     _check_names(cls, fields, slot)
     try:
         return msgspec.convert(fields, cls, dec_hook=_decode)
-    except (BytesAndBrainsError, msgspec.ValidationError, TypeError, ValueError) as error:
+    except (BytesAndBrainsError, NameError, TypeError, ValueError) as error:
         raise _misfit(error, cls, slot) from error
 
 
@@ -60,7 +66,7 @@ def _misfit(error: Exception, cls: type, slot: str) -> ConfigError:
 
 
 def _check_names(cls: type, values: Mapping[str, Any], slot: str) -> None:
-    fields = {f.name: f for f in dataclasses.fields(cls)}
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
     for name in values:
         if name not in fields:
             close = get_close_matches(str(name), list(fields), n=1)
@@ -76,6 +82,7 @@ def _check_names(cls: type, values: Mapping[str, Any], slot: str) -> None:
             f"slot {slot!r} needs {', '.join(unset)}",
             expected=_signature(cls),
             fix=f"pass Config({{{slot!r}: {{{unset[0]!r}: ...}}}}) to install",
+            where=f"config[{slot!r}]",
         )
 
 

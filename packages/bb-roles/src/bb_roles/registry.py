@@ -175,13 +175,13 @@ def _ask_entry(name: str, value: str, hook: str, _path: str) -> Any:
     try:
         manager.register(importlib.import_module(value), name=name)
         manager.check_pending()
+        called: Callable[[], Any] = getattr(manager.hook, hook)
+        answer = called()
     except Exception as error:
         raise PluginError(
             f"plugin {name} does not load: {type(error).__name__}: {error}",
             fix=f"repair or uninstall the distribution that provides {value!r}",
         ) from error
-    called: Callable[[], Any] = getattr(manager.hook, hook)
-    answer = called()
     if answer is None:
         raise PluginError(f"plugin {name} has no hook {hook}", fix=f"add @hookimpl def {hook}()")
     return answer
@@ -206,6 +206,8 @@ def _unknown(name: str) -> UnknownPluginError:
     names = [one.name for one in installed(kind)]
     close = get_close_matches(short, names, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
+    if os.environ.get("BB_PLUGINS"):
+        hint += "BB_PLUGINS is set and hides all others; "
     return UnknownPluginError(
         f"no plugin provides {name}",
         expected=f"installed: {', '.join(names) or 'none'}",

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, cast
 
-from bb_ir.buffers import BufferPool, allocate
+from bb_ir.buffers import allocate
 from bb_ir.errors import WireError
 from bb_ir.ids import PeerId
 from bb_ir.values import decode_value
@@ -127,7 +127,6 @@ class Admission:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.pool = BufferPool()
         self.authorized: dict[str, set[PeerId]] = {}
         options = engine.options
         self._limits = WireLimits(
@@ -266,7 +265,7 @@ class Admission:
         ):
             raise _No("busy", edge, parent, tell=True)
         try:
-            return memoryview(cast("Any", allocate(head.payload_length, self.pool)))
+            return memoryview(cast("Any", allocate(head.payload_length, self.engine.pool)))
         except MemoryError:
             raise _No("busy", edge, parent, tell=True) from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from bb_ir.buffers import BufferPool
 from bb_ir.ids import PeerId
 from bb_roles.config import build_config
 from bb_roles.contracts import CONTRACTS, Component, Environment
@@ -34,6 +35,7 @@ def build_components(
     peer: PeerId,
     seed: int,
     allow: Collection[str] | None,
+    pool: BufferPool,
 ) -> Built:
     """Build each component once; targets whose rows are equal share it.
 
@@ -43,7 +45,7 @@ def build_components(
     """
     _check_config_names(artifact, config)
     classes = {(r.role, r.component): _class_of(r, allow) for t in targets for r in t.rows}
-    builder = _Builder(classes, config, peer, seed)
+    builder = _Builder(classes, config, peer, seed, pool)
     try:
         for target in targets:
             rows = {row.slot: row for row in target.rows}
@@ -74,6 +76,7 @@ class _Builder:
     config: Mapping[str, object]
     peer: PeerId
     seed: int
+    pool: BufferPool
     built: Built = field(default_factory=dict[tuple[str, str], Component])
     #: By row, configuration and siblings: targets that agree on all of them share a component.
     shared: dict[object, Component] = field(default_factory=dict[object, Component])
@@ -99,7 +102,7 @@ class _Builder:
         name = own if own in self.config else slot
         key = (row, name, tuple(map(id, siblings.values())))
         if key not in self.shared:
-            environment = Environment(self.peer, slot, self.seed, siblings)
+            environment = Environment(self.peer, slot, self.seed, siblings, self.pool)
             self.shared[key] = _construct(cls, slot, name, self.config.get(name), environment)
         self.built[target.name, slot] = self.shared[key]
         return self.shared[key]

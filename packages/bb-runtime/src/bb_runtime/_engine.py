@@ -26,6 +26,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from bb_ir.buffers import BufferPool
 from bb_ir.ids import PeerId
 from bb_ir.wire import EnvelopeHead
 from bb_roles.contracts import Component
@@ -64,10 +65,12 @@ class Engine:
         incarnation: int,
         options: Options,
         now_ns: int,
+        pool: BufferPool,
     ) -> None:
         self.peer = peer
         self.artifact = artifact
         self.options = options
+        self.pool = pool
         self.incarnation = incarnation
         self.now_ns = now_ns
         self.seed_key = hashlib.blake2b(f"bb.seed\0{seed}".encode(), digest_size=32).digest()
@@ -349,6 +352,11 @@ class Engine:
                 component.abandon(context)
             except Exception as error:  # noqa: BLE001  # contained like any crash of a component
                 self.drop(f"abandon_failed.{type(error).__name__}", None, "")
+
+    def close(self) -> None:
+        """Let go of everything that was bound: it refers back to this engine in circles."""
+        for held in (self.mains, self.regions, self.components, self.frames):
+            held.clear()
 
     # Time and reports
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from functools import cache
 from typing import Any, cast
 
 from bb_ir.ids import PeerId
@@ -36,7 +37,7 @@ def _tensor(value: Any, declared: Type) -> str:
     dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
     if dtype is None or shape is None:
         return f"{_named(value)}, not an array"
-    if declared.dtype and str(dtype) != declared.dtype:
+    if declared.dtype and _dtype_name(dtype) != declared.dtype:
         return f"an array of {dtype}"
     if declared.shape is None:
         return ""
@@ -89,6 +90,11 @@ def _record(value: Any, declared: Type) -> str:
         if wrong:
             return f"a record whose field {name!r} is {wrong}"
     return ""
+
+
+@cache
+def _dtype_name(dtype: Hashable) -> str:
+    return str(dtype)  # numpy takes 3 us to write one
 
 
 def _named(value: Any) -> str:

@@ -110,12 +110,13 @@ class LocalBus:
 
     @staticmethod
     def _poll(node: Node, stack: list[tuple[Node, Ship]]) -> Iterator[Event]:
-        while steps := node.poll():
-            ships = [(node, step) for step in steps if isinstance(step, Ship)]
-            stack.extend(reversed(ships))
-            for step in steps:
-                if not isinstance(step, Ship):
-                    yield Event(node.peer, step)
+        steps = node.poll()
+        if not steps:
+            return
+        stack.extend([(node, step) for step in reversed(steps) if isinstance(step, Ship)])
+        for step in steps:
+            if not isinstance(step, Ship):
+                yield Event(node.peer, step)
 
     @staticmethod
     def _deliver(source: PeerId, receiver: Node, ship: Ship) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bb_ir import keys
 from bb_ir.address import Address
+from bb_ir.buffers import BufferPool
 from bb_ir.ids import PeerId
 from bb_ir.ops import role_op
 from bb_roles.contracts import Backend, Component
@@ -48,6 +49,7 @@ def install(
     incarnation: int = 1,
     allow: Collection[str] | None = None,
     options: Options | None = None,
+    pool: BufferPool | None = None,
     now_ns: int = 0,
 ) -> Node:
     """Build a Node from targets of an artifact.
@@ -64,6 +66,8 @@ def install(
         incarnation: Larger at every start of the same peer.
         allow: Components that may be bound, as `<role>.<name>`; all when `None`.
         options: Bounds.
+        pool: Where payloads and large results get their memory; Nodes of one process may share
+            one. The Node's own when `None`.
         now_ns: The Node's time, in nanoseconds.
 
     Raises:
@@ -77,10 +81,14 @@ def install(
             fix=f"one of {', '.join(t.short for t in read.targets.values())}",
         )
     chosen = _with_bootstraps(read, [read.target(name) for name in dict.fromkeys(targets)])
-    components = build_components(read, chosen, config or {}, peer=peer, seed=seed, allow=allow)
-    engine = Engine(
-        peer, read, seed=seed, incarnation=incarnation, options=options or Options(), now_ns=now_ns
+    pool = pool or BufferPool()
+    components = build_components(
+        read, chosen, config or {}, peer=peer, seed=seed, allow=allow, pool=pool
     )
+    engine = Engine(
+        peer, read, seed=seed, incarnation=incarnation, options=options or Options(),
+        now_ns=now_ns, pool=pool,
+    )  # fmt: skip
     try:
         for target in chosen:
             _bind_target(engine, target, components)

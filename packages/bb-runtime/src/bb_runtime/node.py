@@ -238,6 +238,7 @@ class Node:
                 closed all the same.
         """
         errors = close_all(self._components.values())
+        self._engine.close()
         if errors:
             raise errors[0]
 
@@ -255,8 +256,8 @@ class Node:
     def _check_inputs(target: Target, given: Mapping[str, Any]) -> None:
         missing = [name for name in target.inputs if name not in given]
         unknown = [name for name in given if name not in target.inputs]
-        declared = ", ".join(f"{name}: {target.types.get(name, ANY)}" for name in target.inputs)
         if missing or unknown:
+            declared = ", ".join(f"{n}: {target.types.get(n, ANY)}" for n in target.inputs)
             raise InvalidInput(
                 f"inputs of {target.short}: missing {missing or 'none'}, unknown "
                 f"{unknown or 'none'}",

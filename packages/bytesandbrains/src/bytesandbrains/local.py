@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bb_ir import keys
+from bb_ir.buffers import BufferPool
 from bb_ir.errors import BytesAndBrainsError
 from bb_ir.ids import PeerId
 from bb_ir.params import ParameterSet
@@ -83,12 +84,13 @@ class LocalFederation:
         counts = _counts(self.artifact, nodes or {}, self.main.cls)
         self.peers = _identities(counts, seed)
         given = dict(config or {})
+        pool = BufferPool()
         self._selectors = {cls: self._selectors_of(cls) for cls in counts}
         self.nodes: dict[str, tuple[Node, ...]] = {
             cls: tuple(
                 install(
                     peer, [], self.artifact, self._targets(cls), self._configure(cls, i, given),
-                    seed=seed,
+                    seed=seed, pool=pool,
                 )
                 for i, peer in enumerate(peers)
             )

@@ -105,7 +105,7 @@ class FedAvg(Aggregator):
         self._bits = _grid_bits(config)
         self._bounds = (config.value_max, (1 << 62) // (config.cohort * config.weight_max))
         self._rounds: dict[Hashable, _Round] = {}
-        self._pool = BufferPool()
+        self._pool = env.pool or BufferPool()
 
     def contribute(self, ctx: Context, params: ParameterSet, metrics: Mapping[str, Any]) -> None:
         """Fold one update in, all of it or nothing.
@@ -207,7 +207,6 @@ class FedAvg(Aggregator):
     def close(self) -> None:
         """Drop all rounds and their memory."""
         self._rounds.clear()
-        self._pool.clear()
 
     def _open(self, layout: Layout) -> _Round:
         for dtype, (start, _) in layout.runs.items():

@@ -163,7 +163,7 @@ class Mlp(Model):
         if isinstance(self._source, Draft) and not self._source.lent:
             change(self._flat, by, out=self._flat)
             return
-        fresh = Draft(self._layout)
+        fresh = Draft(self._layout, self.env.pool)
         change(self._flat, by, out=fresh.flat(self.config.dtype))
         self._adopt(fresh)
 
@@ -271,7 +271,7 @@ class Mlp(Model):
         return loss * n
 
     def _gradient(self) -> _Gradient:
-        draft = Draft(self._layout)
+        draft = Draft(self._layout, self.env.pool)
         return _Gradient(self._layers_of(draft), draft.flat(self.config.dtype))
 
     def _step(self, gradient: Tensor) -> None:

@@ -1,0 +1,71 @@
+"""What errors say, and how they look."""
+
+import pickle
+
+import pytest
+
+from bb_ir import errors
+from bb_ir.errors import BytesAndBrainsError, SourceLine, WireError
+
+
+def test_error_says_what_where_expected_and_fix(tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text("first\n    second = wrong\n")
+
+    error = BytesAndBrainsError(
+        "'wrong' is not known",
+        expected="'right'",
+        fix="write 'right'",
+        where=(SourceLine(str(path), 2), "config['x']"),
+    )
+
+    assert str(error).splitlines() == [
+        "'wrong' is not known",
+        f"  --> {path}:2",
+        "   |  second = wrong",
+        "  --> config['x']",
+        "  expected: 'right'",
+        "  fix: write 'right'",
+    ]
+
+
+def test_error_may_be_short():
+    error = BytesAndBrainsError("wrong")
+
+    assert str(error) == "wrong"
+    assert (error.expected, error.fix, error.where) == ("", "", ())
+
+
+def test_place_that_cannot_be_read_is_named():
+    error = BytesAndBrainsError("wrong", where=SourceLine("nowhere/at_all.py", 3))
+
+    assert str(error) == "wrong\n  --> nowhere/at_all.py:3"
+
+
+def test_code_is_the_name_of_the_class_unless_said():
+    class Other(BytesAndBrainsError):
+        code = "other"
+
+    assert BytesAndBrainsError.code == "error"
+    assert WireError.code == "WireError"
+    assert Other("x").code == "other"
+
+
+@pytest.mark.parametrize("file", ["a.py", "a:b.py", "C:/a.py", "<stdin>"])
+def test_place_is_read_back(file):
+    assert SourceLine.parse(str(SourceLine(file, 12))) == SourceLine(file, 12)
+
+
+def test_error_survives_pickling():
+    error = WireError("wrong", expected="right", fix="mend", where=(SourceLine("a.py", 1),))
+
+    copy = pickle.loads(pickle.dumps(error))
+
+    assert str(copy) == str(error)
+    assert copy.where == error.where
+
+
+def test_all_errors_have_one_base():
+    kinds = [getattr(errors, name) for name in errors.__all__]
+
+    assert all(issubclass(k, BytesAndBrainsError) for k in kinds if issubclass(k, Exception))
