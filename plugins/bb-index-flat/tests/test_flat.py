@@ -161,7 +161,9 @@ def test_no_bound_is_above_its_distance(metric, dim, scale, offset):
     vectors = ((draw(50, dim) + offset) * scale).astype(np.float32)
     queries = ((draw(9, dim, seed=1) + offset) * scale * 3).astype(np.float32)
     # An offset can bring a short vector to nearly nothing, which has no direction.
-    shortest = min((block.astype(np.float64) ** 2).sum(axis=1).min() for block in (vectors, queries))
+    shortest = min(
+        (block.astype(np.float64) ** 2).sum(axis=1).min() for block in (vectors, queries)
+    )
     assume(metric != "cosine" or shortest >= 2.0**-99)
     index = filled(vectors, metric=metric)
     block, of = index._store.rows, _search._Queries(queries, metric)
