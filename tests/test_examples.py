@@ -1,16 +1,22 @@
 """Every example runs as a script, and prints what its reader is promised."""
 
+import ast
 import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-EXAMPLES = sorted((Path(__file__).parents[1] / "docs" / "examples").glob("*.py"))
+FOLDER = Path(__file__).parents[1] / "docs" / "examples"
+EXAMPLES = sorted(FOLDER.glob("*.py"))
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
+@cache  # what an example prints is looked at by more than one test
 def run(path: Path, **environment: str) -> str:
     done = subprocess.run(
         [sys.executable, "-W", "error", path],
@@ -24,6 +30,27 @@ def run(path: Path, **environment: str) -> str:
     return done.stdout
 
 
+def lines_of(name: str) -> list[str]:
+    return run(FOLDER / f"{name}.py", PYTHONHASHSEED="1").splitlines()
+
+
+def numbers(line: str) -> list[float]:
+    return [float(text) for text in NUMBER.findall(line)]
+
+
+def starting(lines: list[str], word: str) -> list[list[float]]:
+    """Return the numbers of all lines that start with a word."""
+    return [numbers(line) for line in lines if line.startswith(word)]
+
+
+def digits_of(split: str, **more) -> list[np.ndarray]:
+    """Return which digits each client of a partition has."""
+    from bb_datasource_digits._digits import load_digits
+    from bb_roles.data import DataConfig, parts
+
+    return parts(load_digits()[1], DataConfig(split=split, **more))
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_prints_the_same_every_time(path):
     first, second = (run(path, PYTHONHASHSEED=seed) for seed in "12")
@@ -32,8 +59,29 @@ def test_example_prints_the_same_every_time(path):
     assert first == second
 
 
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_uses_nothing_but_what_is_public(path):
+    tree = ast.walk(ast.parse(path.read_text()))
+    named = {
+        alias.name if isinstance(node, ast.Import) else str(node.module)
+        for node in tree
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+
+    assert named - {"bytesandbrains", "bb_roles", "numpy"} <= set(sys.stdlib_module_names) | {
+        "collections.abc"
+    }
+
+
+def test_readme_lists_every_example():
+    listed = re.findall(r"^\| \[`(\w+\.py)`\]", (FOLDER / "README.md").read_text(), re.MULTILINE)
+
+    assert sorted(listed) == [path.name for path in EXAMPLES]
+
+
 def test_quickstart_prints_real_parameters():
-    *tensors, last = run(Path(__file__).parents[1] / "docs/examples/quickstart.py").splitlines()
+    *tensors, last = run(FOLDER / "quickstart.py").splitlines()
 
     found = {line.split()[0]: re.search(r"\((.*?)\)", line)[1] for line in tensors}
     weights = [float(text) for text in re.findall(r"[+-]\d\.\d{4}", tensors[0])]
@@ -45,3 +93,151 @@ def test_quickstart_prints_real_parameters():
     }
     assert len(set(weights)) == 4
     assert last == "2410 numbers in 9960 bytes, sha256 6f16de124e454c21"
+
+
+def test_dependency_is_demanded_and_then_used():
+    lines = lines_of("dependency")
+
+    [_, (_, before), (_, after)] = [[], *starting(lines, "round")]
+    [(kept, plain)] = starting(lines, "kept")
+    assert lines[0].startswith("DependencyMissing: '__main__:Median' in slot 'aggregator'")
+    assert "needs slot 'codec', which is not bound" in lines[0]
+    assert after >= before > 0.85
+    assert after > 0.93
+    # A byte a number instead of four, and a header: of 10 clients in 10 rounds.
+    assert plain == 10 * 10 * 9960
+    assert 0.25 < kept / plain < 0.35
+
+
+def test_neighbours_are_those_of_a_search_by_hand():
+    whole, without = (numbers(line) for line in lines_of("nearest_neighbours"))
+
+    for (accuracy, nines, nearest), forget in ((whole, False), (without, True)):
+        expected = neighbours_by_hand(forget_nines=forget)
+        assert (accuracy, nines, nearest) == pytest.approx(expected, abs=6e-4)
+    assert whole[0] > 0.95
+    assert without[1] == 0
+
+
+def neighbours_by_hand(*, forget_nines: bool) -> tuple[float, int, float]:
+    from bb_datasource_digits._digits import load_digits
+
+    images, labels = load_digits()
+    [known], [asked] = digits_of("train"), digits_of("test")
+    if forget_nines:
+        known = known[labels[known] != 9]
+    away = ((images[asked][:, None].astype(float) - images[known][None]) ** 2).sum(axis=2)
+    nearest = np.argsort(away, axis=1, kind="stable")[:, :5]
+    votes = [np.bincount(row, minlength=10).argmax() for row in labels[known][nearest]]
+    right = np.mean(votes == labels[asked])
+    return float(right), int(np.sum(np.array(votes) == 9)), float(away.min(axis=1).mean())
+
+
+def test_statistics_of_the_station_are_those_of_numpy():
+    lines = lines_of("two_classes")
+
+    readings = np.random.default_rng(7).normal(20.0, 2.0, (1000, 8)).astype(np.float32)
+    readings[123, 4] = 60.0
+    [mean], [deviation], [strangest] = (
+        starting(lines, word) for word in ("mean", "deviation", "strangest")
+    )
+    assert mean == pytest.approx(readings.mean(axis=0), abs=1e-3)
+    assert deviation == pytest.approx(readings.std(axis=0), abs=1e-3)
+    scores = (readings - readings.mean(axis=0)) / readings.std(axis=0)
+    assert strangest == pytest.approx([scores.max()], abs=1e-2)
+    assert scores.argmax() == 123 * 8 + 4
+    assert "InvalidInput: input 'readings' of Monitoring is an array of shape (1000, 7)" in lines
+    assert "  expected: tensor(float32)[?,8]" in lines
+
+
+def test_server_that_trains_shares_its_model():
+    lines = lines_of("one_node_two_roles")
+
+    rounds = starting(lines, "round")
+    assert lines[0] == "5 nodes; the first runs Federation and Federation.client"
+    assert lines[1] == "its two roles use one model"
+    assert [taken[:3] for taken in rounds] == [[n, 5, 1438] for n in range(1, 6)]
+    assert rounds[0][3] < rounds[-1][3]
+    assert rounds[-1][3] > 0.88
+
+
+def test_own_stage_objects_to_the_right_line_and_is_recorded():
+    lines = lines_of("own_stage")
+
+    source = (FOLDER / "own_stage.py").read_text().splitlines()
+    at = 1 + next(n for n, line in enumerate(source) if "= g.gather(" in line)
+    asked = [numbers(line) for line in lines if "examples, loss" in line]
+    assert lines[0].startswith("NoDeadline: ")
+    assert lines[1].endswith(f"own_stage.py:{at}")
+    assert "stages: verify_recording, gathers_have_deadlines, inline_for_partition ..." in lines
+    assert len(asked) == 3
+    assert sum(examples for examples, _ in asked) == 1797
+    # An untrained network of ten classes is about as good as a guess: log(10) is 2.3.
+    assert all(1.8 < loss < 3.2 for _, loss in asked)
+
+
+def test_hierarchy_learns_from_every_client_once():
+    lines = lines_of("hierarchical")
+
+    rounds = starting(lines, "round")
+    assert lines[0].startswith("DeadlineInversion: this gather may wait 1m")
+    # 1438 examples are all of the training half, so no client was asked by two edges.
+    assert [taken[:3] for taken in rounds] == [[n, 3, 1438] for n in (1, 5, 10)]
+    assert rounds[0][3] > rounds[1][3] > rounds[2][3]
+    assert rounds[-1][4] > 0.9
+
+
+def test_peers_that_gossip_agree_and_learn():
+    rounds = starting(lines_of("gossip"), "round")
+
+    distances = [away for _, away, _, _ in rounds]
+    _, _, worst_first, best_first = rounds[0]
+    _, _, worst, best = rounds[-1]
+    assert distances == sorted(distances, reverse=True)
+    assert distances[-1] < 0.15 * distances[0]
+    assert best_first < 0.5
+    assert worst > 0.85 > worst_first
+    assert best - worst < 0.1
+
+
+def test_both_halves_of_a_split_network_learn():
+    passes = starting(lines_of("split_learning"), "pass")
+
+    losses = [loss for _, loss, _ in passes]
+    assert [n for n, _, _ in passes] == list(range(1, 9))
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 0.2 * losses[0]
+    assert passes[0][2] < 0.75
+    assert 0.95 < passes[-1][2] < 1.0
+
+
+def test_table_of_a_federated_evaluation_adds_up():
+    _, *clients, overall = lines_of("federated_evaluation")
+
+    rows = [[float(word) for word in line.split()[1:]] for line in clients if "no" not in line]
+    examples, accuracy, loss = zip(*rows, strict=True)
+    assert [line.split()[1:] for line in clients if len(line.split()) == 3] == [["no", "answer"]]
+    assert (len(clients), len(rows)) == (8, 7)
+    assert [float(word) for word in overall.split()[1:]] == pytest.approx(
+        [
+            sum(examples),
+            np.average(accuracy, weights=examples),
+            np.average(loss, weights=examples),
+        ],
+        abs=1e-3,
+    )
+    assert min(accuracy) > 0.85
+    # Each row is the right client's: parts differ in size, and the fifth client was switched off.
+    sizes = [len(part) for part in digits_of("train", partition="dirichlet", clients=8, client=0)]
+    assert list(examples) == sizes[:4] + sizes[5:]
+
+
+def test_student_comes_near_its_teacher():
+    lines = lines_of("teacher_student")
+
+    (_, first_away, teacher, first), *_, (_, last_away, same, last) = starting(lines, "step")
+    assert lines[0] == "teacher: 9610 parameters, student: 910"
+    assert teacher == same > 0.93
+    assert first_away > 4 * last_away
+    assert first < 0.3
+    assert last > 0.9

@@ -8,8 +8,8 @@ slot `codec`. It declares the need in `depends` and finds the component in its e
 """
 
 from collections import defaultdict
-from collections.abc import Hashable
-from typing import Any
+from collections.abc import Hashable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,17 +23,17 @@ class Median(Aggregator):
     """The median of each parameter over all updates of a round, so that one liar moves little."""
 
     # Slot name to contract. Compiler and installer refuse a program that does not fill the slot.
-    depends = {"codec": Codec}  # noqa: RUF012  # a declaration, as in the documentation
+    depends: ClassVar = {"codec": Codec}
 
     def __init__(self, config: Any, env: Environment) -> None:
         super().__init__(config, env)
-        self.codec = env.dependencies["codec"]
+        self.codec: Any = env.dependencies["codec"]
         # Rounds may overlap, so what they collect is kept apart.
         self.rounds: dict[Hashable, list[Any]] = defaultdict(list)
         self.examples: dict[Hashable, int] = defaultdict(int)
         self.plain = self.kept = 0
 
-    def contribute(self, ctx: Context, params: bb.ParameterSet, metrics: dict[str, Any]) -> None:
+    def contribute(self, ctx: Context, params: bb.ParameterSet, metrics: Mapping[str, Any]) -> None:
         """Keep one update, compressed."""
         encoded = self.codec.encode(ctx, params)
         self.rounds[ctx.round].append(encoded)
@@ -79,16 +79,13 @@ def main() -> None:
 
     # The program has no op on `codec`: it is bound for the aggregator alone.
     artifact = compiler().bind_codec("codec", "quantize").compile(program.build())
+    part = {"split": "train", "partition": "iid", "clients": CLIENTS}
     federation = bb.LocalFederation(
         artifact,
         nodes={"client": CLIENTS},
         config={
-            "data": lambda i: {
-                "split": "train",
-                "partition": "iid",
-                "clients": CLIENTS,
-                "client": i,
-            },
+            # A function of the Node's number among the clients: each gets its own part.
+            "data": lambda i: {**part, "client": i},
             "test": {"split": "test"},
             "codec": {"bits": 8},
         },
@@ -96,7 +93,7 @@ def main() -> None:
     for number, outputs in enumerate(federation.rounds(10), start=1):
         if number % 5 == 0:
             print(f"round {number:2}: test accuracy {outputs['test']['accuracy']:.3f}")
-    median = federation.server.component("aggregator")
+    median: Any = federation.server.component("aggregator")
     print(f"kept {median.kept} bytes of updates instead of {median.plain}")
 
 
