@@ -241,3 +241,12 @@ def test_student_comes_near_its_teacher():
     assert first_away > 4 * last_away
     assert first < 0.3
     assert last > 0.9
+
+
+def test_codec_carries_updates_and_its_misuse_does_not_compile():
+    lines = lines_of("codec_bridge")
+
+    rounds = starting(lines, "round")
+    assert lines[0].startswith("TypeMismatch: Encode is given 'batch.0'")
+    assert rounds[0][1] < rounds[1][1]
+    assert rounds[1][1] > 0.93

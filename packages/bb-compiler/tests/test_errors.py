@@ -17,6 +17,7 @@ from bb_compiler.errors import (
     ArtifactInvalid,
     BadBinding,
     CompileError,
+    ComponentTypeMisfit,
     CrossClassDataflow,
     DeadlineInversion,
     DependencyMissing,
@@ -423,6 +424,44 @@ def test_dependency_of_another_role():
     error = compile_error(compiler.bind_model("backend", AnyModelOf))
 
     check(error, DependencyMissing, "which is bound to a model", "of role backend")
+
+
+class Previews(Module):
+    model = slots.Model()
+    data = slots.DataSource()
+
+    def body(self, g):
+        batch, _ = self.data.next_batch(g)
+        self.model.forward(g, batch)
+        g.output("params", self.model.params(g))
+
+
+class Mistyped(AnyModelOf):
+    types: ClassVar[dict[str, str]] = {"Params.params": "tensor(float32)"}
+
+
+def test_component_that_declares_what_its_role_rules_out():
+    compiler = Compiler().bind_model("model", Mistyped).bind_data_source("data", AnyDataOf)
+
+    error = compile_error(compiler, Previews())
+
+    check(error, ComponentTypeMisfit, "Params.params as tensor(float32)", "within params")
+
+
+class Float32DataOf(AnyDataOf):
+    types: ClassVar[dict[str, str]] = {"NextBatch.batch": "tensor(float32)"}
+
+
+class FloatsOnly(AnyModelOf):
+    types: ClassVar[dict[str, str]] = {"Forward.x": "tensor(float64)"}
+
+
+def test_component_that_takes_less_than_its_role():
+    compiler = Compiler().bind_model("model", FloatsOnly).bind_data_source("data", Float32DataOf)
+
+    error = compile_error(compiler, Previews())
+
+    check(error, TypeMismatch, "tensor(float32)", "tensor(float64) for 'x'")
 
 
 def test_component_that_nobody_installed():

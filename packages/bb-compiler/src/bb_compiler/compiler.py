@@ -59,11 +59,13 @@ class Compiler:
                     fix=f'use bind_<role>("{slot}", "{component}") or bind(..., role=...)',
                 )
             spec = component_spec(role, component)
-            name, depends = spec.name, dict(spec.depends)
+            name, depends, types = spec.name, dict(spec.depends), dict(spec.types)
         else:
             role, name, depends = _describe_class(component, role)
+            types = dict(component.types)
         self._bindings = [row for row in self._bindings if (row["slot"], row["on"]) != (slot, on)]
-        row = {"slot": slot, "role": role, "component": name, "on": on, "depends": depends}
+        row = {"slot": slot, "role": role, "component": name, "on": on}
+        row |= {"depends": depends, "types": types}
         self._bindings.append(row)
         return self
 

@@ -9,6 +9,7 @@ __all__ = [
     "ArtifactInvalid",
     "BadBinding",
     "CompileError",
+    "ComponentTypeMisfit",
     "CrossClassDataflow",
     "DeadlineInversion",
     "DependencyMissing",
@@ -133,6 +134,10 @@ class WrongRole(CompileError):
 
 class DependencyMissing(CompileError):
     """A component needs a sibling slot that is not bound, or not with the right role."""
+
+
+class ComponentTypeMisfit(CompileError):
+    """A component declares types that its role rules out; a defect of its plugin."""
 
 
 class TypeMismatch(CompileError):

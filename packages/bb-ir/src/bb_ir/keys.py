@@ -38,6 +38,7 @@ AFTER: Final = PREFIX + "after"  # values that must exist first, comma separated
 ORDER: Final = PREFIX + "order"  # effect edges: first outputs of ops that must have run
 AT: Final = PREFIX + "at"  # explicit place: `class:<name>` or `value:<name>`
 SCOPE: Final = PREFIX + "scope"  # sub-module calls that led here, joined by `.`
+TAKES: Final = PREFIX + "takes"  # types of a role op's inputs as its component has them, by `;`
 ENTER: Final = PREFIX + "enter"  # inputs of the sub-module call whose body begins here
 CLASS: Final = PREFIX + "class"  # home class
 REGION: Final = PREFIX + "region"

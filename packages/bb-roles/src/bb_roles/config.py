@@ -43,7 +43,7 @@ def build_config(cls: type[Any], given: Any, slot: str) -> Any:
     _check_names(cls, fields, slot)
     try:
         return msgspec.convert(fields, cls, dec_hook=_decode)
-    except (BytesAndBrainsError, NameError, TypeError, ValueError) as error:
+    except (BytesAndBrainsError, msgspec.MsgspecError, NameError, TypeError, ValueError) as error:
         raise _misfit(error, cls, slot) from error
 
 

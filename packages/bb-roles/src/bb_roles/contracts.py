@@ -127,6 +127,9 @@ class Component(ABC):  # noqa: B024  # each contract adds its abstract methods
     Config: ClassVar[type] = NoConfig
     #: Sibling slots it needs: slot name to contract.
     depends: ClassVar[Mapping[str, type]] = {}
+    #: What is known of its values beyond its role, when the class itself is bound; a plugin says
+    #: it in its `ComponentSpec.types`.
+    types: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, config: Any, env: Environment) -> None:
         self.config = config

@@ -22,6 +22,8 @@ class ComponentSpec:
         api: Version of the contract it was written for.
         summary: One line for `bb plugins`.
         depends: Sibling slots it needs: slot name to role.
+        types: What is known of its values beyond its role: `<Op>.<port>`, as `bb_ir.ops` names
+            them, to the text of a type, such as `{"Encode.encoded": "params"}`.
     """
 
     role: str
@@ -30,6 +32,7 @@ class ComponentSpec:
     api: tuple[int, int] = API
     summary: str = ""
     depends: Mapping[str, str] = field(default_factory=dict[str, str])
+    types: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)

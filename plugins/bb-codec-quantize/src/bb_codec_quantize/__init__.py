@@ -11,4 +11,10 @@ def bb_component() -> ComponentSpec:
         name="quantize",
         cls="bb_codec_quantize._quantize:Quantize",
         summary="Parameters in 8 or 4 bits, rounded to nearest or by chance.",
+        types={
+            "Encode.value": "params",
+            "Encode.encoded": "params",
+            "Decode.encoded": "params",
+            "Decode.value": "params",
+        },
     )

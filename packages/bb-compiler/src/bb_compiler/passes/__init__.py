@@ -11,6 +11,7 @@ from bb_compiler.passes.infer_peer_classes import infer_peer_classes
 from bb_compiler.passes.infer_regions import infer_regions
 from bb_compiler.passes.inline_for_partition import inline_for_partition
 from bb_compiler.passes.partition_by_class import partition_by_class
+from bb_compiler.passes.refine_value_types import refine_value_types
 from bb_compiler.passes.resolve_dependencies import resolve_dependencies
 from bb_compiler.passes.resolve_slots import resolve_slots
 from bb_compiler.passes.sequence_effects import sequence_effects
@@ -25,7 +26,7 @@ __all__ = ["CANONICAL", "Pass"]
 
 Pass = Callable[[ModelProto], ModelProto]
 
-#: The passes in order. The numbers in their docstrings are those of the design; 3, 8, 14 and 16
+#: The passes in order. The numbers in their docstrings are those of the design; 3, 14 and 16
 #: are not needed yet.
 CANONICAL: tuple[Pass, ...] = (
     verify_recording,
@@ -34,6 +35,7 @@ CANONICAL: tuple[Pass, ...] = (
     infer_regions,
     resolve_slots,
     resolve_dependencies,
+    refine_value_types,
     solve_types,
     sequence_effects,
     synthesize_receives,

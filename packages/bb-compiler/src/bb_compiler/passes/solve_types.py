@@ -18,7 +18,7 @@ from bb_compiler.errors import Findings, NotSendable, TypeMismatch
 from bb_ir import keys, onnx_tools
 from bb_ir.errors import SourceLine
 from bb_ir.ops import OpSchema, role_op
-from bb_ir.types import ANY, TRIGGER, Type, list_of, meet, record, scalar, tensor
+from bb_ir.types import ANY, TRIGGER, Type, list_of, meet, parse_type, record, scalar, tensor
 
 
 def solve_types(model: ModelProto) -> ModelProto:
@@ -108,9 +108,13 @@ class _Solver:
     # Ops of roles
 
     def _role(self, node: NodeProto, schema: OpSchema) -> None:
-        for at, (port, name) in enumerate(zip(schema.inputs, node.input, strict=False)):
-            if meet(port.type, self._of(name)) is None:
-                self._mismatch(node, at, name, f"{port.type} for {port.name!r}")
+        text = onnx_tools.get_meta(node, keys.TAKES)
+        takes = map(parse_type, text.split(";")) if text else (p.type for p in schema.inputs)
+        for at, (port, taken, name) in enumerate(
+            zip(schema.inputs, takes, node.input, strict=False)
+        ):
+            if meet(taken, self._of(name)) is None:
+                self._mismatch(node, at, name, f"{taken} for {port.name!r}")
         if len(node.input) != len(schema.inputs) or len(node.output) != len(schema.results):
             self.findings.add(
                 TypeMismatch(

@@ -1,0 +1,79 @@
+"""Pass 8: what the bound components say about the types of their values."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from onnx import FunctionProto, ModelProto, NodeProto
+
+from bb_compiler._placement_errors import lines_of
+from bb_compiler.errors import ComponentTypeMisfit, Findings
+from bb_ir import keys, onnx_tools
+from bb_ir.errors import TypeTextError
+from bb_ir.ops import Port, role_op
+from bb_ir.types import Type, meet, parse_type
+
+
+def refine_value_types(model: ModelProto) -> ModelProto:
+    """Narrow the ports of role ops to what the components of their slots declare.
+
+    Results are narrowed in place; what an op takes is noted on it, for `solve_types` to check.
+
+    Raises:
+        ComponentTypeMisfit: A component declares a type that its role rules out.
+    """
+    result = ModelProto()
+    result.CopyFrom(model)
+    findings = Findings()
+    table: dict[str, dict[str, Any]] = json.loads(onnx_tools.get_meta(model, keys.RESOLVED, "{}"))
+    for function in result.functions:
+        types = onnx_tools.types_of(function)
+        for node in function.node:
+            slot = onnx_tools.get_meta(node, keys.SLOT)
+            row = table.get(onnx_tools.get_meta(node, keys.CLASS), {}).get(slot, {})
+            if row.get("types"):
+                _refine(function, node, row, types, findings)
+        onnx_tools.set_types(function, types.items())
+    findings.done()
+    return result
+
+
+def _refine(
+    function: FunctionProto,
+    node: NodeProto,
+    row: dict[str, Any],
+    types: dict[str, Type],
+    findings: Findings,
+) -> None:
+    schema = role_op(node.domain, node.op_type)
+    if schema is None:
+        return
+    takes = [_declared(node, port, row, findings) for port in schema.inputs]
+    if any(known != port.type for known, port in zip(takes, schema.inputs, strict=True)):
+        onnx_tools.set_meta(node, keys.TAKES, ";".join(str(known) for known in takes))
+    for port, name in zip(schema.results, node.output, strict=False):
+        known = _declared(node, port, row, findings)
+        types[name] = meet(types.get(name, known), known) or known
+
+
+def _declared(node: NodeProto, port: Port, row: dict[str, Any], findings: Findings) -> Type:
+    """Return the type of a port as the component declares it, else as the role does."""
+    text = row["types"].get(f"{node.op_type}.{port.name}", "")
+    if not text:
+        return port.type
+    try:
+        met = meet(port.type, parse_type(text))
+    except TypeTextError as error:
+        met, text = None, f"{text} ({error.found})"
+    if met is None:
+        findings.add(
+            ComponentTypeMisfit(
+                f"{row['component']!r} declares {node.op_type}.{port.name} as {text}",
+                expected=f"a type within {port.type}, which role {row['role']} says",
+                fix="correct the `types` of the component",
+                where=lines_of(node),
+            )
+        )
+        return port.type
+    return met

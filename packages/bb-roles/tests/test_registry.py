@@ -1,0 +1,253 @@
+"""Finding plugins: listing reads metadata only, binding imports one plugin, errors name it."""
+
+import subprocess
+import sys
+
+import pytest
+
+from bb_roles.contracts import Component, Model
+from bb_roles.errors import PluginError, UnknownPluginError
+from bb_roles.registry import (
+    bound_class,
+    component_class,
+    component_spec,
+    import_named,
+    installed,
+    ops_spec,
+)
+from bb_roles.spec import API, ComponentSpec
+
+WHOLE = """
+from bb_roles import ComponentSpec, Model, hookimpl
+
+class Tiny(Model):
+    def forward(self, ctx, x): ...
+    def backward(self, ctx, grad): ...
+    def compute_loss(self, ctx, prediction, target): ...
+    def params(self, ctx): ...
+    def load_params(self, ctx, params): ...
+    def fit(self, ctx, batches): ...
+    def evaluate(self, ctx, batches): ...
+
+class Half(Model):
+    def forward(self, ctx, x): ...
+
+@hookimpl
+def bb_component():
+    return ComponentSpec({arguments}, cls=__name__ + ":{cls}"{more})
+"""
+
+
+def whole(cls="Tiny", role="model", name="tiny", more=""):
+    return WHOLE.format(arguments=f"role={role!r}, name={name!r}", cls=cls, more=more)
+
+
+def refused(call, *texts, kind=PluginError):
+    with pytest.raises(kind) as caught:
+        call()
+    assert type(caught.value) is kind
+    for text in texts:
+        assert text in str(caught.value), str(caught.value)
+    return caught.value
+
+
+def test_component_is_found_by_role_and_name(bb_install):
+    module = bb_install("model.tiny", whole())
+
+    spec = component_spec("model", "tiny")
+
+    assert (spec.role, spec.name, spec.api) == ("model", "tiny", API)
+    assert component_class(spec) is sys.modules[module].Tiny
+    assert bound_class("model", "tiny") is sys.modules[module].Tiny
+
+
+def test_listing_imports_nothing(bb_install):
+    module = bb_install("model.tiny", "raise SystemExit('this module is not to be imported')")
+
+    found = [one for one in installed() if one.name == "tiny"]
+
+    assert [(one.kind, one.value, one.version) for one in found] == [("model", module, "0")]
+    assert found[0].distribution == module
+    assert module not in sys.modules
+
+
+def test_listing_is_sorted_and_by_kind(bb_install):
+    bb_install("model.zeta", "")
+    bb_install("aggregator.alpha", "")
+    bb_install("model.alpha", "")
+
+    names = [(one.kind, one.name) for one in installed()]
+
+    assert names == sorted(names)
+    assert {one.kind for one in installed("model")} == {"model"}
+    assert {"alpha", "zeta"} <= {one.name for one in installed("model")}
+
+
+def test_finding_a_component_imports_its_plugin_and_no_other():
+    code = (
+        "import sys; from bb_roles.registry import component_spec, installed; installed();"
+        "component_spec('aggregator', 'fedavg'); print(*sorted(n for n in sys.modules))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    names = done.stdout.split()
+    assert [n for n in names if n.startswith("bb_") and n.count("_") > 1 and "." not in n] == [
+        "bb_aggregator_fedavg"
+    ]
+    assert not {"numpy", "onnx"} & set(names)
+
+
+def test_unknown_component_names_what_is_near_and_what_there_is(bb_install):
+    bb_install("model.tiny", whole())
+
+    error = refused(
+        lambda: component_spec("model", "tinny"),
+        "no plugin provides model.tinny",
+        "did you mean 'tiny'?",
+        "bb plugins",
+        kind=UnknownPluginError,
+    )
+
+    assert "tiny" in error.expected
+
+
+def test_two_distributions_of_one_name_are_both_named(bb_install):
+    bb_install("model.tiny", whole(), "acme-models")
+    bb_install("model.tiny", whole(), "other-models")
+
+    refused(
+        lambda: component_spec("model", "tiny"),
+        "more than one distribution: acme-models, other-models",
+        "uninstall all but one",
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("import no_such_library", "ModuleNotFoundError: No module named 'no_such_library'"),
+        ("1 / 0", "ZeroDivisionError"),
+        ("def broken(:", "SyntaxError"),
+        ("from bb_roles import hookimpl\n@hookimpl\ndef bb_compnent(): ...", "bb_compnent"),
+        (
+            "from bb_roles import hookimpl\n@hookimpl\ndef bb_component(): 1 / 0",
+            "ZeroDivisionError",
+        ),
+    ],
+)
+def test_plugin_that_does_not_load_is_named(bb_install, source, text):
+    module = bb_install("model.broken", source)
+
+    error = refused(
+        lambda: component_spec("model", "broken"), "plugin model.broken does not load", text, module
+    )
+
+    assert error.__cause__ is not None
+
+
+def test_broken_plugin_takes_no_other_down(bb_install):
+    bb_install("model.broken", "1 / 0")
+    bb_install("model.tiny", whole())
+
+    assert component_spec("model", "tiny").name == "tiny"
+
+
+def test_plugin_without_the_hook(bb_install):
+    bb_install("model.silent", "")
+
+    refused(lambda: component_spec("model", "silent"), "no hook bb_component", "@hookimpl")
+
+
+def test_plugin_that_declares_something_else(bb_install):
+    bb_install(
+        "model.odd", "from bb_roles import hookimpl\n@hookimpl\ndef bb_component(): return 3"
+    )
+
+    refused(lambda: component_spec("model", "odd"), "declares a int", "ComponentSpec")
+
+
+@pytest.mark.parametrize("arguments", [{"role": "codec"}, {"name": "other"}])
+def test_plugin_that_declares_itself_as_another(bb_install, arguments):
+    bb_install("model.tiny", whole(**arguments))
+
+    refused(lambda: component_spec("model", "tiny"), "declares itself as", "agree")
+
+
+@pytest.mark.parametrize("api", [(0, 9), (2, 0), (1, 99)])
+def test_plugin_for_another_version_of_the_contract(bb_install, api):
+    bb_install("model.tiny", whole(more=f", api={api}"))
+
+    refused(lambda: component_spec("model", "tiny"), f"contract {api[0]}.{api[1]}", "1.0 to 1.0")
+
+
+def test_class_that_lacks_methods_lists_them(bb_install):
+    bb_install("model.tiny", whole(cls="Half"))
+
+    refused(
+        lambda: component_class(component_spec("model", "tiny")),
+        "lacks backward, compute_loss, evaluate, fit, load_params, params",
+        "bb_roles.Model",
+    )
+
+
+@pytest.mark.parametrize(("cls", "text"), [("hookimpl", "not a Model"), ("Gone", "AttributeError")])
+def test_class_that_is_none(bb_install, cls, text):
+    bb_install("model.tiny", whole(cls=cls))
+
+    refused(lambda: component_class(component_spec("model", "tiny")), "plugin model.tiny", text)
+
+
+def test_class_of_another_contract(bb_install):
+    bb_install("codec.tiny", whole(role="codec"))
+
+    refused(lambda: component_class(component_spec("codec", "tiny")), "not a Codec")
+
+
+def test_environment_restricts_what_is_seen(bb_install, monkeypatch):
+    bb_install("model.tiny", whole())
+    bb_install("model.other", whole(name="other"))
+    monkeypatch.setenv("BB_PLUGINS", " model.tiny , aggregator.fedavg")
+
+    names = {f"{one.kind}.{one.name}" for one in installed() if one.kind != "op"}
+
+    assert names <= {"model.tiny", "aggregator.fedavg"}
+    assert component_spec("model", "tiny").name == "tiny"
+    refused(lambda: component_spec("model", "other"), "BB_PLUGINS is set", kind=UnknownPluginError)
+
+
+def test_framework_ops_are_always_seen(monkeypatch):
+    monkeypatch.setenv("BB_PLUGINS", "model.tiny")
+
+    assert "Field" in ops_spec("ai.bytesandbrains.syscall").ops
+
+
+def test_ops_of_a_domain_that_nobody_implements():
+    refused(lambda: ops_spec("org.other"), "op.org.other", kind=UnknownPluginError)
+
+
+def test_ops_of_another_domain(bb_install):
+    source = (
+        "from bb_roles import OpsSpec, hookimpl\n@hookimpl\ndef bb_ops(): return OpsSpec('x', {})"
+    )
+    bb_install("op.org.other", source)
+
+    refused(lambda: ops_spec("org.other"), "plugin op.org.other declares", "domain org.other")
+
+
+def test_class_that_an_artifact_names_by_its_module(bb_install):
+    module = bb_install("model.tiny", whole())
+
+    assert issubclass(bound_class("model", f"{module}:Tiny"), Model)
+    refused(lambda: bound_class("model", f"{module}:Half"), "lacks backward")
+    refused(lambda: bound_class("model", "no_such_module:Tiny"), "ModuleNotFoundError")
+    refused(lambda: bound_class("codec", f"{module}:Tiny"), "not a Codec")
+
+
+def test_named_things_are_imported_by_path():
+    assert import_named("bb_roles.contracts:Component.save", "x") is Component.save
+    refused(lambda: import_named("bb_roles.contracts:Nothing", "op.x"), "plugin op.x cannot be")
+
+
+def test_specs_are_values():
+    assert ComponentSpec("model", "a", "m:C") == ComponentSpec("model", "a", "m:C")
