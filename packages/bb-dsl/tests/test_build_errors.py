@@ -8,9 +8,9 @@ import inspect
 import numpy as np
 import pytest
 
-import bb_dsl._errors
+import bb_dsl.errors
 from bb_dsl import BuildError, Module, slots
-from bb_dsl._errors import (
+from bb_dsl.errors import (
     BadOption,
     DuplicateName,
     EmptyModule,
@@ -467,6 +467,6 @@ def test_values_can_be_kept_in_sets():
 
 def test_every_kind_of_error_is_provoked():
     source = inspect.getsource(inspect.getmodule(test_every_kind_of_error_is_provoked))
-    kinds = [name for name in bb_dsl._errors.__all__ if name != "BuildError"]
+    kinds = [name for name in bb_dsl.errors.__all__ if name != "BuildError"]
 
     assert [name for name in kinds if source.count(name) < 2] == []

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bb_dsl import Module, slots
-from bb_dsl._errors import BadOption
+from bb_dsl.errors import BadOption
 from bb_ir import keys, onnx_tools
 from bb_ir.text import parse_model, print_model
 from bb_ir.types import tensor

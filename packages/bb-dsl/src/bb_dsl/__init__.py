@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bb_dsl import slots
-    from bb_dsl._errors import BuildError
     from bb_dsl._graph import Graph
     from bb_dsl._module import Module
     from bb_dsl._output import Gathered, Output
+    from bb_dsl.errors import BuildError
 
 _HOME = {
-    "BuildError": "_errors",
+    "BuildError": "errors",
     "Gathered": "_output",
     "Graph": "_graph",
     "Module": "_module",

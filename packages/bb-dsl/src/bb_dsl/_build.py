@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from onnx import FunctionProto, ModelProto, helper
 
 from bb_dsl._checks import check_class
-from bb_dsl._errors import EmptyModule
 from bb_dsl._graph import Graph
+from bb_dsl.errors import EmptyModule
 from bb_ir import keys, onnx_tools
 
 if TYPE_CHECKING:

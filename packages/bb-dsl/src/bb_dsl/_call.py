@@ -9,9 +9,9 @@ from onnx import FunctionProto
 
 from bb_dsl._build import to_function
 from bb_dsl._checks import suggest
-from bb_dsl._errors import RecursiveModule, UnknownPort, UnnamedModule
 from bb_dsl._graph import Graph
 from bb_dsl._source import user_line
+from bb_dsl.errors import RecursiveModule, UnknownPort, UnnamedModule
 from bb_ir.hashing import content_hash, stable_name
 
 if TYPE_CHECKING:

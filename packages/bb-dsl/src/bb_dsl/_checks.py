@@ -8,8 +8,8 @@ from fractions import Fraction
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
-from bb_dsl._errors import BadOption
 from bb_dsl._source import user_line
+from bb_dsl.errors import BadOption
 from bb_ir import keys
 from bb_ir.durations import parse_duration
 from bb_ir.errors import TypeTextError

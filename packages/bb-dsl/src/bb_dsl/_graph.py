@@ -27,7 +27,9 @@ from bb_dsl._checks import (
     to_array,
     to_attribute,
 )
-from bb_dsl._errors import (
+from bb_dsl._output import Gathered, Output
+from bb_dsl._source import user_line
+from bb_dsl.errors import (
     BadOption,
     DuplicateName,
     ForeignValue,
@@ -36,8 +38,6 @@ from bb_dsl._errors import (
     UnnamedModule,
     WrongPortType,
 )
-from bb_dsl._output import Gathered, Output
-from bb_dsl._source import user_line
 from bb_ir import keys, onnx_tools
 from bb_ir.errors import SourceLine
 from bb_ir.ops import OpSchema
@@ -236,7 +236,7 @@ class Graph:
 
         Without a dtype, numbers with a point become float32 and whole ones int64.
         """
-        return self._constant(value, dtype)
+        return self.constant_for(None, value, dtype)
 
     def field(self, record: Output, name: str, type: Type | str = ANY) -> Output:  # noqa: A002  # as in input
         """Record reading one field of a record; `record["name"]` is the same.
@@ -280,11 +280,30 @@ class Graph:
         """
         slot = self._backend_slot()
         like = next(o for o in operands if isinstance(o, Output))
-        ready = [o if isinstance(o, Output) else self._constant(o, like=like) for o in operands]
+        dtype = like.type.dtype or "float32"
+        ready = [
+            o if isinstance(o, Output) else self.constant_for(like, o, dtype) for o in operands
+        ]
         made = self.onnx_op(slot, op_type, ready, {}, 1)[0]
         # The compiler finds the shape; numbers that meet the result need its element type now.
-        made.type = self.types[made.name] = tensor(ready[0].type.dtype or ready[-1].type.dtype)
+        known = [o.type.dtype for o in operands if isinstance(o, Output) and o.type.dtype]
+        made.type = self.types[made.name] = tensor(known[0] if known else "")
         return made
+
+    def constant_for(self, user: Output | None, value: Any, dtype: str = "") -> Output:
+        """Record a constant where the value stands that it is used with."""
+        from onnx import numpy_helper
+
+        array = to_array(value, dtype)
+        kind = "string" if array.dtype == object else array.dtype.name
+        slot = self._backend_slot()
+        out = self._fresh("constant", tensor(kind, array.shape))
+        data = {"value": numpy_helper.from_array(array)}
+        node = self._append("", "Constant", [], [out.name], data)
+        onnx_tools.set_meta(node, keys.SLOT, slot)
+        if user is not None and not self._at:
+            onnx_tools.set_meta(node, keys.AT, f"value:{user.name}")
+        return out
 
     def onnx_op(
         self,
@@ -430,23 +449,6 @@ class Graph:
             onnx_tools.set_meta(node, keys.AT, self._at[-1])
         self.nodes.append(node)
         return node
-
-    def _constant(self, value: Any, dtype: str = "", like: Output | None = None) -> Output:
-        """Record a constant; `like` is a value whose element type and place it takes."""
-        from onnx import numpy_helper
-
-        wanted = dtype if like is None else like.type.dtype or "float32"
-        array = to_array(value, wanted)
-        kind = "string" if array.dtype == object else array.dtype.name
-        slot = self._backend_slot()
-        out = self._fresh("constant", tensor(kind, array.shape))
-        node = self._append(
-            "", "Constant", [], [out.name], {"value": numpy_helper.from_array(array)}
-        )
-        onnx_tools.set_meta(node, keys.SLOT, slot)
-        if like is not None and not self._at:
-            onnx_tools.set_meta(node, keys.AT, f"value:{like.name}")
-        return out
 
     def _backend_slot(self) -> str:
         if not self._backend:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from bb_dsl._checks import suggest
-from bb_dsl._errors import BadOption
 from bb_dsl._source import user_line
+from bb_dsl.errors import BadOption
 from bb_dsl.slots import Slot, SlotHandle
 
 if TYPE_CHECKING:

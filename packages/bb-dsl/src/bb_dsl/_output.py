@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from bb_dsl._errors import BadOption
 from bb_dsl._source import user_line
+from bb_dsl.errors import BadOption
 from bb_ir.types import Type
 
 if TYPE_CHECKING:

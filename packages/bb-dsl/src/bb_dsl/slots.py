@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar, overload
 
 from bb_dsl._checks import check_class, positive
-from bb_dsl._errors import BadOption
 from bb_dsl._source import user_line
+from bb_dsl.errors import BadOption
 from bb_ir.ops import ROLE_OPS
 from bb_ir.types import Type, peers
 
@@ -338,7 +338,7 @@ class BackendHandle(SlotHandle):
 
     def reshape(self, g: Graph, x: Output, shape: Sequence[int]) -> Output:
         """Record a change of shape; one dimension may be -1, and 0 keeps the old one."""
-        return self._one(g, "Reshape", x, g.constant(list(shape), "int64"))
+        return self._one(g, "Reshape", x, g.constant_for(x, list(shape), "int64"))
 
     def transpose(self, g: Graph, x: Output, perm: Sequence[int] = ()) -> Output:
         """Record a permutation of the axes; reversed when `perm` is empty."""
@@ -365,7 +365,7 @@ class BackendHandle(SlotHandle):
         return g.onnx_op(self.full_name(g), op_type, inputs, {}, 1)[0]
 
     def _reduce(self, g: Graph, op: str, x: Output, axes: Sequence[int], keepdims: bool) -> Output:  # noqa: FBT001  # private
-        inputs = [x, g.constant(list(axes), "int64")] if axes else [x]
+        inputs = [x, g.constant_for(x, list(axes), "int64")] if axes else [x]
         return g.onnx_op(self.full_name(g), op, inputs, {"keepdims": int(keepdims)}, 1)[0]
 
 
