@@ -64,7 +64,7 @@ class Compiler:
             role, name, depends = _describe_class(component, role)
             types = dict(component.types)
         self._bindings = [row for row in self._bindings if (row["slot"], row["on"]) != (slot, on)]
-        row = {"slot": slot, "role": role, "component": name, "on": on}
+        row: dict[str, Any] = {"slot": slot, "role": role, "component": name, "on": on}
         row |= {"depends": depends, "types": types}
         self._bindings.append(row)
         return self

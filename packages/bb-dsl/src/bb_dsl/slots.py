@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar, overload
 
+from bb_dsl._backend import BackendHandle
 from bb_dsl._checks import check_class, positive
+from bb_dsl._handle import SlotHandle
 from bb_dsl._source import user_line
 from bb_dsl.errors import BadOption
-from bb_ir.ops import ROLE_OPS
 from bb_ir.types import Type, peers
 
 if TYPE_CHECKING:
@@ -43,42 +44,6 @@ __all__ = [
     "Slot",
     "SlotHandle",
 ]
-
-
-class SlotHandle:
-    """A slot of one Module instance; what `self.model` gives.
-
-    Attributes:
-        name: The attribute's name.
-        role: Its role.
-    """
-
-    role: ClassVar[str] = ""
-
-    def __repr__(self) -> str:
-        return f"<{self.role} slot {self.name!r} of {type(self._owner).__name__}>"
-
-    def __init__(self, owner: Module, name: str, facts: dict[str, str]) -> None:
-        self.name = name
-        self._owner = owner
-        self._facts = facts
-
-    def full_name(self, g: Graph) -> str:
-        """Return the slot's name as seen from the root Module of a recording."""
-        return g.root.slot_name(self._owner, self.name, self.role, self._facts)
-
-    def _record(
-        self,
-        g: Graph,
-        op: str,
-        *inputs: Output,
-        after: After = None,
-        types: Sequence[Type] = (),
-        **attributes: Any,
-    ) -> list[Output]:
-        schema = ROLE_OPS[self.role][op]
-        slot = self.full_name(g)
-        return g.role_op(self.role, slot, schema, inputs, attributes, after=after, types=types)
 
 
 H = TypeVar("H", bound=SlotHandle)
@@ -263,110 +228,6 @@ class ProtocolHandle(SlotHandle):
     """A protocol; its ops come with the plugin that implements it."""
 
     role = "protocol"
-
-
-class BackendHandle(SlotHandle):
-    """Tensor ops of `ai.onnx`. Maths on values (`a + b`) uses the Module's Backend slot too."""
-
-    role = "backend"
-
-    def op(
-        self,
-        g: Graph,
-        op_type: str,
-        *inputs: Output | None,
-        outputs: int = 1,
-        **attributes: Any,
-    ) -> Any:
-        """Record any op of ONNX opset 23 by its name.
-
-        Args:
-            g: The graph.
-            op_type: Name of the operator in the ONNX standard.
-            inputs: Its inputs in order; `None` leaves an optional one out.
-            outputs: How many outputs it has here.
-            attributes: Its attributes.
-
-        Returns:
-            One Output, or a list when `outputs` is not 1.
-        """
-        made = g.onnx_op(self.full_name(g), op_type, inputs, attributes, outputs)
-        return made[0] if outputs == 1 else made
-
-    def add(self, g: Graph, a: Output, b: Output) -> Output:
-        """Record `a + b` with broadcasting."""
-        return self._one(g, "Add", a, b)
-
-    def sub(self, g: Graph, a: Output, b: Output) -> Output:
-        """Record `a - b` with broadcasting."""
-        return self._one(g, "Sub", a, b)
-
-    def mul(self, g: Graph, a: Output, b: Output) -> Output:
-        """Record `a * b` with broadcasting."""
-        return self._one(g, "Mul", a, b)
-
-    def div(self, g: Graph, a: Output, b: Output) -> Output:
-        """Record `a / b` with broadcasting."""
-        return self._one(g, "Div", a, b)
-
-    def matmul(self, g: Graph, a: Output, b: Output) -> Output:
-        """Record a matrix product, batched over leading dimensions."""
-        return self._one(g, "MatMul", a, b)
-
-    def gemm(
-        self, g: Graph, a: Output, b: Output, c: Output | None = None, **options: Any
-    ) -> Output:
-        """Record `alpha * a @ b + beta * c`; options are `alpha`, `beta`, `transA`, `transB`."""
-        inputs = [a, b] if c is None else [a, b, c]
-        return g.onnx_op(self.full_name(g), "Gemm", inputs, options, 1)[0]
-
-    def relu(self, g: Graph, x: Output) -> Output:
-        """Record `max(x, 0)`."""
-        return self._one(g, "Relu", x)
-
-    def sigmoid(self, g: Graph, x: Output) -> Output:
-        """Record the logistic function."""
-        return self._one(g, "Sigmoid", x)
-
-    def tanh(self, g: Graph, x: Output) -> Output:
-        """Record the hyperbolic tangent."""
-        return self._one(g, "Tanh", x)
-
-    def softmax(self, g: Graph, x: Output, axis: int = -1) -> Output:
-        """Record a softmax along an axis."""
-        return g.onnx_op(self.full_name(g), "Softmax", [x], {"axis": axis}, 1)[0]
-
-    def reshape(self, g: Graph, x: Output, shape: Sequence[int]) -> Output:
-        """Record a change of shape; one dimension may be -1, and 0 keeps the old one."""
-        return self._one(g, "Reshape", x, g.constant_for(x, list(shape), "int64"))
-
-    def transpose(self, g: Graph, x: Output, perm: Sequence[int] = ()) -> Output:
-        """Record a permutation of the axes; reversed when `perm` is empty."""
-        options = {"perm": list(perm)} if perm else {}
-        return g.onnx_op(self.full_name(g), "Transpose", [x], options, 1)[0]
-
-    def concat(self, g: Graph, parts: Sequence[Output], axis: int = 0) -> Output:
-        """Record joining tensors along an axis."""
-        return g.onnx_op(self.full_name(g), "Concat", list(parts), {"axis": axis}, 1)[0]
-
-    def reduce_sum(
-        self, g: Graph, x: Output, axes: Sequence[int] = (), *, keepdims: bool = True
-    ) -> Output:
-        """Record a sum over axes, over all when none is given."""
-        return self._reduce(g, "ReduceSum", x, axes, keepdims)
-
-    def reduce_mean(
-        self, g: Graph, x: Output, axes: Sequence[int] = (), *, keepdims: bool = True
-    ) -> Output:
-        """Record a mean over axes, over all when none is given."""
-        return self._reduce(g, "ReduceMean", x, axes, keepdims)
-
-    def _one(self, g: Graph, op_type: str, *inputs: Output) -> Output:
-        return g.onnx_op(self.full_name(g), op_type, inputs, {}, 1)[0]
-
-    def _reduce(self, g: Graph, op: str, x: Output, axes: Sequence[int], keepdims: bool) -> Output:  # noqa: FBT001  # private
-        inputs = [x, g.constant_for(x, list(axes), "int64")] if axes else [x]
-        return g.onnx_op(self.full_name(g), op, inputs, {"keepdims": int(keepdims)}, 1)[0]
 
 
 class Model(Slot[ModelHandle]):

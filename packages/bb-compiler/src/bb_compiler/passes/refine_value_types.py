@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from onnx import FunctionProto, ModelProto, NodeProto
+from onnx import ModelProto, NodeProto
 
 from bb_compiler._placement_errors import lines_of
 from bb_compiler.errors import ComponentTypeMisfit, Findings
@@ -33,14 +33,13 @@ def refine_value_types(model: ModelProto) -> ModelProto:
             slot = onnx_tools.get_meta(node, keys.SLOT)
             row = table.get(onnx_tools.get_meta(node, keys.CLASS), {}).get(slot, {})
             if row.get("types"):
-                _refine(function, node, row, types, findings)
+                _refine(node, row, types, findings)
         onnx_tools.set_types(function, types.items())
     findings.done()
     return result
 
 
 def _refine(
-    function: FunctionProto,
     node: NodeProto,
     row: dict[str, Any],
     types: dict[str, Type],
