@@ -65,3 +65,32 @@ def test_they_run_in_a_program():
     node = install(PeerId.from_seed(b"ops", 0), [], artifact, ["Measures"], config)
     node.invoke("Measures")
     assert [s.value for s in node.poll() if isinstance(s, Emitted)] == [8.0]
+
+
+class Counts(bb.Module):
+    """Publishes a record of scalars that stand in the program."""
+
+    def body(self, g: bb.Graph) -> None:
+        values = {"examples": 2**40 + 1, "share": 0.1, "last": True, "by": "server"}
+        g.output("facts", g.record(**{name: g.scalar(v) for name, v in values.items()}))
+
+
+def test_scalars_of_a_program_arrive_exactly():
+    artifact = Compiler().compile(Counts().build())
+    node = install(PeerId.from_seed(0), [], artifact, ["Counts"])
+    node.invoke("Counts")
+
+    value = node.poll()[0].value
+
+    assert value == {"examples": 2**40 + 1, "share": 0.1, "last": True, "by": "server"}
+    assert [type(field) for field in value.values()] == [int, float, bool, str]
+
+
+@pytest.mark.parametrize("value", [[1, 2], 2**63, None])
+def test_what_is_no_scalar_is_refused(value):
+    class Wrong(bb.Module):
+        def body(self, g: bb.Graph) -> None:
+            g.scalar(value)
+
+    with pytest.raises(bb.BuildError, match="an int of 64 bits, a float, a bool or a text"):
+        Wrong().build()

@@ -63,6 +63,9 @@ __all__ = ["Graph"]
 _ODD = re.compile(r"[^A-Za-z0-9_~-]+")
 
 
+_SCALAR_KINDS = {int: "int64", float: "float64", bool: "bool", str: "string"}
+
+
 class Graph:
     """Records the body of one Module.
 
@@ -237,6 +240,29 @@ class Graph:
         Without a dtype, numbers with a point become float32 and whole ones int64.
         """
         return self.constant_for(None, value, dtype)
+
+    def scalar(self, value: bool | float | str) -> Output:  # noqa: FBT001  # a value, no switch
+        """Record a number, truth value or text, such as a field of a record.
+
+        `g.constant` gives a tensor; this gives what `node.invoke` would take for an input of
+        type int64, float64, bool or string.
+        """
+        import numpy as np
+        from onnx import numpy_helper
+
+        kind = _SCALAR_KINDS.get(type(value))
+        if kind is None or (kind == "int64" and not -(2**63) <= int(value) < 2**63):
+            raise BadOption(
+                f"{value!r} is a {type(value).__name__}",
+                expected="an int of 64 bits, a float, a bool or a text",
+                fix="g.constant(...) takes arrays",
+                where=user_line(),
+            )
+        out = self._fresh("scalar", scalar(kind))
+        # A tensor keeps all 64 bits; a float attribute of ONNX has 32.
+        held = value if kind == "string" else numpy_helper.from_array(np.array(value, kind))
+        self._append(keys.SYSCALL, "Scalar", [], [out.name], {"value": held})
+        return out
 
     def field(self, record: Output, name: str, type: Type | str = ANY) -> Output:  # noqa: A002  # as in input
         """Record reading one field of a record; `record["name"]` is the same.

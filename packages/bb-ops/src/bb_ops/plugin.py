@@ -14,5 +14,6 @@ def bb_ops() -> OpsSpec:
             "Field": "bb_ops.syscalls:field",
             "PassThrough": "bb_ops.syscalls:pass_through",
             "Record": "bb_ops.syscalls:record",
+            "Scalar": "bb_ops.syscalls:scalar",
         },
     )

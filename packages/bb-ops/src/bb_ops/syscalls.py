@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["field", "pass_through", "record"]
+__all__ = ["field", "pass_through", "record", "scalar"]
 
 
 def pass_through(value: Any) -> Any:
@@ -27,3 +27,9 @@ def field(values: Mapping[str, Any], *, name: str) -> Any:
 def record(*values: Any, names: list[str]) -> dict[str, Any]:
     """Return a record of the values under their names."""
     return dict(zip(names, values, strict=True))
+
+
+def scalar(*, value: Any) -> int | float | bool | str:
+    """Return a number, truth value or text; `value` is the text, or an array of rank zero."""
+    found: int | float | bool | str = value if isinstance(value, str) else value.item()
+    return found
