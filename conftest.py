@@ -1,6 +1,9 @@
-"""Options of the test suite that no single package owns."""
+"""Options and fixtures of the test suite that no single package owns."""
 
+import json
 import os
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -17,3 +20,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write tests/public_api.txt anew from the names that are public now",
     )
+
+
+@pytest.fixture(scope="session")
+def compiled() -> Callable[..., Any]:
+    """Compile a Module as users do: a slot gets the part of its role unless a class is given."""
+    from bb_compiler import Compiler
+    from bb_ir import keys, onnx_tools
+    from bb_runtime import load_artifact
+    from bb_testing import programs
+
+    standing_in = {
+        "aggregator": programs.SumAggregator,
+        "backend": programs.PlainBackend,
+        "data_source": programs.ListSource,
+        "model": programs.CountingModel,
+        "peer_selector": programs.FixedPeers,
+    }
+
+    def compile_(module: Any, **parts: type) -> Any:
+        model = module.build()
+        slots = json.loads(onnx_tools.get_meta(model, keys.SLOTS))
+        compiler = Compiler()
+        for slot, facts in slots.items():
+            compiler.bind(slot, parts.pop(slot, standing_in[facts["role"]]))
+        for slot, part in parts.items():
+            compiler.bind(slot, part)
+        return load_artifact(compiler.compile(model).SerializeToString())
+
+    return compile_
