@@ -131,7 +131,8 @@ def dev(session: nox.Session) -> None:
     uv = with_uv().get("UV")
     if uv is None:
         session.error('this needs uv: pip install "nox[uv]"')
-    session.run(uv, "venv", "--allow-existing", "-p", sys.executable, ".venv-dev", external=True)
+    make = [uv, "venv", "--seed", "--allow-existing", "-p", sys.executable]
+    session.run(*make, ".venv-dev", external=True)
     what = [*editable(extras="demo"), *group("test", "lint", "proto", "wheels")]
     pip = [uv, "pip", "install", "--python", ".venv-dev", "-c", "constraints.txt"]
     session.run(*pip, *what, external=True)

@@ -15,7 +15,8 @@ import bytesandbrains as bb
 
 SHORT = ["--rounds", "3", "--clients", "4", "--cohort", "3", "--epochs", "2"]
 FILES = {
-    "accuracy.png", "artifact.onnx", "metrics.json", "model.safetensors", "timings.json",
+    "accuracy.png", "artifact.onnx", "config.json", "metrics.json", "model.safetensors",
+    "timings.json",
 }  # fmt: skip
 #: A shell may have started the tests with interrupts ignored.
 COMMAND = """

@@ -1,15 +1,47 @@
 """Every Python block of the documentation runs, each page from top to bottom in an empty folder."""
 
+import importlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-BOOK = Sybil(parsers=[PythonCodeBlockParser(), SkipParser()], pattern="*.md", path=str(ROOT))
+FILE = re.compile(r"<!-- file: (\S+) -->\n\Z")
+
+
+def blocks(document):
+    """Yield what pages do: Python runs; a block under `<!-- file: name -->` is written instead."""
+    found = [*PythonCodeBlockParser()(document), *FencedCodeBlockLexer("toml")(document)]
+    for region in found:
+        above = FILE.search(document.text, 0, region.start)
+        if above:
+            region.parsed = above[1], region.lexemes["source"]
+            region.evaluator = write_file
+        if region.evaluator:
+            yield region
+
+
+def write_file(example):
+    """Write a file that a page shows; if it is one of tests, run them as its reader would."""
+    name, text = example.parsed
+    file = Path(name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(str(text))
+    importlib.invalidate_caches()
+    if file.name.startswith("test_"):
+        pytest_it = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", name]
+        ran = subprocess.run(pytest_it, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stdout
+
+
+BOOK = Sybil(parsers=[blocks, SkipParser()], pattern="*.md", path=str(ROOT))
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 
 
@@ -17,13 +49,30 @@ def names(path):
     return str(path.relative_to(ROOT))
 
 
+def run_first_command():
+    """Do what the README's first command does, in short: its Python reads what that leaves."""
+    from click.testing import CliRunner
+
+    from bytesandbrains.cli import main
+
+    done = CliRunner().invoke(main, ["demo", "--rounds=1", "--no-plot", "--no-baselines"])
+    assert done.exit_code == 0, done.output
+
+
 @pytest.mark.parametrize("page", PAGES, ids=names)
 def test_python_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    if page.name == "README.md" and page.parent == ROOT:
+        run_first_command()
     document = BOOK.parse(page)
 
-    for example in document:
-        example.evaluate()
+    try:
+        for example in document:
+            example.evaluate()
+    finally:
+        for written in tmp_path.glob("*.py"):
+            sys.modules.pop(written.stem, None)
 
     assert "```python" not in page.read_text() or any(True for _ in document)
 

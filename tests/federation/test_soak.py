@@ -67,7 +67,9 @@ def test_three_hundred_rounds_leave_nothing_behind(compiled):
         after = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    assert after - before < 50_000, "240 rounds of 8 kB models grew the process"
+    # Timers of ended frames are cleared in batches, so some tens of kB come and go; models that
+    # stayed would be 240 rounds x 4 clients x 8 kB = 7.7 MB.
+    assert after - before < 300_000, "240 rounds of 8 kB models grew the process"
     for node in stage.wire.nodes.values():
         engine = node._engine
         assert not engine.frames

@@ -25,6 +25,7 @@ from bb_compiler.errors import (
     GatherOutsideFanOut,
     MalformedRecording,
     NotSendable,
+    QuorumUnreachable,
     SenderOutsideMessage,
     SiblingRegions,
     TypeMismatch,
@@ -326,6 +327,43 @@ def test_inner_gather_that_outlasts_the_outer_one(refused):
     refused(Impatient(), DeadlineInversion, "may wait 2m", "gives up after 30s")
 
 
+class AsksTooFew(Federated):
+    def __init__(self, **options):
+        super().__init__()
+        self.options = options
+
+    def body(self, g):
+        work = g.net_out("work", self.peers.sample(g, 8), self.model.params(g))  # (2)
+        back = g.net_out("back", g.sender(work), self.model.params(g))
+        g.gather(back, **self.options)  # (1)
+
+
+def test_quorum_above_the_sample(refused):
+    refused(
+        AsksTooFew(quorum=12),
+        QuorumUnreachable,
+        "12 answers are wanted, and at most 8 peers are asked",
+        "quorum=8 at most",
+    )
+
+
+@pytest.mark.parametrize(
+    "options", [{"quorum": 8}, {"quorum": 1.0}, {"quorum": 12, "on_short": "continue"}]
+)
+def test_quorum_that_can_be_met_or_need_not_be(compiled, options):
+    compiled(AsksTooFew(**options))
+
+
+class AsksAll(Federated):
+    def body(self, g):
+        work = g.net_out("work", self.peers.current_view(g), self.model.params(g))
+        g.gather(g.net_out("back", g.sender(work), self.model.params(g)), quorum=12)
+
+
+def test_quorum_over_peers_whose_number_is_not_known(compiled):
+    compiled(AsksAll())
+
+
 # Slots and bindings
 
 
@@ -477,6 +515,8 @@ def test_component_that_nobody_installed():
     [
         (lambda c: c.bind("model", "mlp"), ["the role", "bind_<role>"]),
         (lambda c: c.bind("model", "mlp", role="modle"), ["no role 'modle'", "one of backend"]),
+        (lambda c: c.bind_model("m", NotModel), ["NotModel does not inherit bb_roles.Model"]),
+        (lambda c: c.bind_index("i", NotModel), ["NotModel does not inherit bb_roles.Index"]),
         (lambda c: c.bind_model("model", 3), ["3 is bound", "a component class"]),
         (lambda c: c.bind("model", Compiler), ["Compiler", "component class"]),
         (lambda c: c.bind("model", local_class()), ["cannot be found again", "top level"]),
@@ -488,6 +528,10 @@ def test_bindings_that_cannot_be_made(bind, texts):
         bind(Compiler())
 
     check(caught.value, BadBinding, *texts)
+
+
+class NotModel:
+    pass
 
 
 def local_class():
@@ -722,6 +766,15 @@ def test_module_instead_of_its_model():
         Compiler().compile(Trains())
 
     check(caught.value, MalformedRecording, "a Trains is no recorded model", "Trains(...).build()")
+
+
+@pytest.mark.parametrize("use", ["compile", "explain"])
+def test_class_instead_of_its_model(use):
+    with pytest.raises(MalformedRecording) as caught:
+        getattr(Compiler(), use)(Trains)
+
+    text = "the class Trains is no recorded model"
+    check(caught.value, MalformedRecording, text, "fix: compile Trains().build()")
 
 
 def test_stage_that_breaks_the_model():

@@ -439,6 +439,11 @@ def test_class_of_a_module_is_checked():
         (bool, "no truth value"),
         (lambda x: x == 3, "cannot be compared with 3"),
         (lambda x: x != "a", "cannot be compared with 'a'"),
+        (lambda x: x > 1, "cannot be compared with 1 .* must be part of the program"),
+        (lambda x: x < 1, "cannot be compared with 1"),
+        (lambda x: x >= 0.5, r"cannot be compared with 0\.5"),
+        (lambda x: x <= 1, "cannot be compared with 1"),
+        (lambda x: x < x, "cannot be compared with <Output x"),  # noqa: PLR0124
         (list, "cannot be unpacked"),
         (lambda x: tuple(*x), "cannot be unpacked"),
     ],
@@ -450,6 +455,74 @@ def test_value_is_no_python_value(misuse, text):
         self.model.params(g)
 
     Program(body).build()
+
+
+@pytest.mark.parametrize(
+    ("misuse", "call"),
+    [
+        (lambda self, _: self.peers.sample(8), "self.peers.sample(g, 8)"),
+        (lambda self, _: self.peers.sample(n=8), "self.peers.sample(g, n=...)"),
+        (lambda self, _: self.peers.current_view(), "self.peers.current_view(g)"),
+        (lambda self, _: self.model.params(), "self.model.params(g)"),
+        (lambda self, x: self.model.forward(x), "self.model.forward(g, ...)"),
+        (lambda self, x: self.model.forward(x, x.graph), "self.model.forward(g, ...)"),
+        (lambda self, x: self.backend.add(x, x), "self.backend.add(g, ..., ...)"),
+        (lambda self, x: self.backend.op("Abs", x), "self.backend.op(g, 'Abs', ...)"),
+    ],
+)
+def test_forgotten_graph(misuse, call):
+    def body(self, g):
+        with pytest.raises(TypeError) as caught:
+            misuse(self, g.input("x"))
+        assert "the first argument of self." in str(caught.value)
+        assert str(caught.value).endswith(f": {call}")
+        self.model.params(g=g)
+
+    Program(body).build()
+
+
+def in_file(file, text="def call(act, *args):\n    return act(*args)"):
+    """Return a function that stands in line 2 of some other file."""
+    names = {}
+    exec(compile(text, file, "exec"), names)  # noqa: S102  # the text is ours
+    return names["call"]
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        inspect.getfile(np),
+        inspect.getfile(inspect),
+        "/usr/lib/python3/dist-packages/part.py",
+        "<frozen part>",
+    ],
+)
+def test_line_behind_a_library_is_the_users(file):
+    call = in_file(file)
+
+    def body(self, g):
+        call(g.input, "a/b")  # (!)
+
+    refused(body, BadOption, "cannot be the name")
+
+
+def test_line_of_our_programs_is_told_where_they_are_installed():
+    call = in_file("/x/site-packages/bytesandbrains/programs/fedavg.py")
+
+    with pytest.raises(BadOption) as caught:
+        Program(lambda _, g: call(g.input, "a/b")).build()
+
+    assert [str(place) for place in caught.value.where] == ["fedavg.py:2"]
+
+
+def test_line_of_a_body_that_is_installed_is_the_nearest_one():
+    class Installed(Program):
+        body = in_file("/x/site-packages/mine.py", "def call(self, g):\n    g.input('a/b')\n")
+
+    with pytest.raises(BadOption) as caught:
+        Installed(None).build()
+
+    assert [str(place) for place in caught.value.where] == ["mine.py:2"]
 
 
 def test_values_can_be_kept_in_sets():

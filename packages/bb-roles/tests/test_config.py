@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Literal
 
 import numpy as np
@@ -19,6 +20,11 @@ from bb_roles.errors import ConfigError, MissingConfigError
 PEERS = [PeerId.from_seed(0, n) for n in range(2)]
 
 
+class Mode(Enum):
+    TRAIN = "train"
+    EVAL = "eval"
+
+
 @dataclass(frozen=True)
 class Settings:
     epochs: int
@@ -28,6 +34,7 @@ class Settings:
     peers: Sequence[PeerId] = ()
     data: np.ndarray | None = None
     options: dict[str, float] = field(default_factory=dict)
+    mode: Mode | None = None
     derived: int = field(init=False, default=7)
 
     def __post_init__(self):
@@ -89,7 +96,29 @@ def test_field_that_is_computed_is_no_field():
 
 
 def test_field_far_from_all():
-    assert refused({"epochs": 1, "zzz": 1}, "'zzz'").fix == "remove it"
+    error = refused({"epochs": 1, "learning_rate": 1}, "'learning_rate'")
+
+    assert not error.fix
+    assert error.expected.startswith("epochs: int, lr: float = 0.1, optimizer: Literal")
+    assert "options: dict[str, float] = {}" in error.expected
+    assert "derived" not in error.expected
+
+
+def test_default_that_must_be_made_is_not_made_for_an_error():
+    made = dataclasses.make_dataclass("Made", [("x", int, field(default_factory=lambda: 1 / 0))])
+
+    refused({"zz": 1}, "expected: x: int = ...", cls=made)
+
+
+@pytest.mark.parametrize("name", ["number_of_epochs", "epoch-count", "EPOCHS"])
+def test_field_that_shares_a_word_with_one_field(name):
+    error = refused({"epochs": 1, name: 1}, repr(name))
+
+    assert error.fix == "did you mean 'epochs'?"
+
+
+def test_field_where_there_are_none():
+    assert refused({"lr": 1}, cls=NoConfig).fix == "remove it"
 
 
 def test_key_that_is_no_text():
@@ -99,21 +128,38 @@ def test_key_that_is_no_text():
 @pytest.mark.parametrize(
     ("given", "texts"),
     [
-        ({"epochs": "many"}, ["Expected `int`, got `str`", "$.epochs"]),
-        ({"epochs": 1.5}, ["Expected `int`, got `float`", "$.epochs"]),
-        ({"epochs": 1, "lr": "0.1"}, ["Expected `float`, got `str`", "$.lr"]),
-        ({"epochs": 1, "optimizer": "sdg"}, ["Invalid enum value 'sdg'", "$.optimizer"]),
-        ({"epochs": 1, "sizes": [1, "2"]}, ["$.sizes[1]"]),
+        ({"epochs": "many"}, ["`epochs` of slot 'model' is 'many' (str)", "expected: int"]),
+        ({"epochs": 1.5}, ["`epochs` of slot 'model' is 1.5 (float)"]),
+        (
+            {"epochs": 1, "lr": "fast"},
+            ["`lr` of slot 'model' is 'fast' (str)", "expected: float, default 0.1"],
+        ),
+        (
+            {"epochs": 1, "optimizer": "sdg"},
+            [
+                "`optimizer` of slot 'model' is 'sdg' (str)",
+                "expected: one of 'sgd', 'adam', default 'sgd'",
+                "fix: did you mean 'sgd'?",
+            ],
+        ),
+        ({"epochs": 1, "mode": "evaluate"}, ["is 'evaluate'", "one of 'train', 'eval'", "'eval'?"]),
+        (
+            {"epochs": 1, "sizes": [1, "2"]},
+            ["`sizes[1]` of slot 'model' is '2' (str)", "expected: tuple[int, ...]"],
+        ),
+        ({"epochs": 1, "options": {"a": "b"}}, ["`options`", "Expected `float`, got `str`"]),
         ({"epochs": 1, "peers": ["12D3KooWnonsense"]}, ["does not fit"]),
-        ({"epochs": 1, "data": [1, 2]}, ["ndarray"]),
-        ({"epochs": 0}, ["epochs must be at least 1"]),
-        ({"epochs": 1, "lr": 100.0}, ["lr=100 explodes", "take a smaller one"]),
+        ({"epochs": 1, "data": [1, 2]}, ["`data` of slot 'model' is [1, 2] (list)", "ndarray"]),
+        ({"epochs": 0}, ["does not fit", "epochs must be at least 1"]),
+        ({"epochs": 1, "lr": 100.0}, ["does not fit", "lr=100 explodes", "take a smaller one"]),
     ],
 )
 def test_wrong_value(given, texts):
-    error = refused(given, "the configuration of slot 'model' does not fit", *texts)
+    error = refused(given, *texts)
 
-    assert error.where[0] == "config['model']"
+    assert str(error.where[0]).startswith("config['model']")
+    assert error.__cause__ is None
+    assert error.__suppress_context__
 
 
 def test_missing_field():

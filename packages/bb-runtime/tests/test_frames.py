@@ -1,5 +1,6 @@
 """The life of frames: in line, on time, ended once, nothing left behind."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -281,6 +282,30 @@ def test_a_failed_op_fails_its_frame_alone(compiled):
     assert stage.end_of(first)[3:] == ("failed", "ValueError")
     assert stage.end_of(second).how == "done"
     assert len(stage.wire.failures()) == 1
+
+
+class Slips(CountingModel):
+    """A model with a mistake two calls deep."""
+
+    def fit(self, ctx: Any, batches: Any) -> Any:
+        return self._train(batches)
+
+    def _train(self, batches: Any) -> Any:
+        return np.asarray(batches).no_such_method()
+
+
+def test_a_failure_names_the_component_s_own_line_and_carries_its_traceback(compiled):
+    stage = Stage(compiled(Ask(), model=Slips), clients=3)
+
+    stage.invoke()
+    stage.wire.run()
+
+    failed = next(step for step in stage.wire.failures() if step.op == "Fit")
+    assert failed.place is not None
+    assert failed.place.file == __file__
+    assert "no_such_method" in Path(__file__).read_text().splitlines()[failed.place.line - 1]
+    assert "in _train" in failed.trace
+    assert failed.error.__traceback__ is None
 
 
 class FailsOnce(CountingModel):

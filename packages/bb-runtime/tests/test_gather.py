@@ -276,9 +276,11 @@ def test_nobody_asked_goes_on_with_nothing_when_told_so(compiled):
 
 
 def test_a_number_above_the_peers_asked_falls_short_at_once(compiled):
-    stage = Stage(compiled(Poll(quorum=4)))
+    stage = Stage(compiled(Poll(n=4, quorum=4)))
     frame = stage.invoke()
     assert stage.end_of(frame).reason == "QuorumNotMet"
+    text = str(stage.wire.failures()[0].error)
+    assert "4 answers are wanted and 3 peers were asked on edge 'tell'" in text
 
 
 # Answers that do not come

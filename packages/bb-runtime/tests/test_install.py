@@ -313,16 +313,20 @@ def test_a_missing_value_is_an_error_that_names_it():
     ("config", "match"),
     [
         ({"model": {"sise": 3}}, r"no configuration field 'sise'[\s\S]*did you mean 'size'"),
-        ({"model": {"size": "three"}}, r"slot 'model' does not fit"),
+        ({"model": {"size": "three"}}, r"`size` of slot 'model' is 'three' \(str\)"),
         ({"model": 7}, r"slot 'model' is a int"),
         ({"modell": {}}, r"'modell', which is no slot[\s\S]*slots: backend, data, model, peers"),
+        ({"modell": {}}, r"fix: did you mean 'model'\?"),
+        ({"clients.model": {}}, r"fix: did you mean 'client.model'\?"),
         ({"wizard.model": {}}, r"'wizard.model', which is no slot"),
-        ({"client.model": {"size": "x"}}, r"'client.model' does not fit"),
+        ({"client.model": {"size": "x"}}, r"`size` of slot 'client.model' is 'x' \(str\)"),
     ],
 )
 def test_a_wrong_configuration_is_an_error_that_names_the_field(config, match):
-    with pytest.raises(ConfigTypeMismatch, match=match):
+    with pytest.raises(ConfigTypeMismatch, match=match) as caught:
         set_up(build(), config=config)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+    assert caught.value.__cause__ is None
 
 
 def test_a_configuration_may_be_an_instance():

@@ -105,6 +105,11 @@ BROKEN_MODELS = {
         class Broken(Component):
             pass
         """,
+    "test_params_is_a_parameter_set": """
+        class Broken(Good):
+            def params(self, ctx):
+                return dict(super().params(ctx).items())
+        """,
     "test_fit_lowers_the_loss": """
         class Broken(Good):
             def step(self, x, grad):
@@ -148,16 +153,10 @@ BROKEN_MODELS = {
                 return grad @ self.draft["w"].T
         """,
     "test_params_cannot_be_written": """
-        class Raw:
-            def __init__(self, draft):
-                self.draft, self.layout = draft, draft.layout
-            def items(self):
-                return [(name, self.draft[name]) for name in self.layout.names]
-            def to_bytes(self):
-                return self.draft.flat().tobytes()
         class Broken(Good):
             def params(self, ctx):
-                return Raw(self.draft)
+                image = bytearray(super().params(ctx).image)
+                return ParameterSet(self.draft.layout, memoryview(image))
         """,
     "test_lent_params_never_change": """
         class Broken(Good):

@@ -66,9 +66,46 @@ def test_failed_op_is_told_with_slot_component_and_line(averaging):
     assert caught.value.events
 
 
+def test_output_that_was_not_published_is_asked_for(averaging):
+    outputs = bb.LocalFederation(averaging, nodes={"client": 4}, config={"data": part}).run()
+
+    with pytest.raises(KeyError) as caught:
+        outputs["rounds"]
+
+    assert "no output 'rounds'" in str(caught.value)
+    assert "one of round" in str(caught.value)
+
+
+class Misplaced(bb.Module):
+    """Publishes on the clients what its author wants on the server."""
+
+    peer_class = "server"
+    peers = bb.slots.PeerSelector(of="client")
+    model = bb.slots.Model()
+
+    def body(self, g):
+        received = g.net_out("weights", self.peers.current_view(g), self.model.params(g))
+        g.output("done", self.model.load_params(g, received))
+
+
+def test_output_on_another_class_says_where_it_stands():
+    compiler = bb.Compiler().bind_peer_selector("peers", "static").bind_model("model", "mlp")
+    federation = bb.LocalFederation(compiler.compile(Misplaced().build()), nodes={"client": 2})
+
+    with pytest.raises(KeyError, match="stands on class 'client', not on 'server'"):
+        federation.run()["done"]
+
+
 def test_unknown_class_is_refused(averaging):
-    with pytest.raises(bb.InstallError, match="clint"):
-        bb.LocalFederation(averaging, nodes={"clint": 4})
+    with pytest.raises(bb.InstallError, match="no class 'clients'") as caught:
+        bb.LocalFederation(averaging, nodes={"clients": 4})
+
+    assert caught.value.fix == "did you mean 'client'?"
+
+
+def test_class_without_a_node_is_refused(averaging):
+    with pytest.raises(bb.InstallError, match="at least 1"):
+        bb.LocalFederation(averaging, nodes={"client": 0})
 
 
 def test_target_of_another_class_cannot_be_invoked(averaging):

@@ -138,12 +138,7 @@ class Compiler:
             CompileError: The program breaks a rule; several errors of one pass come as
                 `SeveralErrors`.
         """
-        given: Any = model
-        if not isinstance(given, ModelProto):  # people forget .build()
-            name = type(given).__name__
-            raise MalformedRecording(
-                f"a {name} is no recorded model", fix=f"compile {name}(...).build()"
-            )
+        _check_recorded(model)
         current = ModelProto()
         current.CopyFrom(model)
         onnx_tools.set_meta(current, keys.BINDINGS, json.dumps(self._bindings, sort_keys=True))
@@ -168,6 +163,7 @@ class Compiler:
         Raises:
             CompileError: The program breaks a rule.
         """
+        _check_recorded(model)
         begun = ModelProto()
         begun.CopyFrom(model)
         onnx_tools.set_meta(begun, keys.BINDINGS, json.dumps(self._bindings, sort_keys=True))
@@ -175,9 +171,29 @@ class Compiler:
         return replace(explain(artifact), stages=stages)
 
 
+def _check_recorded(given: Any) -> None:
+    """Check that a model is given: people forget `.build()`, or to make an instance."""
+    if isinstance(given, type):
+        raise MalformedRecording(
+            f"the class {given.__qualname__} is no recorded model",
+            fix=f"compile {given.__qualname__}().build()",
+        )
+    if not isinstance(given, ModelProto):
+        name = type(given).__name__
+        raise MalformedRecording(
+            f"a {name} is no recorded model", fix=f"compile {name}(...).build()"
+        )
+
+
 def _describe_class(cls: Any, role: str) -> tuple[str, str, dict[str, str]]:
     """Return role, installable name and dependencies of a component class."""
     names = ", ".join(c.__name__ for c in CONTRACTS.values())
+    contract = CONTRACTS.get(role)
+    if isinstance(cls, type) and contract and not _role_of(cls):
+        raise BadBinding(
+            f"{cls.__qualname__} does not inherit bb_roles.{contract.__name__}",
+            fix=f"class {cls.__name__}(bb_roles.{contract.__name__}): ...",
+        )
     if not isinstance(cls, type) or not issubclass(cls, Component):
         raise BadBinding(
             f"{cls!r} is bound to a slot",
@@ -196,11 +212,11 @@ def _describe_class(cls: Any, role: str) -> tuple[str, str, dict[str, str]]:
             fix="define the class at the top level of a module",
         )
     depends: dict[str, str] = {}
-    for slot, contract in cls.depends.items():
-        depends[slot] = _role_of(contract)
+    for slot, needed in cls.depends.items():
+        depends[slot] = _role_of(needed)
         if not depends[slot]:
             raise BadBinding(
-                f"{cls.__qualname__} depends on {slot!r} as a {contract!r}",
+                f"{cls.__qualname__} depends on {slot!r} as a {needed!r}",
                 expected=f"one of {names}",
             )
     return own or role, name, depends

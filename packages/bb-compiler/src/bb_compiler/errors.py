@@ -18,6 +18,7 @@ __all__ = [
     "GatherOutsideFanOut",
     "MalformedRecording",
     "NotSendable",
+    "QuorumUnreachable",
     "SenderOutsideMessage",
     "SeveralErrors",
     "SiblingRegions",
@@ -114,6 +115,10 @@ class UnknownPeerClass(CompileError):
 
 class DeadlineInversion(CompileError):
     """An inner gather may wait longer than the outer one that waits for it."""
+
+
+class QuorumUnreachable(CompileError):
+    """A gather wants more answers than peers are asked."""
 
 
 class BadBinding(CompileError):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from bb_ir.ops import ROLE_OPS
@@ -28,6 +30,14 @@ class SlotHandle:
 
     role: ClassVar[str] = ""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, method in list(vars(cls).items()):
+            if name.startswith("_") or not inspect.isfunction(method):
+                continue
+            if list(inspect.signature(method).parameters)[1:2] == ["g"]:
+                setattr(cls, name, _wants_graph(method))
+
     def __repr__(self) -> str:
         return f"<{self.role} slot {self.name!r} of {type(self._owner).__name__}>"
 
@@ -52,3 +62,23 @@ class SlotHandle:
         schema = ROLE_OPS[self.role][op]
         slot = self.full_name(g)
         return g.role_op(self.role, slot, schema, inputs, attributes, after=after, types=types)
+
+
+def _wants_graph(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method that says so when the graph is forgotten, before Python counts arguments."""
+
+    @wraps(method)
+    def checked(self: SlotHandle, *args: Any, **kwargs: Any) -> Any:
+        from bb_dsl._graph import Graph
+
+        if not isinstance(args[0] if args else kwargs.get("g"), Graph):
+            given = [a for a in args if not isinstance(a, Graph)]
+            texts = [repr(a) if isinstance(a, (int, float, str)) else "..." for a in given]
+            call = ", ".join(["g", *texts, *(f"{name}=..." for name in kwargs if name != "g")])
+            raise TypeError(
+                f"the first argument of self.{self.name}.{method.__name__} is g, the graph that "
+                f"body is given: self.{self.name}.{method.__name__}({call})"
+            )
+        return method(self, *args, **kwargs)
+
+    return checked

@@ -59,13 +59,21 @@ class Output:
 
         def __eq__(self, other: object) -> bool:
             if isinstance(other, (int, float, str)):
-                raise TypeError(
-                    f"{self!r} cannot be compared with {other!r} while a program is recorded; "
-                    "a condition must be part of the program"
-                )
+                self._compared(other)
             return self is other
 
         __hash__ = object.__hash__
+
+        def __lt__(self, other: object) -> NoReturn:
+            self._compared(other)
+
+        __le__ = __gt__ = __ge__ = __lt__
+
+        def _compared(self, other: object) -> NoReturn:
+            raise TypeError(
+                f"{self!r} cannot be compared with {other!r} while a program is recorded; "
+                "a condition must be part of the program"
+            )
 
     def __add__(self, other: Output | Number) -> Output:
         return self.graph.tensor_op("Add", self, other)

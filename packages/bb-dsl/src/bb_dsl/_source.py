@@ -5,22 +5,45 @@ from __future__ import annotations
 import linecache
 import os
 import sys
+import sysconfig
 from functools import cache
 from pathlib import Path
+from types import FrameType
 
 from bb_ir.errors import SourceLine
 
 __all__ = ["user_line"]
 
 _HERE = str(Path(__file__).parent) + os.sep
+_STDLIB = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib")})
+_INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
+#: Programs of ours are code that a reader may look into, wherever they are installed.
+_PROGRAMS = f"{os.sep}bytesandbrains{os.sep}programs{os.sep}"
 
 
 def user_line() -> SourceLine:
-    """Return the nearest line on the stack that is not part of this package."""
+    """Return the nearest line on the stack that is neither part of this package nor of a library.
+
+    What lies between the recorder that calls a body and the recorder that the body calls is the
+    user's. Where all of it is installed, the body itself is, and the nearest line is told.
+    """
     frame = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # cheap, unlike inspect
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
         frame = frame.f_back
+    outer: FrameType | None = frame
+    while outer and not outer.f_code.co_filename.startswith(_HERE):
+        if not _is_library(outer.f_code.co_filename):
+            frame = outer
+            break
+        outer = outer.f_back
     return SourceLine(_short(frame.f_code.co_filename), frame.f_lineno)
+
+
+@cache
+def _is_library(file: str) -> bool:
+    if any(mark in file for mark in _INSTALLED):
+        return _PROGRAMS not in file
+    return file.startswith((*_STDLIB, "<frozen ", "<__array_function__"))
 
 
 @cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bb_ir.params import ParameterSet
     from bb_roles._hooks import ENTRY_POINT_GROUP, hookimpl, hookspec
     from bb_roles.contracts import (
         Aggregator,
@@ -20,18 +21,20 @@ if TYPE_CHECKING:
         Environment,
         Index,
         Model,
+        NoConfig,
         PeerSelector,
         State,
     )
     from bb_roles.spec import ComponentSpec, OpsSpec
 
 _HOME = {
-    "_hooks": ("ENTRY_POINT_GROUP", "hookimpl", "hookspec"),
-    "contracts": (
+    "bb_ir.params": ("ParameterSet",),
+    "bb_roles._hooks": ("ENTRY_POINT_GROUP", "hookimpl", "hookspec"),
+    "bb_roles.contracts": (
         "Aggregator", "Backend", "Batches", "Codec", "Component", "Context", "DataSource",
-        "Environment", "Index", "Model", "PeerSelector", "State",
+        "Environment", "Index", "Model", "NoConfig", "PeerSelector", "State",
     ),
-    "spec": ("ComponentSpec", "OpsSpec"),
+    "bb_roles.spec": ("ComponentSpec", "OpsSpec"),
 }  # fmt: skip
 __all__ = [
     "ENTRY_POINT_GROUP",
@@ -46,7 +49,9 @@ __all__ = [
     "Environment",
     "Index",
     "Model",
+    "NoConfig",
     "OpsSpec",
+    "ParameterSet",
     "PeerSelector",
     "State",
     "hookimpl",
@@ -59,5 +64,5 @@ def __getattr__(name: str) -> Any:
 
     for module, names in _HOME.items():
         if name in names:
-            return getattr(import_module(f"bb_roles.{module}"), name)
+            return getattr(import_module(module), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import re
+import reprlib
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, cast
+from enum import EnumMeta
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -14,6 +17,9 @@ from bb_ir.ids import PeerId
 from bb_roles.errors import ConfigError, MissingConfigError
 
 __all__ = ["build_config"]
+
+#: How msgspec tells what is wrong, and in which field: ``... - at `$.sizes[1]` ``.
+_PLACE = re.compile(r"(?P<text>.*) - at `\$\.(?P<name>\w+)(?P<items>(?:\[\d+\])*)(?P<deeper>.*)`")
 
 
 def build_config(cls: type[Any], given: Any, slot: str) -> Any:
@@ -43,8 +49,65 @@ def build_config(cls: type[Any], given: Any, slot: str) -> Any:
     _check_names(cls, fields, slot)
     try:
         return msgspec.convert(fields, cls, dec_hook=_decode)
-    except (BytesAndBrainsError, msgspec.MsgspecError, NameError, TypeError, ValueError) as error:
+    except msgspec.ValidationError as error:
+        raise (_wrong_value(error, cls, fields, slot) or _misfit(error, cls, slot)) from None
+    except BytesAndBrainsError as error:
+        raise _misfit(error, cls, slot) from None
+    except (msgspec.MsgspecError, NameError, TypeError, ValueError) as error:
         raise _misfit(error, cls, slot) from error
+
+
+def _wrong_value(
+    error: msgspec.ValidationError, cls: type, fields: Mapping[str, Any], slot: str
+) -> ConfigError | None:
+    """Return our error for a value of the wrong type, when msgspec tells which one it is."""
+    told = _PLACE.fullmatch(str(error))
+    if told is None or isinstance(error.__cause__, BytesAndBrainsError):
+        return None
+    name, items, text = told["name"], told["items"], told["text"]
+    value = fields[name]
+    for index in re.findall(r"\d+", items):
+        value = tuple(value)[int(index)]
+    described = f"`{name}{items}` of slot {slot!r} is {reprlib.repr(value)} ({_kind(value)})"
+    plain = text.startswith(("Expected `", "Invalid enum value")) and not told["deeper"]
+    allowed = list(dict.fromkeys(_allowed(get_type_hints(cls)[name])))
+    field = next(f for f in dataclasses.fields(cls) if f.name == name)
+    wanted = f"one of {', '.join(map(repr, allowed))}" if allowed else _type_name(field)
+    close = _nearest(value, [str(one) for one in allowed])
+    return ConfigError(
+        described if plain else f"{described}: {text}{told['deeper'] and f' in {name}'}",
+        expected=f"{wanted}{_default(field, ', default ')}",
+        fix=f"did you mean {close!r}?" if close else "",
+        where=f"config[{slot!r}][{name!r}]{items}",
+    )
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__
+
+
+def _allowed(wanted: Any) -> Iterator[object]:
+    """Yield the values that a Literal or an enumeration allows, also inside of a union."""
+    if isinstance(wanted, EnumMeta):
+        yield from (member.value for member in cast("Iterator[Any]", iter(wanted)))
+    elif get_origin(wanted) is Literal:
+        yield from get_args(wanted)
+    else:
+        for part in get_args(wanted):
+            yield from _allowed(part)
+
+
+def _nearest(given: object, known: Sequence[str]) -> str:
+    """Return the known name that was meant: written alike, or the only one that shares a word."""
+    close = get_close_matches(str(given), known, n=1)
+    sharing = [name for name in known if _words(name) & _words(str(given))]
+    if close:
+        return close[0]
+    return sharing[0] if len(sharing) == 1 else ""
+
+
+def _words(name: str) -> set[str]:
+    return {word.rstrip("s") for word in re.split(r"[\W_]+", name.lower()) if word.rstrip("s")}
 
 
 def _misfit(error: Exception, cls: type, slot: str) -> ConfigError:
@@ -69,11 +132,11 @@ def _check_names(cls: type, values: Mapping[str, Any], slot: str) -> None:
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
     for name in values:
         if name not in fields:
-            close = get_close_matches(str(name), list(fields), n=1)
+            close = _nearest(name, list(fields))
             raise ConfigError(
                 f"slot {slot!r} has no configuration field {name!r}",
                 expected=_signature(cls),
-                fix=f"did you mean {close[0]!r}?" if close else "remove it",
+                fix=f"did you mean {close!r}?" if close else "" if fields else "remove it",
                 where=f"config[{slot!r}][{name!r}]",
             )
     unset = [name for name, f in fields.items() if name not in values and _needed(f)]
@@ -91,9 +154,24 @@ def _needed(f: dataclasses.Field[Any]) -> bool:
 
 
 def _signature(cls: type) -> str:
-    fields = dataclasses.fields(cls)
-    listed = ", ".join(f"{f.name}: {getattr(f.type, '__name__', f.type)}" for f in fields)
+    fields = [f for f in dataclasses.fields(cls) if f.init]
+    listed = ", ".join(f"{f.name}: {_type_name(f)}{_default(f, ' = ')}" for f in fields)
     return listed or "no configuration at all"
+
+
+def _type_name(f: dataclasses.Field[Any]) -> str:
+    return f.type.__name__ if isinstance(f.type, type) else str(f.type)
+
+
+def _default(f: dataclasses.Field[Any], lead: str) -> str:
+    if f.default is not dataclasses.MISSING:
+        return f"{lead}{reprlib.repr(f.default)}"
+    if f.default_factory is dataclasses.MISSING:
+        return ""
+    # What else makes a default may take long, or fail.
+    factory: object = f.default_factory
+    plain = factory is dict or factory is list or factory is set or factory is tuple
+    return f"{lead}{f.default_factory() if plain else '...'}"
 
 
 def _decode(wanted: type, value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
 from bb_ir.buffers import BufferPool
 from bb_ir.ids import PeerId
@@ -128,11 +129,11 @@ def _construct(
     try:
         settings = build_config(cls.Config, given, name)
     except MissingConfigError as error:
-        raise MissingConfig(error.found, expected=error.expected, fix=error.fix) from error
+        raise MissingConfig(error.found, expected=error.expected, fix=error.fix) from None
     except ConfigError as error:
         raise ConfigTypeMismatch(
             error.found, expected=error.expected, fix=error.fix, where=error.where
-        ) from error
+        ) from None
     try:
         return cls(settings, environment)
     except Exception as error:
@@ -156,7 +157,7 @@ def _class_of(row: Row, allow: Collection[str] | None) -> type[Component]:
     except PluginError as error:
         raise UnregisteredComponent(
             f"slot {row.slot!r}: {error.found}", expected=error.expected, fix=error.fix
-        ) from error
+        ) from None
 
 
 def _check_config_names(artifact: Artifact, config: Mapping[str, object]) -> None:
@@ -164,9 +165,10 @@ def _check_config_names(artifact: Artifact, config: Mapping[str, object]) -> Non
     known = slots | {f"{t.cls}.{r.slot}" for t in artifact.targets.values() for r in t.rows}
     for name in config:
         if name not in known:
+            close = get_close_matches(name, sorted(known), n=1)
             raise ConfigTypeMismatch(
                 f"the configuration names {name!r}, which is no slot of this artifact",
                 expected=f"slots: {', '.join(sorted(slots))}, or <class>.<slot>",
-                fix="remove it or correct its name",
+                fix=f"did you mean {close[0]!r}?" if close else "remove it or correct its name",
                 where=f"config[{name!r}]",
             )

@@ -31,7 +31,7 @@ from bb_ir.ids import PeerId
 from bb_ir.wire import EnvelopeHead
 from bb_roles.contracts import Component
 from bb_runtime._context import OpContext
-from bb_runtime._failures import failed_op, forget_traceback
+from bb_runtime._failures import failed_op, forget_traceback, place_of, trace_of
 from bb_runtime._frames import (
     ANSWERED,
     ENDED,
@@ -291,7 +291,7 @@ class Engine:
         self.steps.append(
             OpFailed(
                 target.short, op.name, op.slot, rows.get(op.slot, ""), op.source, error,
-                self.id_of(frame), self.peer,
+                self.id_of(frame), self.peer, place_of(error) if op.slot else None, trace_of(error),
             )
         )  # fmt: skip
         forget_traceback(error)

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+
+from bb_ir.errors import BytesAndBrainsError, SourceLine
 from bb_runtime._lower import FIRST_LINE, Stretch
 from bb_runtime.artifact import Op
 
-__all__ = ["failed_op", "forget_traceback"]
+__all__ = ["failed_op", "forget_traceback", "place_of", "trace_of"]
+
+_HERE = str(Path(__file__).parent)
+#: A traceback is told from its innermost calls; recursion without end would fill a step.
+_DEPTH = 40
 
 
 def failed_op(stretch: Stretch, error: BaseException) -> Op:
@@ -19,6 +27,29 @@ def failed_op(stretch: Stretch, error: BaseException) -> Op:
             break
         trace = trace.tb_next
     return stretch.ops[max(0, min(line - FIRST_LINE, len(stretch.ops) - 1))]
+
+
+def place_of(error: BaseException) -> SourceLine | None:
+    """Return the innermost line of a component that raised: where its author must look.
+
+    What a component raises on purpose, an error of ours, says more than a line would.
+    """
+    if isinstance(error, BytesAndBrainsError):
+        return None
+    calls = traceback.extract_tb(error.__traceback__)
+    own = [c for c in calls if not c.filename.startswith(("<bb ", _HERE))]
+    first = next((c for c in calls if c.filename.startswith("<bb ")), None)
+    if not own or first is None:
+        return None
+    # A component's own lines say more than those of the libraries that it calls.
+    home = Path(own[0].filename).parent
+    inner = [c for c in own if Path(c.filename).parent == home][-1]
+    return SourceLine(inner.filename, inner.lineno or 0)
+
+
+def trace_of(error: BaseException) -> str:
+    """Return the traceback of an error as text, with those that led to it."""
+    return "".join(traceback.format_exception(error, limit=-_DEPTH))
 
 
 def forget_traceback(error: BaseException) -> None:

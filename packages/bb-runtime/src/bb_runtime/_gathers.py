@@ -114,8 +114,14 @@ class Gathers:
         why = "at its deadline" if expired else "and no more can answer"
         if not asked:
             why = "because nobody was asked"
+        found = f"{len(state.answers)} of {asked} peers answered on edge {state.info.edge!r} {why}"
+        if asked and state.need > asked:
+            found = (
+                f"{state.need} answers are wanted and {asked} peers were asked on edge "
+                f"{state.info.edge!r}"
+            )
         error = QuorumNotMet(
-            f"{len(state.answers)} of {asked} peers answered on edge {state.info.edge!r} {why}",
+            found,
             expected=f"at least {state.need}",
             fix="lower the quorum, lengthen the deadline, or use on_short='continue'",
         )

@@ -47,6 +47,8 @@ class OpFailed(NamedTuple):
         error: The exception.
         frame: The frame that failed.
         peer: The Node it happened on.
+        place: The line of the component's own code that raised, when it is one.
+        trace: The whole traceback, as text; the error itself carries none.
     """
 
     target: str
@@ -57,6 +59,8 @@ class OpFailed(NamedTuple):
     error: Exception
     frame: FrameId
     peer: PeerId
+    place: SourceLine | None = None
+    trace: str = ""
 
 
 class FrameEnded(NamedTuple):

@@ -56,6 +56,10 @@ class ModelSuite(ConformanceSuite):
             f"make() returned a {type(made).__name__}, which does not inherit bb_roles.Model"
         )
 
+    def test_params_is_a_parameter_set(self) -> None:
+        """Parameters travel, are averaged and are stored as one `ParameterSet`."""
+        _params(self.make())
+
     # Learning.
 
     def test_fit_lowers_the_loss(self) -> None:
@@ -165,7 +169,7 @@ class ModelSuite(ConformanceSuite):
         """Every receiver shares the memory of a value, so nobody may write to it."""
         model = self.make()
         self._fit(model)
-        for name, array in model.params(FakeContext()).items():
+        for name, array in _params(model).items():
             assert not array.flags.writeable, f"tensor {name!r} of params() can be written"
 
     @pytest.mark.parametrize("change", ["fit", "fit_twice", "backward", "apply_delta", "load"])
@@ -175,7 +179,7 @@ class ModelSuite(ConformanceSuite):
         model = self.make()
         if trained:
             self._fit(model)
-        lent = model.params(FakeContext())
+        lent = _params(model)
         before = lent.to_bytes()
         self._change(model, change)
         assert lent.to_bytes() == before, (
@@ -190,7 +194,7 @@ class ModelSuite(ConformanceSuite):
         model = self.make()
         first = _image(model)
         self._fit(model)
-        second = model.params(FakeContext())
+        second = _params(model)
         before = second.to_bytes()
         self._fit(model)
         assert first != before, "fit() changed nothing"
@@ -199,9 +203,9 @@ class ModelSuite(ConformanceSuite):
     def test_loaded_params_come_back(self) -> None:
         """After `load_params` the parameters are those, byte for byte."""
         model, other = self.make(), self._trained()
-        loaded = other.params(FakeContext())
+        loaded = _params(other)
         model.load_params(FakeContext(), loaded)
-        assert _same_tensors(model.params(FakeContext()), loaded), (
+        assert _same_tensors(_params(model), loaded), (
             "params() after load_params() differ from what was loaded"
         )
         assert self._loss(model) == self._loss(other), (
@@ -242,7 +246,7 @@ class ModelSuite(ConformanceSuite):
         """Parameters that do not fit raise ValueError and leave the model as it was."""
         model = self._trained()
         before = _image(model)
-        wrong = _FAULTS[fault](dict(model.params(FakeContext()).items()))
+        wrong = _FAULTS[fault](dict(_params(model).items()))
         try:
             getattr(model, method)(FakeContext(), ParameterSet.from_tensors(wrong))
         except NotImplementedError:
@@ -260,7 +264,7 @@ class ModelSuite(ConformanceSuite):
         import numpy as np
 
         model = self.make()
-        old = model.params(FakeContext())
+        old = _params(model)
         delta = ParameterSet.from_tensors(
             {name: np.full_like(array, 0.25) for name, array in old.items()}
         )
@@ -268,7 +272,7 @@ class ModelSuite(ConformanceSuite):
             model.apply_delta(FakeContext(), delta)
         except NotImplementedError:
             pytest.skip("the model has no apply_delta")
-        for name, array in model.params(FakeContext()).items():
+        for name, array in _params(model).items():
             assert np.allclose(array, old[name] + delta[name]), (
                 f"tensor {name!r} after apply_delta() is not the sum"
             )
@@ -339,11 +343,11 @@ class ModelSuite(ConformanceSuite):
             outputs = model.forward(context, self.batch()[0])
             model.backward(context, _direction(outputs, 0))
         elif change == "load":
-            model.load_params(context, self._trained().params(context))
+            model.load_params(context, _params(self._trained()))
             self._fit(model)
         else:
             try:
-                model.apply_delta(context, model.params(context))
+                model.apply_delta(context, _params(model))
             except NotImplementedError:
                 pytest.skip("the model has no apply_delta")
 
@@ -379,9 +383,18 @@ _FAULTS: Mapping[str, Callable[[Tensors], Tensors]] = {
 }
 
 
+def _params(model: Model) -> ParameterSet:
+    """Return the parameters that a model lends, or fail in words that say what to return."""
+    found: object = model.params(FakeContext())
+    assert isinstance(found, ParameterSet), (
+        f"params() returned a {type(found).__name__}; return ParameterSet.from_tensors({{...}})"
+    )
+    return found
+
+
 def _image(model: Model) -> bytes:
     """Return a copy of the parameters; keeps no loan."""
-    return model.params(FakeContext()).to_bytes()
+    return _params(model).to_bytes()
 
 
 def _same_tensors(one: ParameterSet, other: ParameterSet) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,11 +48,43 @@ class FrameFailed(BytesAndBrainsError):
 
     Attributes:
         events: What the Nodes reported about it.
+        trace: The traceback of the first failure, as text; shown below the error.
     """
 
-    def __init__(self, found: str, *, events: tuple[Event, ...], **facts: Any) -> None:
+    def __init__(
+        self, found: str, *, events: tuple[Event, ...], trace: str = "", **facts: Any
+    ) -> None:
         super().__init__(found, **facts)
         self.events = events
+        self.trace = trace
+        if trace:
+            self.add_note(f"\n{trace}")
+
+
+class NotPublished(BytesAndBrainsError, KeyError):
+    """An output that this run did not publish."""
+
+
+class Outputs(dict[str, Any]):
+    """What one run published on the Node that started it, by name.
+
+    Attributes:
+        failed: Ops that failed on the way without failing the run, such as those of clients that
+            a quorum could do without.
+    """
+
+    def __init__(self, hint: Callable[[str], str]) -> None:
+        super().__init__()
+        self.failed: list[OpFailed] = []
+        self._hint = hint
+
+    def __missing__(self, name: str) -> Any:
+        raise NotPublished(
+            f"this run published no output {name!r}",
+            expected=f"one of {', '.join(self) or 'none'}",
+            fix=self._hint(name),
+            where=tuple(dict.fromkeys(one.place or one.source or one.op for one in self.failed)),
+        )
 
 
 class LocalFederation:
@@ -106,13 +139,15 @@ class LocalFederation:
         """The Node that starts the program."""
         return self.nodes[self.main.cls][0]
 
-    def run(self, inputs: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def run(self, inputs: Mapping[str, Any] | None = None) -> Outputs:
         """Invoke the program once and return its outputs by name.
+
+        Time stands still while work is done: a deadline passes only when everybody waits.
 
         Raises:
             FrameFailed: An op failed, too few peers answered, or a deadline passed.
         """
-        outputs: dict[str, Any] = {}
+        outputs = Outputs(self._where_published)
         failed: list[Event] = []
         for event in self.events(inputs):
             step = event.step
@@ -120,6 +155,7 @@ class LocalFederation:
                 outputs[step.name] = step.value
             elif isinstance(step, OpFailed):
                 failed.append(event)
+                outputs.failed.append(step)
             elif isinstance(step, FrameEnded) and self.is_run(event) and step.how != "done":
                 raise _failed(step, failed)
         return outputs
@@ -136,9 +172,7 @@ class LocalFederation:
         own = isinstance(step, FrameEnded) and step.frame == self.frame
         return own and event.peer == self.server.peer
 
-    def rounds(
-        self, times: int, inputs: Mapping[str, Any] | None = None
-    ) -> Iterator[dict[str, Any]]:
+    def rounds(self, times: int, inputs: Mapping[str, Any] | None = None) -> Iterator[Outputs]:
         """Invoke the program `times` times, one after the other, and give each one's outputs."""
         for _ in range(times):
             yield self.run(inputs)
@@ -157,6 +191,16 @@ class LocalFederation:
         """Close all Nodes."""
         for node in self.bus.nodes:
             node.close()
+
+    def _where_published(self, name: str) -> str:
+        """Return what to do about an output that was not published."""
+        for target in self.artifact.targets.values():
+            if name in target.outputs and target.cls != self.main.cls:
+                return (
+                    f"it stands on class {target.cls!r}, not on {self.main.cls!r}; `bb explain` "
+                    "shows where every op runs"
+                )
+        return "look at the ops that failed" if name in self.main.outputs else "check its name"
 
     def _bootstrap(self) -> None:
         """Run the bootstraps of all Nodes, before the first invocation."""
@@ -235,7 +279,14 @@ def class_counts(
 
 def _counts(artifact: Artifact, nodes: Mapping[str, int], main: str) -> dict[str, int]:
     for cls, count in nodes.items():
-        if cls not in artifact.classes or count < 1:
+        if cls not in artifact.classes:
+            close = get_close_matches(cls, artifact.classes, n=1)
+            raise InstallError(
+                f"nodes={{{cls!r}: {count}}}: no class {cls!r} in this program",
+                expected=f"a class of {', '.join(artifact.classes)}",
+                fix=f"did you mean {close[0]!r}?" if close else "",
+            )
+        if count < 1:
             raise InstallError(
                 f"nodes={{{cls!r}: {count}}}",
                 expected=f"at least 1 of a class of {', '.join(artifact.classes)}",
@@ -260,12 +311,15 @@ def _failed(step: FrameEnded, seen: list[Event]) -> FrameFailed:
     if first is None:
         return FrameFailed(found, events=tuple(seen))
     error = first.error
-    facts = {
-        "expected": getattr(error, "expected", ""),
-        "fix": getattr(error, "fix", ""),
-        "where": () if first.source is None else first.source,
-    }
     told = getattr(error, "found", f"{type(error).__name__}: {error}")
     on = f" of slot {first.slot!r} ({first.component})" if first.slot else ""
-    more = f" (and {len(causes) - 1} more)" if len(causes) > 1 else ""
-    return FrameFailed(f"{first.op}{on} failed: {told}{more}", events=tuple(seen), **facts)
+    alike = len([cause for cause in causes if (cause.op, cause.slot) == (first.op, first.slot)])
+    more = f" (on {alike} Nodes)" if alike > 1 else ""
+    return FrameFailed(
+        f"{first.op}{on} failed: {told}{more}",
+        events=tuple(seen),
+        trace="" if isinstance(error, BytesAndBrainsError) else first.trace,
+        expected=getattr(error, "expected", ""),
+        fix=getattr(error, "fix", ""),
+        where=tuple(place for place in (first.place, first.source) if place is not None),
+    )

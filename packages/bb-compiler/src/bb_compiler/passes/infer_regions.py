@@ -10,7 +10,7 @@ from onnx import FunctionProto, ModelProto, NodeProto
 
 from bb_compiler._placement import Placement, place
 from bb_compiler._placement_errors import lines_of
-from bb_compiler.errors import CompileError, DeadlineInversion, Findings
+from bb_compiler.errors import CompileError, DeadlineInversion, Findings, QuorumUnreachable
 from bb_ir import keys, onnx_tools
 from bb_ir.durations import format_duration
 
@@ -20,7 +20,8 @@ def infer_regions(model: ModelProto) -> ModelProto:
 
     Raises:
         CompileError: A value leaves its fan-out without a gather, regions that no frame sees
-            together meet in one op, or an inner gather may outlast an outer one.
+            together meet in one op, an inner gather may outlast an outer one, or a quorum is
+            larger than the number of peers asked.
     """
     result = ModelProto()
     result.CopyFrom(model)
@@ -29,7 +30,12 @@ def infer_regions(model: ModelProto) -> ModelProto:
     for function in result.functions:
         placement = place(function, classes)
         classes = classes or placement.classes
-        for problem in [*placement.region_problems, *_inversions(function, placement)]:
+        gathers = _Gathers(function, placement)
+        for problem in (
+            *placement.region_problems,
+            *_inversions(gathers),
+            *_unreachable(function, gathers),
+        ):
             findings.add(problem)
         for node, where in zip(function.node, placement.nodes, strict=True):
             onnx_tools.set_meta(node, keys.REGION, where.region)
@@ -39,13 +45,42 @@ def infer_regions(model: ModelProto) -> ModelProto:
     return result
 
 
-def _inversions(function: FunctionProto, placement: Placement) -> Iterator[CompileError]:
+def _inversions(gathers: _Gathers) -> Iterator[CompileError]:
     """Find gathers that may wait longer than one that waits for an answer behind them."""
-    gathers = _Gathers(function, placement)
     for outer, asked in gathers.outer():
         for inner in gathers.behind(asked):
             if _deadline(inner) > _deadline(outer):
                 yield _inversion(inner, outer)
+
+
+def _unreachable(function: FunctionProto, gathers: _Gathers) -> Iterator[CompileError]:
+    """Find gathers that want more answers than the sample they ask has peers."""
+    samples = {
+        name: node
+        for node in function.node
+        if node.domain == keys.role_domain("peer_selector") and node.op_type == "Sample"
+        for name in node.output
+    }
+    asked_of = {
+        onnx_tools.get_meta(node, keys.EDGE): samples[node.input[0]]
+        for node in function.node
+        if node.domain == keys.WIRE and node.op_type == keys.SEND and node.input[0] in samples
+    }
+    for standing in gathers.standing.values():
+        for node, asked in standing:
+            facts = onnx_tools.attributes(node)
+            quorum = str(facts.get("quorum", ""))
+            sample = asked_of.get(asked)
+            if sample is None or not quorum.startswith("#") or facts.get("on_short") == "continue":
+                continue
+            wanted, most = int(quorum[1:]), int(onnx_tools.attributes(sample).get("n", 0))
+            if 0 < most < wanted:
+                yield QuorumUnreachable(
+                    f"{wanted} answers are wanted, and at most {most} peers are asked",
+                    expected=f"quorum={most} at most, a share such as quorum=1.0, or a sample of "
+                    f"at least {wanted}",
+                    where=lines_of(node, sample),
+                )
 
 
 class _Gathers:

@@ -77,8 +77,8 @@ def command(
 
     Federated averaging through the real path: record, compile, artifact on disk, one Node for the
     server and one for each client, envelopes between them. Writes metrics.json (the same bytes
-    for the same seed), timings.json, artifact.onnx, model.safetensors and accuracy.png. Ctrl-C
-    keeps what was done.
+    for the same seed), timings.json, artifact.onnx with config.json for `bb run`,
+    model.safetensors and accuracy.png. Ctrl-C keeps what was done.
     """
     from bytesandbrains.demo.environment import need_parts, one_blas_thread
 
@@ -154,6 +154,7 @@ class _Run:
 
         with self._timed("record_and_compile"):
             self.report.write(ARTIFACT, compile_federation(self.settings))
+            self.report.write_config(self.settings.to_run_config())
         with self._timed("install"):
             self.federation = Federation(self.report.path(ARTIFACT), self.settings)
         self.progress.begin("federated", self.settings.rounds)

@@ -80,6 +80,9 @@ def as_text(error: Exception, *, debug: bool = False) -> str:
             lines.append(f"   {click.style('|', fg='cyan')}  {place['text']}")
     told = [name for name in ("expected", "fix") if data[name]]
     lines += [f"  {click.style(name, fg='green')}: {data[name]}" for name in told]
+    trace = str(getattr(error, "trace", ""))
+    if debug and trace:
+        lines += ["", trace]
     return "\n".join(lines)
 
 

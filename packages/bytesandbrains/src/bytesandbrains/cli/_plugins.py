@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bytesandbrains.cli import _session
-from bytesandbrains.cli._errors import Exit, as_data, as_text
+from bytesandbrains.cli._errors import CliError, Exit, as_data, as_text
 from bytesandbrains.cli._json import print_json
 
 if TYPE_CHECKING:
@@ -20,17 +20,37 @@ if TYPE_CHECKING:
 __all__ = ["check_all", "command", "describe_all"]
 
 
+class _NoSuchRole(CliError):
+    """A kind of plugin that does not exist."""
+
+    code = "NoSuchRole"
+
+
 @_session.command
-@click.argument("role", required=False, default="")
+@click.argument("what", metavar="[ROLE[.NAME]]", required=False, default="")
 @click.option("--check", is_flag=True, help="Import each plugin and say which ones are broken.")
 @click.pass_context
-def command(ctx: click.Context, /, *, role: str, check: bool, as_json: bool) -> None:
+def command(ctx: click.Context, /, *, what: str, check: bool, as_json: bool) -> None:
     """List the plugins that are installed, all or those of one ROLE.
 
-    Listing reads metadata and imports none of them. BB_PLUGINS=role.name,... in the environment
+    Listing reads metadata and imports none of them; -v shows where each one is. ROLE.NAME imports
+    one plugin and shows what its configuration takes. BB_PLUGINS=role.name,... in the environment
     hides all others.
     """
-    rows = describe_all(_kind(role))
+    role, _, name = what.partition(".")
+    try:
+        kind = _kind(role)
+    except _NoSuchRole as unknown:
+        if not as_json:
+            raise click.BadParameter(f"{unknown.found}; {unknown.expected}") from None
+        print_json({"errors": [as_data(unknown)]})
+        ctx.exit(Exit.USAGE)
+    rows = describe_all(kind)
+    if name:
+        rows = [row for row in rows if row["name"] == name]
+        if not check or not rows:
+            _show_one(kind, name, rows, as_json=as_json)
+            return
     broken = check_all(rows) if check else {}
     for row in rows:
         if check:
@@ -40,7 +60,7 @@ def command(ctx: click.Context, /, *, role: str, check: bool, as_json: bool) -> 
     if as_json:
         print_json({"plugins": rows})
     else:
-        _print(rows, broken, role, check=check)
+        _print(rows, broken, role, check=check, located=_session.of(ctx).verbose > 0)
     ctx.exit(Exit.FAILED if broken else Exit.OK)
 
 
@@ -85,7 +105,7 @@ def _kind(role: str) -> str:
     """Return the kind of plugin that was asked for.
 
     Raises:
-        UsageError: There is no such role.
+        _NoSuchRole: There is no such role.
     """
     from bb_ir import keys
     from bb_roles.registry import installed
@@ -93,7 +113,11 @@ def _kind(role: str) -> str:
     kind = role.replace("-", "_").lower()
     known = sorted({*keys.ROLES, *(one.kind for one in installed())})
     if kind and kind not in known:
-        raise click.BadParameter(f"{role!r} is no role; there are {', '.join(known)}")
+        raise _NoSuchRole(
+            f"{role!r} is no role",
+            expected=f"there are {', '.join(known)}",
+            fix="`bb plugins` lists what is installed, with roles",
+        )
     return kind
 
 
@@ -133,8 +157,68 @@ def _label(row: dict[str, Any]) -> str:
     return f"{row['role']}.{row['name']}"
 
 
+def _show_one(kind: str, name: str, rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    """Import one plugin and print what there is to know about it.
+
+    Raises:
+        UnknownPluginError: Nobody provides it.
+        PluginError: It is broken, or is provided twice.
+    """
+    from bb_ir import keys
+
+    if kind in keys.ROLES or not rows:
+        from bytesandbrains.components import describe
+
+        page = describe(kind, name)
+        more = {"summary": page.summary, "class": page.cls}
+        fields = [one._asdict() for one in page.fields]
+    else:
+        _import(rows[0])
+        more, fields = {"summary": rows[0].get("summary", "")}, []
+    told = {**rows[0], **more, "fields": fields}
+    if as_json:
+        print_json({"plugin": told})
+    else:
+        _print_one(told, configured=kind in keys.ROLES)
+
+
+def _print_one(told: dict[str, Any], *, configured: bool) -> None:
+    from rich.markup import escape
+
+    from bytesandbrains.cli._screen import Screen, table
+
+    screen = Screen()
+    screen.print(f"[bold]{escape(_label(told))}[/]")
+    told["location"] = _short(told["location"])
+    facts = ("summary", "version", "distribution", "class", "location")
+    shown = [[fact, escape(told[fact])] for fact in facts if told.get(fact)]
+    screen.print(table(["", ""], shown))
+    if not configured:
+        return
+    screen.print()
+    if not told["fields"]:
+        screen.print("it takes no configuration")
+        return
+    columns = ["name", "type", "default", "meaning"]
+    cells = [
+        [
+            f"[bold]{escape(one['name'])}[/]",
+            escape(one["type"]),
+            escape(one["default"]) or "must be given",
+            escape(one["meaning"]),
+        ]
+        for one in told["fields"]
+    ]
+    screen.print(table(columns, cells))
+
+
 def _print(
-    rows: list[dict[str, Any]], broken: dict[str, Exception], role: str, *, check: bool
+    rows: list[dict[str, Any]],
+    broken: dict[str, Exception],
+    role: str,
+    *,
+    check: bool,
+    located: bool,
 ) -> None:
     from rich.markup import escape
 
@@ -144,7 +228,8 @@ def _print(
         click.echo(f"no plugin {f'of role {role} ' if role else ''}is installed")
         return
     told = check or any(row["duplicate"] for row in rows)
-    columns = ["role", "name", "version", "distribution", *(["state"] if told else []), "from"]
+    columns = ["role", "name", "version", "distribution"]
+    columns += [*(["state"] if told else []), *(["from"] if located else [])]
     cells = [
         [
             row["role"],
@@ -152,7 +237,7 @@ def _print(
             row["version"],
             escape(row["distribution"]),
             *([_state(row)] if told else []),
-            escape(_short(row["location"])),
+            *([escape(_short(row["location"]))] if located else []),
         ]
         for row in rows
     ]

@@ -187,6 +187,7 @@ def _run_one(federation: LocalFederation, given: Mapping[str, Any], number: int)
     from bb_runtime import Dropped, Emitted, FrameEnded, OpFailed
 
     one = _Round(number)
+    failed: list[tuple[OpFailed, str]] = []
     names = _names(federation)
     for event in federation.events(given):
         step = event.step
@@ -194,13 +195,15 @@ def _run_one(federation: LocalFederation, given: Mapping[str, Any], number: int)
         if isinstance(step, Emitted):
             one.outputs.append({"node": names[event.peer], "name": step.name, "value": step.value})
         elif isinstance(step, OpFailed):
-            one.failures.append(_failure(step, names[event.peer]))
+            failed.append((step, names[event.peer]))
+            log.debug("%s", step.trace)
         elif isinstance(step, Dropped):
             one.dropped += 1
         elif isinstance(step, FrameEnded) and federation.is_run(event):
             one.how = step.how
-            if step.how != "done" and not one.failures:
+            if step.how != "done" and not failed:
                 one.failures.append(_ended(step))
+    one.failures += _failures(failed)
     return one
 
 
@@ -213,6 +216,21 @@ def _names(federation: LocalFederation) -> dict[Any, str]:
     }
 
 
+def _failures(failed: list[tuple[OpFailed, str]]) -> list[BytesAndBrainsError]:
+    """Return one error for each kind of failure, however many Nodes had it."""
+    kinds: dict[tuple[Any, ...], list[tuple[OpFailed, str]]] = {}
+    for step, node in failed:
+        kind = (step.target, step.op, step.slot, step.source, type(step.error), step.place)
+        kinds.setdefault(kind, []).append((step, node))
+    errors: list[BytesAndBrainsError] = []
+    for alike in kinds.values():
+        step, node = alike[0]
+        others = len(alike) - 1
+        on = f"{node} and {others} other{'s' * (others > 1)}" if others else node
+        errors.append(_failure(step, on))
+    return errors
+
+
 def _failure(step: OpFailed, node: str) -> BytesAndBrainsError:
     """Return an error with what only the step knows: Node, slot, component and line."""
     from bb_ir.errors import BytesAndBrainsError
@@ -220,7 +238,7 @@ def _failure(step: OpFailed, node: str) -> BytesAndBrainsError:
     error = step.error
     slot = f" of slot {step.slot!r} ({step.component})" if step.slot else ""
     failed = f"{step.op}{slot} failed on {node}"
-    where = () if step.source is None else step.source
+    where = tuple(place for place in (step.place, step.source) if place is not None)
     if not isinstance(error, BytesAndBrainsError):
         return OpFailure(f"{failed}: {type(error).__name__}: {error}", where=where)
     told = f"{failed}: {error.code}: {error.found}"

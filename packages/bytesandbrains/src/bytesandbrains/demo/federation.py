@@ -65,6 +65,11 @@ class Settings:
         own = {"partition": "dirichlet", "alpha": self.alpha, "clients": self.clients}
         return {**self.train, **own, "client": client}
 
+    def to_run_config(self) -> dict[str, Any]:
+        """Return what `bb run --config` takes to run the artifact as the demo does."""
+        data = {**self.part(0), "clients": "{count}", "client": "{index}"}
+        return {"model": self.model, "client": {"data": data}, "server": {"test": self.test}}
+
 
 @dataclass(frozen=True, slots=True)
 class Round:

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from bytesandbrains.demo.baselines import Baselines
     from bytesandbrains.demo.federation import Round, Settings
 
-__all__ = ["ARTIFACT", "METRICS", "MODEL", "PLOT", "TIMINGS", "Report"]
+__all__ = ["ARTIFACT", "CONFIG", "METRICS", "MODEL", "PLOT", "TIMINGS", "Report"]
 
 ARTIFACT = "artifact.onnx"
+CONFIG = "config.json"
 METRICS = "metrics.json"
 MODEL = "model.safetensors"
 PLOT = "accuracy.png"
@@ -43,6 +44,10 @@ class Report:
         write_atomically(self.path(name), data)
         self._written.add(name)
 
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Write the configuration with which `bb run` repeats the federation."""
+        self.write(CONFIG, _json(config))
+
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         """Write the figures: the same bytes for the same figures."""
         self.write(METRICS, _json(metrics))
@@ -57,7 +62,7 @@ class Report:
 
     def remove_stale(self) -> None:
         """Remove what an earlier run left and this one did not write."""
-        for name in {ARTIFACT, METRICS, MODEL, PLOT, TIMINGS} - self._written:
+        for name in {ARTIFACT, CONFIG, METRICS, MODEL, PLOT, TIMINGS} - self._written:
             with suppress(OSError):
                 self.path(name).unlink()
 
