@@ -224,3 +224,17 @@ def test_federation_reaches_what_is_promised(tmp_path):
     assert reached >= 0.95
     assert abs(whole - reached) <= 0.02
     assert reached > told["baselines"]["local_only"]["max"]
+
+
+def test_doctor_gives_the_fingerprint_that_the_demo_notes(short):
+    out, _ = short
+    noted = json.loads((out / "timings.json").read_text())["machine"]["fingerprint"]
+
+    done = subprocess.run(
+        [sys.executable, "-c", "from bytesandbrains.cli import main; main()", "doctor", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert json.loads(done.stdout)["fingerprint"] == noted

@@ -18,13 +18,16 @@ __all__ = ["command"]
 def command(ctx: click.Context, /, *, as_json: bool) -> None:
     """Show versions, plugins, BLAS, CPU, and the fingerprint.
 
-    Two machines with one fingerprint are promised the same bits for the same seed. The exit code
-    is 1 when a plugin is broken.
+    Two machines with one fingerprint are promised the same bits for the same seed. It is taken
+    with one thread for BLAS, as `bb demo` runs and notes it. The exit code is 1 when a plugin is
+    broken.
     """
     from bytesandbrains.cli._plugins import check_all, describe_all
+    from bytesandbrains.demo.environment import one_blas_thread
     from bytesandbrains.fingerprint import fingerprint
 
-    facts = fingerprint()
+    with one_blas_thread():
+        facts = fingerprint()
     rows = describe_all()
     broken = check_all(rows)
     if as_json:
@@ -52,7 +55,7 @@ def _print(facts: dict[str, Any], rows: list[dict[str, Any]], broken: dict[str, 
         ("platform", facts["platform"]),
         ("cpu", f"{cpu['model']}, {cpu['count']} cores"),
         ("cpu features", ", ".join(cpu["features"]) or "unknown"),
-        ("blas", f"{blas['name']} {blas['version']}, {threads or 'unknown number of'} threads"),
+        ("blas", f"{blas['name']} {blas['version']}, {threads or 'unknown number of'} thread(s)"),
         *(facts["versions"].items()),
         ("plugins", _health(rows, broken)),
     ]
