@@ -201,7 +201,9 @@ class _Walk:
         if node.domain == keys.WIRE and node.op_type == keys.SEND:
             results = Place(self._open(number, node, meta, where.region), "inputs")
         elif node.domain == keys.WIRE and node.op_type == keys.SENDER:
-            self._remember_address(node, where.region, node.output[0])
+            # Of the value, not of the op: `with g.at(...)` may have put that somewhere else.
+            came_in = self.values.get(node.input[0], where).region
+            self._remember_address(node, came_in, node.output[0])
         elif _is_gather(node):
             inner = self.values[node.input[0]].region
             self._remember_address(node, inner, node.output[2])
