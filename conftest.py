@@ -43,7 +43,7 @@ def compiled() -> Callable[..., Any]:
         slots = json.loads(onnx_tools.get_meta(model, keys.SLOTS))
         compiler = Compiler()
         for slot, facts in slots.items():
-            compiler.bind(slot, parts.pop(slot, standing_in[facts["role"]]))
+            compiler.bind(slot, parts.pop(slot, None) or standing_in[facts["role"]])
         for slot, part in parts.items():
             compiler.bind(slot, part)
         return load_artifact(compiler.compile(model).SerializeToString())

@@ -8,6 +8,7 @@ nox -s demo                run the demonstration; arguments after `--` go to `bb
 nox -s tests               the whole suite on the Python that runs nox
 nox                        tests and lint
 nox -s tests_on-3.13       the suite on one other Python
+nox -s browser             the pages that we write, in a headless Chromium
 nox -s lint                format, style, types, direction of imports
 nox -s dev                 make `.venv-dev`, an environment to work in
 nox -s proto -- --write    generate the protobuf code anew; without `--write` compare it
@@ -79,9 +80,10 @@ def install_editable(session: nox.Session, *groups: str, extras: str = "") -> No
     session.install(*editable(extras=extras), *group(*groups), "-c", "constraints.txt")
 
 
-def run_tests(session: nox.Session, *arguments: str) -> None:
+def run_tests(session: nox.Session, *, only: str = "not browser") -> None:
     """Run pytest on both cores; benchmarks run once each, untimed."""
-    session.run("pytest", "-n2", "--benchmark-disable", *arguments, *session.posargs, env=with_uv())
+    options = ["-n2", "--benchmark-disable", "-m", only]
+    session.run("pytest", *options, *session.posargs, env=with_uv())
 
 
 def with_uv() -> dict[str, str]:
@@ -109,7 +111,21 @@ def tests(session: nox.Session) -> None:
 def tests_on(session: nox.Session) -> None:
     """Run the suite on one Python: all of it on the lowest and the highest."""
     install_editable(session, "test")
-    run_tests(session, *([] if session.python in WHOLE_SUITE_ON else ["-m", "not slow"]))
+    whole = session.python in WHOLE_SUITE_ON
+    run_tests(session, only="not browser" if whole else "not browser and not slow")
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Open the pages that we write in a headless Chromium; needs one on the path, or $CHROMIUM."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    if not os.environ.get("CHROMIUM") and not any(map(shutil.which, names)):
+        told = f"no browser: none of {', '.join(names)} is on the path (Debian: chromium)"
+        if "CI" in os.environ:
+            session.error(told)
+        session.skip(told)
+    install_editable(session, "test")
+    session.run("pytest", "-m", "browser", "tests/browser", *session.posargs)
 
 
 @nox.session

@@ -238,3 +238,12 @@ def test_doctor_gives_the_fingerprint_that_the_demo_notes(short):
     )
 
     assert json.loads(done.stdout)["fingerprint"] == noted
+
+
+def test_artifact_tells_exactly_what_a_round_sends(short):
+    out, _ = short
+    params = (out / "model.safetensors").stat().st_size
+    told = bb.explain(onnx.load(out / "artifact.onnx"))
+
+    assert {edge.bytes.payload.most for edge in told.edges} == {params + -params % 64}
+    assert not any(edge.bytes.unknown for edge in told.edges)

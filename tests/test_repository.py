@@ -106,9 +106,14 @@ def test_core_pins_its_siblings_exactly(name):
 
 @pytest.mark.parametrize("name", PLUGINS)
 def test_plugin_depends_on_the_contract_alone(name):
+    contract = f"bb-roles~={PROJECTS['bb-roles']['version']}"
+    slots = f"bb-dsl~={PROJECTS['bb-dsl']['version']}"
+    extras = PROJECTS[name].get("optional-dependencies", {})
     ours = [str(wanted) for wanted in requirements(name, extras=True) if wanted.name in MEMBERS]
 
-    assert ours == [f"bb-roles~={PROJECTS['bb-roles']['version']}"]
+    # One that brings a slot class needs the recorder for it, and runs without.
+    assert ours == ([contract, slots] if "dsl" in extras else [contract])
+    assert extras.get("dsl", [slots]) == [slots]
 
 
 @pytest.mark.parametrize("name", PLUGINS)

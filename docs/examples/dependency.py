@@ -62,7 +62,7 @@ def compiler() -> bb.Compiler:
     return (
         bb.Compiler()
         .bind_peer_selector("peers", "static")
-        .bind_model("model", "mlp")
+        .bind_model("model", "mlp", config={"layers": [64, 32, 10]})
         .bind_data_source("data", "digits")
         .bind_data_source("test", "digits")
         .bind_aggregator("aggregator", Median)

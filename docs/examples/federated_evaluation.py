@@ -46,7 +46,7 @@ def main() -> None:
     artifact = (
         bb.Compiler()
         .bind_peer_selector("clients", "static")
-        .bind_model("model", "mlp")
+        .bind_model("model", "mlp", config={"layers": [64, 32, 10]})
         .bind_data_source("own", "digits")
         .bind_data_source("private", "digits")
         .compile(Evaluation().build())

@@ -61,10 +61,10 @@ def compile_(program: Hierarchy) -> Any:
         bb.Compiler()
         .bind_peer_selector("edges", "static")
         .bind_peer_selector("clients", "static")
-        .bind_model("model", "mlp")
+        .bind_model("model", "mlp", config={"layers": [64, 32, 10]})
         .bind_data_source("data", "digits")
         .bind_data_source("test", "digits")
-        .bind_aggregator("aggregator", "fedavg")
+        .bind_aggregator("aggregator", "fedavg", config={"cohort": CLIENTS})
         .compile(program.build())
     )
 

@@ -1,11 +1,13 @@
 """Nearest-neighbour search: an Index classifies handwritten digits, and forgets when it must.
 
 One Node fills the index once, when it starts, and then answers searches. Removing vectors takes
-effect at once: nothing that was removed is ever found again.
+effect at once: nothing that was removed is ever found again. A large search is deferred: a
+thread of the executor does it, and the Node goes on when it has come back.
 
     python nearest_neighbours.py
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -38,11 +40,11 @@ class Search(bb.Module):
         g.output("labels", labels)
 
 
-def outputs(node: bb.Node) -> dict[str, Any]:
+def outputs(bus: bb.LocalBus) -> dict[str, Any]:
     """Let the Node work until it is quiet, and return what the program published."""
     published = {}
-    for step in node.poll():
-        match step:
+    for event in bus.run():
+        match event.step:
             case bb.Emitted(name=name, value=value):
                 published[name] = value
             case bb.OpFailed(error=error):
@@ -68,11 +70,17 @@ def main() -> None:
     config = {
         "known": {"split": "train", "batch_size": 2000},
         "questions": {"split": "test", "batch_size": 2000},
-        "index": {"metric": "l2"},
+        "index": {"metric": "l2", "defer_above": 1_000_000},
     }
     node = bb.install(bb.PeerId.from_seed(0), [], artifact, ["Search"], config)
+    with ThreadPoolExecutor(2) as executor:
+        ask(node, bb.LocalBus(node, executor=executor))
+
+
+def ask(node: bb.Node, bus: bb.LocalBus) -> None:
+    """Fill the index, search, forget the nines, and search again."""
     node.run_bootstrap()
-    start = outputs(node)
+    start = outputs(bus)
     # The index gives ids; whose label an id is, the host writes down.
     label_of = np.empty(start["ids"].max() + 1, np.int64)
     label_of[start["ids"]] = start["known_labels"]
@@ -80,7 +88,7 @@ def main() -> None:
 
     for what, forget in (("all digits", np.empty(0, np.int64)), ("without nines", nines)):
         node.invoke("Search", {"forget": forget})
-        answer = outputs(node)
+        answer = outputs(bus)
         guessed = vote(label_of[answer["found"]])
         print(
             f"{what:<13} accuracy {np.mean(guessed == answer['labels']):.4f}, "

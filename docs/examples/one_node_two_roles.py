@@ -52,7 +52,7 @@ def main() -> None:
     artifact = (
         bb.Compiler()
         .bind_peer_selector("clients", "static")
-        .bind_model("model", "mlp")
+        .bind_model("model", "mlp", config={"layers": [64, 32, 10]})
         .bind_data_source("data", "digits")
         .bind_data_source("test", "digits")
         .bind_aggregator("aggregator", "fedavg")

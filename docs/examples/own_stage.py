@@ -65,7 +65,7 @@ def compiler() -> bb.Compiler:
         bb.Compiler()
         .insert_stage(gathers_have_deadlines, after="verify_recording")
         .bind_peer_selector("clients", "static")
-        .bind_model("model", "mlp")
+        .bind_model("model", "mlp", config={"layers": [64, 32, 10]})
         .bind_data_source("data", "digits")
     )
 

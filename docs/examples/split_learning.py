@@ -11,11 +11,10 @@ import numpy as np
 import bytesandbrains as bb
 
 BATCH = 32
-BATCHES = 57  # one pass over the 1,797 images
 
 
 class SplitLearning(bb.Module):
-    """One training step of a network whose halves live on different peers."""
+    """One pass of training for a network whose halves live on different peers."""
 
     peer_class = "client"
     server = bb.slots.PeerSelector(of="server")
@@ -25,30 +24,30 @@ class SplitLearning(bb.Module):
     backend = bb.slots.Backend()
 
     def body(self, g: bb.Graph) -> None:
-        """Record the way up through both halves, and the way back down."""
-        images, labels = self.data.next_batch(g)
-        activations = self.bottom.forward(g, images)
-        server = self.server.current_view(g)
-        arrived, targets = g.net_out("activations", server, activations, labels)
+        """Record one pass: the way up through both halves and back down, for every batch."""
+        with g.each(self.data.batches(g)) as (images, labels):
+            activations = self.bottom.forward(g, images)
+            server = self.server.current_view(g)
+            arrived, targets = g.net_out("activations", server, activations, labels)
 
-        # At the server.
-        logits = self.top.forward(g, arrived)
-        loss = self.top.compute_loss(g, logits, targets)
-        # The gradient of softmax and cross-entropy together: probabilities minus the truth.
-        truth = self.backend.op(g, "OneHot", targets, g.constant(10), g.constant([0.0, 1.0]))
-        error = self.backend.softmax(g, logits) - truth
-        gradient = self.top.backward(g, error / BATCH)
-        guessed = self.backend.op(g, "ArgMax", logits, axis=1, keepdims=0)
-        right = self.backend.op(g, "Equal", guessed, targets)
-        ones = self.backend.op(g, "Where", right, g.constant(1.0), g.constant(0.0))
-        accuracy = self.backend.reduce_mean(g, ones)
-        back = g.net_out("gradient", g.sender(arrived), gradient, loss, accuracy)
+            # At the server.
+            logits = self.top.forward(g, arrived)
+            loss = self.top.compute_loss(g, logits, targets)
+            # The gradient of softmax and cross-entropy together: probabilities minus the truth.
+            truth = self.backend.op(g, "OneHot", targets, g.constant(10), g.constant([0.0, 1.0]))
+            error = self.backend.softmax(g, logits) - truth
+            gradient = self.top.backward(g, error / BATCH)
+            guessed = self.backend.op(g, "ArgMax", logits, axis=1, keepdims=0)
+            right = self.backend.op(g, "Equal", guessed, targets)
+            ones = self.backend.op(g, "Where", right, g.constant(1.0), g.constant(0.0))
+            accuracy = self.backend.reduce_mean(g, ones)
+            back = g.net_out("gradient", g.sender(arrived), gradient, loss, accuracy)
 
-        # At the client again.
-        gradient, loss, accuracy = back
-        self.bottom.backward(g, gradient)
-        g.output("loss", loss)
-        g.output("accuracy", accuracy)
+            # At the client again; the next batch waits for this.
+            gradient, loss, accuracy = back
+            self.bottom.backward(g, gradient)
+            g.output("loss", loss)
+            g.output("accuracy", accuracy)
 
 
 def main() -> None:
@@ -56,25 +55,16 @@ def main() -> None:
     artifact = (
         bb.Compiler()
         .bind_peer_selector("server", "static")
-        .bind_data_source("data", "digits")
-        .bind_model("bottom", "mlp")
-        .bind_model("top", "mlp")
+        .bind_data_source("data", "digits", config={"batch_size": BATCH})
+        .bind_model("bottom", "mlp", config={"layers": [64, 32], "lr": 0.02})
+        .bind_model("top", "mlp", config={"layers": [32, 32, 10], "lr": 0.02})
         .bind_backend("backend", "numpy")
         .compile(SplitLearning().build())
     )
-    federation = bb.LocalFederation(
-        artifact,
-        config={
-            "data": {"batch_size": BATCH},
-            "bottom": {"layers": [64, 32], "lr": 0.02},
-            "top": {"layers": [32, 32, 10], "lr": 0.02},
-        },
-    )
+    federation = bb.LocalFederation(artifact)
     for number in range(1, 9):
-        # One invocation is one batch; the client asks for the next when the gradient has come.
-        steps = list(federation.rounds(BATCHES))
-        loss = np.mean([outputs["loss"] for outputs in steps])
-        accuracy = np.mean([outputs["accuracy"] for outputs in steps])
+        batches = federation.run().history
+        loss, accuracy = np.mean(batches["loss"]), np.mean(batches["accuracy"])
         print(f"pass {number}: loss {loss:.3f}, accuracy {accuracy:.3f}")
 
 

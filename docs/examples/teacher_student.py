@@ -43,8 +43,8 @@ def main() -> None:
     """Train the teacher, distil it, and print both accuracies on the way."""
     artifact = (
         bb.Compiler()
-        .bind_model("teacher", "mlp")
-        .bind_model("student", "mlp")
+        .bind_model("teacher", "mlp", config={"layers": [64, 128, 10], "lr": 0.05})
+        .bind_model("student", "mlp", config={"layers": [64, 12, 10], "lr": 0.02})
         .bind_data_source("labelled", "digits")
         .bind_data_source("unlabelled", "digits")
         .bind_data_source("test", "digits")
@@ -55,8 +55,6 @@ def main() -> None:
     federation = bb.LocalFederation(
         artifact,
         config={
-            "teacher": {"layers": [64, 128, 10], "lr": 0.05},
-            "student": {"layers": [64, 12, 10], "lr": 0.02},
             "labelled": {**half, "client": 0},
             "unlabelled": {**half, "client": 1},
             "test": {"split": "test"},

@@ -16,7 +16,7 @@ SIZES = [1_250, 2_500, 5_000, 10_000]
 
 
 def measure(effort: Effort) -> dict[str, Any]:
-    """Measure chains of `Add`s, one run per sample."""
+    """Measure chains of `Add`s, one run per sample; recording at the two smaller sizes."""
     sizes = [4, 8] if effort.smoke else SIZES
     once = Effort(effort.samples, least=0.0, smoke=effort.smoke)
     compiler = Compiler().bind_backend("backend", Same)
@@ -26,7 +26,8 @@ def measure(effort: Effort) -> dict[str, Any]:
         recorded = Chain(size).build()
         artifact_bytes[str(size)] = len(compiler.compile(recorded).SerializeToString())
         calls[f"compile {size}"] = lambda recorded=recorded: compiler.compile(recorded)
-    calls["record"] = Chain(sizes[0]).build
+    for size in sizes[:2]:
+        calls[f"record {size}"] = Chain(size).build
     seconds = interleave(calls, once, samples=5)
     return {"sizes": sizes, "bytes": artifact_bytes, "seconds": seconds}
 
@@ -36,13 +37,18 @@ def rows(result: dict[str, Any]) -> list[Row]:
     times: dict[str, Times] = result["seconds"]
     sizes = result["sizes"]
     first, last = sizes[0], sizes[-1]
+    grown = ratio(times[f"record {sizes[1]}"], times[f"record {first}"])
     found = [
         Row(
             "",
-            f"recording {first:,} ops, per op",
+            f"recording {size:,} ops, per op",
             "",
-            shown(times["record"], "us", 1e6 / first),
-        ),
+            shown(times[f"record {size}"], "us", 1e6 / size),
+            f"{grown:.2f}x in all for twice the ops" if size != first else "",
+        )
+        for size in sizes[:2]
+    ]
+    found += [
         Row(
             "G16",
             f"compiling {first:,} ops",
@@ -65,6 +71,9 @@ def rows(result: dict[str, Any]) -> list[Row]:
                 grown <= bound,
             )
         )
-    each = result["bytes"][str(last)] / last
-    found.append(Row("", f"artifact of {last:,} ops, per op", "", f"{each:.0f} bytes"))
+    per_op = {size: result["bytes"][str(size)] / size for size in (first, sizes[1], last)}
+    found += [
+        Row("", f"artifact of {size:,} ops, per op", "", f"{each:.0f} bytes")
+        for size, each in per_op.items()
+    ]
     return found

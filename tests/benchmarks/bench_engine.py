@@ -20,8 +20,9 @@ LENGTH = 200
 _X = np.ones(8, np.float32)
 _STEP = np.full(8, 0.5, np.float32)
 _NOTE = (
-    "Most of it is the frame, and the Python function around each numpy call that makes results "
-    "of rank zero arrays again; the line of an op costs next to nothing, as the first rows show."
+    "Most of it is the frame; the line of an op costs next to nothing, as the first rows show. Run "
+    "one by one, each numpy call stands in a function that makes results of rank zero arrays "
+    "again; fused, only what leaves the chain does."
 )
 
 
@@ -37,6 +38,7 @@ def measure(effort: Effort) -> dict[str, Any]:
         "model_chain": _frame(Forwards(length), Echo, same_ops),
         "model_one": _frame(Forwards(1), Echo, same_ops),
         "add_chain": _frame(Chain(length), "numpy", adds),
+        "add_apart": _frame(Chain(length), "numpy", adds, fused=False),
         "add_one": _frame(Chain(1), "numpy", adds),
         "add_loop": _numpy_loop(length),
         "add_reference": _reference(length),
@@ -75,6 +77,16 @@ def rows(result: dict[str, Any]) -> list[Row]:
                 _NOTE,
             )
         )
+    apart = times["add_apart"]
+    found.append(
+        Row(
+            "",
+            f"{LENGTH} `Add`s of 8 numbers, fused against one by one",
+            "",
+            f"{shown(whole, 'us', each)} per op; one by one {shown(apart, 'us', each)}",
+            shown_ratio(whole, apart),
+        )
+    )
     share = ratio(whole, reference)
     found.append(
         Row(
@@ -106,11 +118,15 @@ def _per_op(times: dict[str, Times], name: str, what: str, loop: Times, length: 
     )
 
 
-def _frame(module: Any, component: Any, given: dict[str, Any]) -> Callable[[], object]:
+def _frame(
+    module: Any, component: Any, given: dict[str, Any], *, fused: bool = True
+) -> Callable[[], object]:
     if isinstance(module, Forwards):
         bound = Compiler().bind_model("model", component)
     else:
         bound = Compiler().bind_backend("backend", component)
+    if not fused:
+        bound.without_stage("fuse_backend_subgraphs")
     name = type(module).__name__
     node = rt.install(PeerId.from_seed(0, 0), [], bound.compile(module.build()), [name])
 

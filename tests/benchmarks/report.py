@@ -29,6 +29,9 @@ _HOW = """\
   The figure in brackets compares the fastest turns. Other load slows both sides, though not always
   alike: trust a ratio where both figures agree.
 - An absolute time belongs to this machine on this day. No test ever checks a time.
+- Predicted bytes follow from the types alone. Values and payloads are exact wherever the types say
+  all shapes. A header holds counters, and a record integers, that grow with their value, so these
+  have bounds; given the counters of an envelope, its prediction is exact: each one is checked.
 - Measured are our own parts against what could replace them, not other frameworks.
 """
 

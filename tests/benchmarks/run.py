@@ -21,7 +21,7 @@ import report
 from measure import SMOKE, Effort, environment
 
 ROOT = Path(__file__).parents[2]
-NAMES = ["engine", "federation", "memory", "fold", "envelope", "start", "compile"]
+NAMES = ["engine", "federation", "memory", "fold", "envelope", "start", "compile", "bytes"]
 THREADS = ["OMP", "OPENBLAS", "MKL", "BLIS", "NUMBA", "VECLIB_MAXIMUM"]
 
 

@@ -14,7 +14,7 @@ from bb_ir.ids import PeerId
 from bb_ir.types import tensor
 from bb_ir.wire import PRELUDE_SIZE, Prelude, pack_prelude
 from bb_runtime import Refuse, errors, install, load_artifact, steps
-from bb_testing.programs import Stage, Wire
+from bb_testing.programs import CountingModel, Stage, Wire
 
 SECOND = 10**9
 
@@ -53,6 +53,26 @@ class Joined(bb.Module):
         x = g.input("x", tensor("float64", (None,)))
         a, b, c = g.net_out("three", self.peers.sample(g, 1), x, x * 2.0, x * 3.0)
         g.output("sum", a + b + c)
+
+
+class Fits(bb.Module):
+    """One round on one Node."""
+
+    model = bb.slots.Model()
+    data = bb.slots.DataSource()
+
+    def body(self, g: bb.Graph) -> None:
+        with g.rounds(1):
+            self.model.fit(g, self.data.batches(g))
+
+
+class SlowModel(CountingModel):
+    """Trains on the host's executor."""
+
+    defers = ("fit",)
+
+    def fit(self, ctx: Any, batches: Any) -> Any:
+        return ctx.defer(lambda: {"examples": batches.examples, "loss": 0.0})
 
 
 def test_edges_have_names_that_every_node_of_the_artifact_knows(compiled):
@@ -259,5 +279,10 @@ def test_every_kind_of_step_is_emitted(compiled):
     other = Stage(compiled(Joined()), clients=1)
     other.run(x=np.array([1.0]))
     kinds |= {type(step).__name__ for _, step in stage.wire.steps + other.wire.steps}
+    slow = Stage(compiled(Fits(), model=SlowModel))
+    slow.invoke()
+    kinds |= {type(step).__name__ for step in slow.wire.works}
+    slow.wire.run()
+    kinds |= {type(step).__name__ for _, step in slow.wire.steps}
     declared = {name for name in steps.__all__ if name not in ("FrameId", "Step")}
     assert kinds == declared

@@ -9,6 +9,7 @@ from onnx import ModelProto
 from bb_compiler import Compiler
 from bb_compiler.compiler import Compiler as SameCompiler
 from bb_dsl import Gathered, Graph, Module, Output, slots
+from bb_dsl._blocks import Turn
 from bb_dsl.slots import (
     AggregatorHandle,
     BackendHandle,
@@ -45,6 +46,7 @@ class Program(Module):
         """Record a bit of everything."""
         self.handles()
         self.values(g)
+        self.blocks(g)
         self.network(g)
 
     def handles(self) -> None:
@@ -81,6 +83,27 @@ class Program(Module):
         assert_type(self.backend.relu(g, x), Output)
         assert_type(self.backend.op(g, "TopK", x, x, outputs=2), Any)
         assert_type(g.output("z", x), None)
+
+    def blocks(self, g: Graph) -> None:
+        """A block gives the number of the turn, the item, the event, or nothing."""
+        x, n = g.input("a"), g.input("n", "int64")
+        with g.rounds(n, width=2, on_fail="continue") as number:
+            assert_type(number, Turn)
+            number.until(number >= n)
+        with g.loop(3, deadline="5m") as turn:
+            assert_type(turn, Turn)
+            assert_type(turn + 1, Output)
+        with g.every("5s", jitter="1s", overlap="parallel") as tick:
+            assert_type(tick, Turn)
+        with g.on("news", "int64", overlap="skip") as event:
+            assert_type(event, Output)
+            assert_type(g.publish("more", event), Output)
+        with g.when((n % 2).equals(0) & ~(n > 3)) as nothing:
+            assert_type(nothing, None)
+        with g.each(self.data.batches(g)) as (inputs, labels):
+            assert_type(inputs, Any)
+            assert_type(labels, Any)
+        assert_type(g.last(turn, x), Output)
 
     def network(self, g: Graph) -> None:
         """`net_out` gives as many values as it sends, and a trigger for none."""
@@ -139,4 +162,9 @@ def mistakes(g: Graph, module: Program, x: Output) -> None:
     module.model = 3  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
     g.gather(x, wait="al")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     g.net_out(x, "sent")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    for _ in g.loop(3):  # type: ignore[attr-defined]  # pyright: ignore[reportGeneralTypeIssues, reportAttributeAccessIssue, reportUnknownVariableType]
+        pass
+    g.rounds(3, on_fail="go")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with g.on("news") as event:
+        event.until(x)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
     module.aggregator.aggregate(g)[2]  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]

@@ -97,15 +97,17 @@ def places() -> Callable[[ModelProto], str]:
     """Return a function that lists where the ops of an artifact stand, by target and region."""
 
     def listed(model: ModelProto) -> str:
+        calls = {f.name: f for f in model.functions if f.domain == keys.FUSED}
         lines: list[str] = []
-        for function in model.functions:
+        for function in onnx_tools.targets(model):
             lines.append(function.name.partition("#")[0])
             regions: dict[str, list[str]] = {}
             for node in function.node:
                 meta = onnx_tools.metadata(node)
                 what = meta.get(keys.SLOT) or meta.get(keys.EDGE)
-                op = f"{node.op_type}({what})" if what else node.op_type
-                regions.setdefault(f"{meta[keys.CLASS]}/{meta[keys.REGION]}", []).append(op)
+                inner = calls[node.op_type].node if node.op_type in calls else [node]
+                ops = [f"{one.op_type}({what})" if what else one.op_type for one in inner]
+                regions.setdefault(f"{meta[keys.CLASS]}/{meta[keys.REGION]}", []).extend(ops)
             for region, ops in regions.items():
                 text = f"  {region}: {', '.join(ops)}"
                 lines.append(textwrap.fill(text, 90, subsequent_indent=" " * 6))

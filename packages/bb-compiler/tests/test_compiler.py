@@ -107,7 +107,7 @@ def test_artifact_is_a_model_of_onnx(program, tmp_path):
     onnx.save(artifact, tmp_path / "a.onnx")
     assert onnx.load(tmp_path / "a.onnx") == artifact
     assert [f.name.partition("#")[0] for f in artifact.functions] == [
-        "Program", "Program.client", "Program.bootstrap", "Program.bootstrap.client",
+        "Program", "Program.client", "Program.bootstrap", "Program.bootstrap.client", "fused",
     ]  # fmt: skip
     assert artifact.opset_import[0].domain == ""
     assert artifact.ir_version == 11

@@ -220,7 +220,7 @@ def effects(artifact):
 @settings(deadline=None, max_examples=40)
 @given(PROGRAMS)
 def test_ops_of_a_slot_are_ordered_as_they_were_recorded(module):
-    for function in compiled(module).functions:
+    for function in onnx_tools.targets(compiled(module)):
         writers, readers = {}, {}
         for node in function.node:
             meta = onnx_tools.metadata(node)
@@ -240,7 +240,7 @@ def test_ops_of_a_slot_are_ordered_as_they_were_recorded(module):
 @settings(deadline=None, max_examples=40)
 @given(PROGRAMS)
 def test_every_op_stands_on_one_class_with_what_it_reads(module):
-    for function in compiled(module).functions:
+    for function in onnx_tools.targets(compiled(module)):
         regions = {r["name"]: r for r in json.loads(onnx_tools.get_meta(function, keys.REGIONS))}
         homes = dict.fromkeys(function.input, "main")
         for node in function.node:

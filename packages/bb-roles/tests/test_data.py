@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bb_ir.types import tensor
 from bb_roles import State
 from bb_roles.data import (
     DataConfig,
     DataError,
     InMemory,
+    batch_types,
     dirichlet,
     holdout,
     iid,
@@ -361,3 +363,14 @@ def test_module_does_not_import_numpy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "False"
+
+
+def test_types_of_batches_leave_their_length_open():
+    told = batch_types(tensor("float32", (8, 8)), tensor("int64", ()))
+
+    assert told == {
+        "NextBatch.batch": "tensor(float32)[batch,8,8]",
+        "NextBatch.labels": "tensor(int64)[batch]",
+        "Batches.batches": "local(batches,inputs:tensor(float32)[batch,8,8],"
+        "targets:tensor(int64)[batch])",
+    }

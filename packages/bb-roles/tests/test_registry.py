@@ -191,6 +191,30 @@ def test_class_that_lacks_methods_lists_them(bb_install):
     )
 
 
+OPS = """
+from bb_ir.ops import OpSchema, ops
+Tiny.ops = ops(OpSchema("{op}", "{method}"))
+"""
+
+
+def test_class_without_the_method_of_an_op_it_declares(bb_install):
+    bb_install("model.tiny", whole() + OPS.format(op="Shrink", method="shrink"))
+
+    refused(lambda: component_class(component_spec("model", "tiny")), "lacks shrink", "own ops")
+
+
+def test_class_that_declares_an_op_of_its_role(bb_install):
+    bb_install("model.tiny", whole() + OPS.format(op="Params", method="params"))
+
+    refused(lambda: component_class(component_spec("model", "tiny")), "op Params, which every")
+
+
+def test_class_that_adds_ops_to_its_role(bb_install):
+    bb_install("model.tiny", whole() + OPS.format(op="Predict", method="forward"))
+
+    assert component_class(component_spec("model", "tiny")).ops["Predict"].method == "forward"
+
+
 @pytest.mark.parametrize(("cls", "text"), [("hookimpl", "not a Model"), ("Gone", "AttributeError")])
 def test_class_that_is_none(bb_install, cls, text):
     bb_install("model.tiny", whole(cls=cls))

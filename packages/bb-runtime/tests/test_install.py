@@ -11,10 +11,11 @@ from onnx import ModelProto
 import bb_dsl as bb
 from bb_compiler import Compiler
 from bb_ir import keys, onnx_tools
+from bb_ir.errors import TypeTextError
 from bb_ir.ids import PeerId
 from bb_ir.types import tensor
 from bb_roles import Backend, DataSource, Model
-from bb_runtime import Artifact, Config, Node, install, load_artifact
+from bb_runtime import Artifact, Config, FrameEnded, Node, install, load_artifact
 from bb_runtime.errors import (
     ConfigTypeMismatch,
     ConstructionFailed,
@@ -142,6 +143,12 @@ def rebound(slot: str, value: str) -> ModelProto:
     return edited(change)
 
 
+def with_port(model: ModelProto, type_: str) -> str:
+    """Return the table of edges with another text as the type of every port."""
+    edges = json.loads(onnx_tools.get_meta(model, keys.EDGES))
+    return json.dumps([{**row, "ports": [[n, type_] for n, _ in row["ports"]]} for row in edges])
+
+
 def unbound(slot: str, **parts: Any) -> ModelProto:
     model = build(**parts)
     for row in rows_of(model, slot):
@@ -213,6 +220,16 @@ def test_an_artifact_of_another_compiler_is_refused():
 def test_tables_that_cannot_be_read_are_an_invalid_artifact(change):
     with pytest.raises(InvalidArtifact, match=r"cannot be read[\s\S]*compile the program again"):
         set_up(edited(change))
+
+
+@pytest.mark.parametrize("text", ["tensr", "custom(acme.graph)", "list("])
+def test_texts_that_are_no_types_are_an_invalid_artifact(text):
+    model = edited(lambda m: onnx_tools.set_meta(m, keys.EDGES, with_port(m, text)))
+
+    with pytest.raises(InvalidArtifact, match="compile the program again") as caught:
+        set_up(model)
+
+    assert isinstance(caught.value.__cause__, TypeTextError)
 
 
 def test_ops_that_do_not_fit_together_are_an_invalid_artifact():
@@ -438,6 +455,37 @@ def test_a_component_without_the_method_cannot_carry_out_an_op():
         set_up(rebound("model", "data_source|bb_testing.programs:ListSource|-1"))
 
 
+class Restarts(bb.Module):
+    """Uses a method that a data source may do without."""
+
+    data = bb.slots.DataSource()
+
+    def body(self, g: bb.Graph) -> None:
+        self.data.reset(g)
+
+
+class Endless(ListSource):
+    """Does without it."""
+
+    reset = DataSource.reset
+
+
+def test_an_optional_method_that_a_component_does_without_is_told_at_install():
+    model = Compiler().bind("data", Endless).compile(Restarts().build())
+    with pytest.raises(UnresolvedOp) as caught:
+        install(PEER, [], model, ["Restarts"])
+    assert "Reset" in caught.value.found
+    assert "slot 'data', Endless, does without the optional method reset" in caught.value.found
+    assert "self.data.reset(g)" in str(caught.value)
+
+
+def test_an_optional_method_that_a_component_has_is_called():
+    model = Compiler().bind("data", ListSource).compile(Restarts().build())
+    node = install(PEER, [], model, ["Restarts"])
+    node.invoke("Restarts")
+    assert [step.how for step in node.poll() if isinstance(step, FrameEnded)] == ["done"]
+
+
 @pytest.mark.parametrize(("name", "match"), [("NoSuchOp", "does not have it"), ("Field", "")])
 def test_a_framework_op_must_be_installed(name, match):
     class Reads(bb.Module):
@@ -485,7 +533,7 @@ def test_every_failure_is_one_family():
     for name in ("ConfigTypeMismatch", "ConstructionFailed", "EmptyTargets", "InvalidArtifact",
                  "IncompatibleCompiledVersion", "InvalidBindingTable", "MissingConfig",
                  "NotAllowed", "NotCompiled", "SlotBindingConflict", "UnknownTarget",
-                 "UnregisteredComponent", "UnresolvedOp"):  # fmt: skip
+                 "UnregisteredComponent", "UnresolvedOp", "UnresolvedType"):  # fmt: skip
         from bb_runtime import errors
 
         cls = getattr(errors, name)

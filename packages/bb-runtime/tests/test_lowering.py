@@ -592,3 +592,81 @@ def test_frame_ids_are_never_reused(compiled):
     assert len(set(ids)) == len(ids)
     assert set(frames) <= set(ids)
     assert all(isinstance(frame, FrameId) for frame in frames)
+
+
+# Blocks
+
+
+class Looped(bb.Module):
+    """Ops before, in, beside and after a block."""
+
+    peer_class = "server"
+    model = bb.slots.Model()
+    data = bb.slots.DataSource()
+
+    def body(self, g: bb.Graph) -> None:
+        n = g.input("n", "int64")
+        self.model.params(g)
+        with g.loop(n) as turn:
+            metrics = self.model.fit(g, self.data.batches(g))
+            with g.when(turn > 1):
+                g.output("inside", turn * n)
+        self.data.reset(g)
+        self.model.params(g)
+        g.output("beside", n + 1)
+        g.output("last", g.last(metrics))
+
+
+def stretches_of(artifact: Any, name: str, region: str) -> list[tuple[Any, list[str]]]:
+    program = lowered(artifact, artifact.target(name)).regions[region]
+    return [(stretch.needs, [op.name for op in stretch.ops]) for stretch in program.stretches]
+
+
+def test_a_block_cuts_what_waits_for_it_off_and_nothing_else(compiled):
+    artifact = compiled(Looped())
+    (first, own), (second, waiting) = stretches_of(artifact, "Looped", "main")
+    assert first == ()
+    assert second == ((0, 0),)
+    assert own[:2] == ["Params", "Loop"]
+    assert "Output" in own, "what needs nothing of the block does not wait for it"
+    assert {"Params", "Reset", "Take", "Output"} == set(waiting)
+    ((needs, turn),) = stretches_of(artifact, "Looped", "@loop")
+    assert needs == ()
+    assert "Arrive" in turn
+    assert "Turn" not in turn
+
+
+def test_ops_on_a_slot_that_turns_use_run_after_the_last_turn(compiled):
+    stage = Stage(compiled(Looped()), clients=0)
+    stage.run(n=3)
+    assert stage.wire.outputs("beside") == [4]
+    assert stage.wire.outputs("inside") == [6, 9]
+    assert stage.server.component("model").methods == ["params", "fit", "fit", "fit", "params"]
+    assert stage.server.component("data").methods == ["batches"] * 3 + ["reset"]
+
+
+def test_turns_read_the_values_of_all_frames_around_them(compiled):
+    class Deep(bb.Module):
+        peer_class = "server"
+        model = bb.slots.Model()
+
+        def body(self, g: bb.Graph) -> None:
+            n = g.input("n", "int64")
+            m = n + 1
+            self.model.params(g)
+            with g.loop(2, name="a") as a, g.loop(2, name="b") as b:
+                c = a * 10 + b
+                with g.when(b > 1):
+                    g.output("sum", n + m + a + b + c)
+
+    stage = Stage(compiled(Deep()), clients=0)
+    stage.run(n=100)
+    assert stage.wire.outputs("sum") == [201 + 1 + 2 + 12, 201 + 2 + 2 + 22]
+
+
+def test_ports_of_a_turn_that_nobody_reads_get_no_position(compiled):
+    artifact = compiled(Looped())
+    programs = lowered(artifact, artifact.target("Looped")).regions
+    assert programs["@when"].ports == (-1,)
+    assert programs["@when"].size == 0
+    assert programs["@loop"].ports == (0,)

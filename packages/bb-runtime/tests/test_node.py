@@ -14,6 +14,7 @@ from bb_ir.types import (
     PARAMS,
     TRIGGER,
     Type,
+    custom,
     list_of,
     params,
     peers,
@@ -21,6 +22,7 @@ from bb_ir.types import (
     scalar,
     tensor,
 )
+from bb_ir.values import ValueCodec
 from bb_runtime import DeliveryError, install
 from bb_runtime._freeze import frozen
 from bb_runtime._typecheck import fits
@@ -67,6 +69,7 @@ X = np.zeros((1, 2), np.float32)
     [
         ({}, r"missing \['x'\], unknown none"),
         ({"x": X, "z": 1}, r"missing none, unknown \['z'\]"),
+        ({"X": X}, r"unknown \['X'\]\n.*x: tensor\(float32\)"),
         ({"x": [1, 2]}, r"input 'x' of Booted is a list, not an array"),
         ({"x": np.zeros((1, 2))}, r"is an array of float64\n.*tensor\(float32\)\[\?,2\]"),
         ({"x": np.zeros((1, 3), np.float32)}, r"of shape \(1, 3\)"),
@@ -86,6 +89,12 @@ def test_a_target_of_another_class_cannot_be_invoked(compiled):
         stage.clients[0].invoke("Booted.client")
 
 
+def test_a_target_that_is_almost_named_is_asked_for(compiled):
+    stage = Stage(compiled(Booted()), clients=2)
+    with pytest.raises(InvalidInput, match=r"'Boted'[\s\S]*did you mean 'Booted'\?"):
+        stage.server.invoke("Boted")
+
+
 def test_a_target_is_invoked_by_its_full_name_too(compiled):
     artifact = compiled(Booted())
     stage = Stage(artifact, clients=2)
@@ -98,7 +107,7 @@ def test_components_can_be_looked_at(compiled):
     stage = Stage(compiled(Booted()), clients=2)
     model = stage.server.component("model")
     assert stage.server.component("model", target="Booted") is model
-    with pytest.raises(InvalidInput, match=r"no slot 'modle' here\n.*model, peers"):
+    with pytest.raises(InvalidInput, match=r"no slot 'modle' here\n.*model, peers\n.*'model'\?"):
         stage.server.component("modle")
     with pytest.raises(InvalidInput):
         stage.server.component("model", target="Boo")
@@ -240,6 +249,19 @@ def test_a_value_that_fits_is_taken(value: Any, declared: Type):
 )
 def test_a_value_that_does_not_fit_is_described(value: Any, declared: Type, wrong: str):
     assert fits(value, declared).startswith(wrong)
+
+
+def test_values_of_plugins_types_are_known_by_their_codecs():
+    word = ValueCodec("acme.word/1", lambda v: isinstance(v, str), str.encode, bytes, 9)
+    codecs = {word.name: word}
+    one = custom("acme.word/1")
+
+    assert fits("a", one, codecs) == ""
+    assert fits(["a", "b"], list_of(one), codecs) == ""
+    assert fits({"w": ["a"]}, record({"w": list_of(one)}), codecs) == ""
+    assert fits(b"a", one, codecs) == "a bytes"
+    assert fits(["a", 1], list_of(one), codecs) == "a list whose item 1 is a int"
+    assert fits({"w": [1]}, record({"w": list_of(one)}), codecs).startswith("a record whose field")
 
 
 # Frozen values

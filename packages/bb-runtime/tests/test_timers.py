@@ -59,3 +59,26 @@ def test_many_live_timers_are_kept_without_sorting_them_every_time():
         timers.set(when, one)
     assert len(timers) == 5 * _SLACK
     assert timers._limit > 5 * _SLACK
+
+
+def test_the_ticks_of_a_block_that_stopped_are_passed_over():
+    timers = Timers()
+    block, stopped = SimpleNamespace(stopped=False), SimpleNamespace(stopped=True)
+    timers.tick(1, stopped)
+    timers.tick(3, block)
+    timers.set(2, frame())
+    assert len(timers) == 2
+    assert timers.next() == 2
+    timers.pop()
+    assert timers.next() == 3
+    assert timers.pop() == (3, None, block)
+    assert timers.next() is None
+
+
+def test_nothing_falls_due_once_all_was_forgotten():
+    timers = Timers()
+    timers.set(1, frame())
+    timers.tick(2, SimpleNamespace(stopped=False))
+    timers.clear()
+    assert timers.next() is None
+    assert len(timers) == 0

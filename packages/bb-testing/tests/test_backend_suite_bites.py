@@ -139,6 +139,78 @@ class IgnoresAxes(Honest):
         return (lambda x, axes=None: run(x)) if op_type == "ReduceMax" else run
 
 
+class FusesLoosely(Honest):
+    def compile(self, graph):
+        run = super().compile(graph)
+
+        def wide(*inputs):
+            # In more digits than the dtype has: nearer to the truth, and not the same.
+            wider = [x.astype(np.float64) for x in inputs]
+            made = [y.astype(np.float32) for y in self.results(run(*wider), graph)]
+            return made[0] if len(made) == 1 else tuple(made)
+
+        return wide if graph.inputs and run else run
+
+    def results(self, made, graph):
+        return [made] if len(graph.outputs) == 1 else list(made)
+
+
+class FusesInPlace(Honest):
+    def compile(self, graph):
+        run = super().compile(graph)
+
+        def filling(*inputs):
+            result = run(*(x.copy() for x in inputs))
+            fill(inputs)
+            return result
+
+        return run and filling
+
+
+class FusesWithOneBuffer(Honest):
+    def compile(self, graph):
+        run = super().compile(graph)
+        kept = []
+
+        def lazy(*inputs):
+            made = run(*inputs)
+            if len(graph.outputs) > 1:
+                return made
+            if not kept:
+                kept.append(made.copy())
+            kept[0][...] = made
+            return kept[0]
+
+        return run and lazy
+
+
+class FusesToScalars(Honest):
+    def compile(self, graph):
+        run = super().compile(graph)
+
+        def scalars(*inputs):
+            made = run(*inputs)
+            return made if len(graph.outputs) == 1 else tuple(y[()] for y in made)
+
+        return run and scalars
+
+
+class FusesToLists(Honest):
+    def compile(self, graph):
+        run = super().compile(graph)
+        return (lambda *inputs: list(run(*inputs))) if len(graph.outputs) > 1 else run
+
+
+class FusesWhatItLacks(Honest):
+    def compile(self, graph):
+        return lambda *inputs: inputs[0]
+
+
+class FusesNothing(Honest):
+    def compile(self, graph):
+        return None
+
+
 class TestBackend(BackendSuite):
     def make(self):
         return {name}(NoConfig(), Environment(peer=PeerId.from_seed(0), slot="backend"))
@@ -164,9 +236,21 @@ def test_the_right_backend_passes(run_suite):
     assert {op for op in FLOOR if any(f"[{op}-" in test for test in passed)} == set(FLOOR)
 
 
+def test_a_backend_that_fuses_nothing_passes(run_suite):
+    passed, failed = run_suite("FusesNothing", "fused")
+    assert passed
+    assert not failed
+
+
 @pytest.mark.parametrize(
     ("name", "caught_by", "says"),
     [
+        ("FusesInPlace", "test_fused_ops_take_frozen_inputs_and_leave_them", "fresh memory"),
+        ("FusesLoosely", "test_fused_ops_give_the_same_bits", "and the kernels one by one give"),
+        ("FusesToLists", "test_fused_ops_give_the_same_bits", "returned a list"),
+        ("FusesToScalars", "test_fused_ops_give_the_same_bits", "a tensor is a numpy array"),
+        ("FusesWhatItLacks", "test_fused_ops_that_it_lacks_give_none", "an op it does not have"),
+        ("FusesWithOneBuffer", "test_results_of_fused_ops_last", "reuse no memory"),
         ("GivesLists", "test_agrees_with_the_reference", "return a tuple"),
         ("GivesScalars", "test_agrees_with_the_reference", "a tensor is a numpy array"),
         ("IgnoresAxes", "test_agrees_with_the_reference", "the standard says (2, 1, 4)"),

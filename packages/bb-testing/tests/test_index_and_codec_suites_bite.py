@@ -255,6 +255,7 @@ import ctypes
 import numpy as np
 
 from bb_ir.params import ParameterSet
+from bb_ir.types import record, scalar, tensor
 from bb_roles import Codec, Component, State
 from bb_testing.codec import CodecSuite
 from bb_testing.context import environment
@@ -265,6 +266,12 @@ class Good(Codec):
     def __init__(self):
         super().__init__(None, environment())
         self.trained = 0
+
+    @classmethod
+    def infer_types(cls, config, op, inputs):
+        if op == "Encode":
+            half = tensor("float16", inputs[0].shape)
+            return {"encoded": record({"half": half, "scale": scalar("float64")})}
 
     def encode(self, ctx, value):
         if not isinstance(value, np.ndarray) or not np.isfinite(value).all():
@@ -335,6 +342,27 @@ BROKEN_CODECS = {
         class Broken(Good):
             def decode(self, ctx, encoded):
                 return super().decode(ctx, encoded).astype(np.float64)
+        """,
+    "test_values_are_of_the_types_that_it_tells": """
+        class Broken(Good):
+            @classmethod
+            def infer_types(cls, config, op, inputs):
+                # What is decoded is an array of float32 again.
+                return {"value": tensor("float16")} if op == "Decode" else None
+        """,
+    "test_values_are_of_the_types_that_it_tells ": """
+        class Broken(Good):
+            @classmethod
+            def infer_types(cls, config, op, inputs):
+                known = super().infer_types(config, op, inputs)
+                return known and {"codes": known["encoded"]}
+        """,
+    "test_values_are_of_the_types_that_it_tells  ": """
+        class Broken(Good):
+            @classmethod
+            def infer_types(cls, config, op, inputs):
+                # One name would stand for two lengths.
+                return {"value": tensor("float32", ("n", "n"))} if op == "Decode" else None
         """,
     "test_error_is_within_the_tolerance": """
         class Broken(Good):

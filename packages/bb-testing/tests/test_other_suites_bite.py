@@ -1,4 +1,4 @@
-"""The suites of models, data sources and peer selectors fail where a component is broken.
+"""The suites of models, data, peer selectors and protocols fail where a component is broken.
 
 Each suite runs over one good component and many that are broken in one way each. The good one
 passes; a broken one fails the test that is named beside it; and every test is named at least once.
@@ -11,6 +11,7 @@ import pytest
 from bb_testing.data_source import DataSourceSuite
 from bb_testing.model import ModelSuite
 from bb_testing.peer_selector import PeerSelectorSuite
+from bb_testing.protocol import ProtocolSuite
 
 pytest_plugins = ["pytester"]
 
@@ -20,6 +21,7 @@ import ctypes
 import numpy as np
 
 from bb_ir.params import ParameterSet
+from bb_ir.types import tensor
 from bb_roles import Component, Model, State
 from bb_testing.context import environment
 from bb_testing.model import ModelSuite
@@ -33,6 +35,22 @@ class Good(Model):
         self.draft = ParameterSet.from_tensors(first).writable(copy=True)
         self.v = np.zeros(3, np.float32)
         self.x = None
+
+    @classmethod
+    def value_types(cls, config):
+        held = "params(w:tensor(float32)[2,1],b:tensor(float32)[1])"
+        return {
+            "Params.params": held,
+            "LoadParams.params": held,
+            "Forward.x": "tensor[n,2]",
+            "Forward.y": "tensor(float32)[n,1]",
+            "Fit.metrics": "record(examples:int64,loss:float64)",
+        }
+
+    @classmethod
+    def infer_types(cls, config, op, inputs):
+        if op == "Forward" and inputs[0].shape:
+            return {"y": tensor("float32", (inputs[0].shape[0], 1))}
 
     def own(self):
         if self.draft.lent:
@@ -129,6 +147,19 @@ BROKEN_MODELS = {
         class Broken(Good):
             def step(self, x, grad):
                 super().step(x, grad * np.random.uniform(0.9, 1.1, grad.shape).astype("f4"))
+        """,
+    "test_values_are_of_the_types_that_it_tells": """
+        class Broken(Good):
+            @classmethod
+            def infer_types(cls, config, op, inputs):
+                # It forgets that there is a row for each example.
+                return {"y": tensor("float32", (1, 1))} if op == "Forward" else None
+        """,
+    "test_values_are_of_the_types_that_it_tells ": """
+        class Broken(Good):
+            @classmethod
+            def value_types(cls, config):
+                return {**super().value_types(config), "Evaluate.metrics": "record(loss:float64)"}
         """,
     "test_compute_loss_is_a_float": """
         class Broken(Good):
@@ -237,13 +268,18 @@ DATA = """
 import numpy as np
 
 from bb_roles import Batches, Component, State
-from bb_roles.data import DataConfig, InMemory
+from bb_ir.types import tensor
+from bb_roles.data import DataConfig, InMemory, batch_types
 from bb_testing.context import environment
 from bb_testing.data_source import DataSourceSuite
 
 X = np.arange(42, dtype=np.float32).reshape(14, 3)
 
 class Good(InMemory):
+    @classmethod
+    def value_types(cls, config):
+        return batch_types(tensor("float32", (3,)), tensor("int64", ()))
+
     def __init__(self, config=DataConfig(batch_size=4)):
         super().__init__(config, environment(), X, np.arange(14))
 
@@ -278,6 +314,20 @@ BROKEN_DATA = {
             def next_batch(self, ctx):
                 x, y = super().next_batch(ctx)
                 return x.astype(np.float64), y
+        """,
+    "test_values_are_of_the_types_that_it_tells": """
+        class Broken(Good):
+            @classmethod
+            def value_types(cls, config):
+                # The last batch of a pass is smaller.
+                return {"NextBatch.batch": f"tensor(float32)[{config.batch_size},3]"}
+        """,
+    "test_values_are_of_the_types_that_it_tells ": """
+        class Broken(Good):
+            @classmethod
+            def value_types(cls, config):
+                known = super().value_types(config)["Batches.batches"]
+                return {"Batches.batches": known.replace("int64", "int32")}
         """,
     "test_same_draw_gives_the_same_order": """
         class Broken(Good):
@@ -400,10 +450,171 @@ BROKEN_PEERS = {
         """,
 }
 
+PROTOCOL = '''
+import random
+import time
+
+from bb_ir.ops import Attribute, OpSchema, Port, ops
+from bb_ir.types import list_of, record, scalar
+from bb_roles import Component, Protocol, State
+from bb_testing.context import environment, peer_id
+from bb_testing.protocol import ProtocolSuite
+
+INT = scalar("int64")
+SCORE = record({"points": INT})
+
+class Good(Protocol):
+    """Counts points by sender; whoever asks is told the best, and draws lots."""
+
+    ops = ops(
+        OpSchema("Score", "score", (Port("score", SCORE),)),
+        OpSchema("Best", "best", (), (Port("best", list_of(INT)),), (Attribute("n", 2),), "reads"),
+        OpSchema("Draw", "draw", (), (Port("lot", INT), Port("of", INT))),
+        OpSchema("Now", "now", (), (Port("ns", INT),), effect="reads"),
+    )
+
+    def __init__(self):
+        super().__init__(None, environment())
+        self.points = {}
+        self.drawn = 0
+
+    def score(self, ctx, score):
+        if not isinstance(score["points"], int):
+            raise TypeError("points are a number")
+        sender = str(ctx.sender)
+        self.points[sender] = self.points.get(sender, 0) + score["points"]
+
+    def best(self, ctx, *, n=2):
+        return sorted(self.points.values(), reverse=True)[:n]
+
+    def draw(self, ctx):
+        self.drawn += 1
+        return int(ctx.rng().integers(100)), self.drawn
+
+    def now(self, ctx):
+        return ctx.now_ns
+
+    def save(self):
+        return State(data={"points": dict(self.points), "drawn": self.drawn})
+
+    def load(self, state):
+        self.points = dict(state.data["points"])
+        self.drawn = state.data["drawn"]
+
+class Suite(ProtocolSuite):
+    def story(self, story):
+        for n in range(4):
+            story("Score", {"points": 3 * n % 5}, sender=peer_id(n), now_ns=n)
+            story("Best")
+            story("Draw")
+            story("Now")
+        story("Best", n=1)
+'''
+
+BROKEN_PROTOCOLS = {
+    "test_is_a_protocol": """
+        class Broken(Component):
+            pass
+        """,
+    "test_declared_ops_are_methods": """
+        class Broken(Good):
+            ops = {}
+        """,
+    "test_declared_ops_are_methods ": """
+        class Broken(Good):
+            best = None
+        """,
+    "test_declared_ops_are_methods  ": """
+        class Broken(Good):
+            def score(self, ctx, told):
+                super().score(ctx, told)
+        """,
+    "test_declared_ops_are_methods   ": """
+        class Broken(Good):
+            def best(self, ctx, *, n=3):
+                return super().best(ctx, n=n)
+        """,
+    "test_declared_ops_are_methods    ": """
+        class Broken(Good):
+            ops = {**Good.ops, "Stop": OpSchema("Stop", "close")}
+        """,
+    "test_story_calls_every_op": """
+        class Broken(Good):
+            ops = {**Good.ops, "Forget": OpSchema("Forget", "forget")}
+            def forget(self, ctx):
+                self.points.clear()
+        """,
+    "test_story_calls_every_op ": """
+        class Broken(Good):
+            def best(self, ctx, *, n=2):
+                return "three"
+        """,
+    "test_story_calls_every_op  ": """
+        class Broken(Good):
+            def draw(self, ctx):
+                return super().draw(ctx)[0]
+        """,
+    "test_story_calls_every_op   ": """
+        class Broken(Good):
+            def score(self, ctx, score):
+                super().score(ctx, score)
+                score["points"] = 0
+        """,
+    "test_results_stay_as_they_were": """
+        class Broken(Good):
+            def __init__(self):
+                super().__init__()
+                self.shown = []
+            def best(self, ctx, *, n=2):
+                self.shown[:] = super().best(ctx, n=n)
+                return self.shown
+        """,
+    "test_same_calls_give_the_same_results": """
+        class Broken(Good):
+            def now(self, ctx):
+                return time.monotonic_ns()
+        """,
+    "test_same_calls_give_the_same_results ": """
+        class Broken(Good):
+            def draw(self, ctx):
+                self.drawn += 1
+                return random.randrange(100), self.drawn
+        """,
+    "test_reads_change_nothing": """
+        class Broken(Good):
+            def now(self, ctx):
+                self.drawn += 1
+                return ctx.now_ns
+        """,
+    "test_state_goes_on_elsewhere": """
+        class Broken(Good):
+            def load(self, state):
+                self.points = dict(state.data["points"])
+        """,
+    "test_state_goes_on_elsewhere ": """
+        class Broken(Good):
+            def save(self):
+                return State(data={"points": self.points, "drawn": self.drawn, "who": peer_id()})
+        """,
+    "test_bad_input_is_refused_whole": """
+        class Broken(Good):
+            def score(self, ctx, score):
+                if isinstance(score, dict) and isinstance(score.get("points"), int):
+                    super().score(ctx, score)
+        """,
+    "test_bad_input_is_refused_whole ": """
+        class Broken(Good):
+            def score(self, ctx, score):
+                self.drawn += 1
+                super().score(ctx, score)
+        """,
+}
+
 SUITES = {
     "model": (ModelSuite, MODEL, BROKEN_MODELS),
     "data_source": (DataSourceSuite, DATA, BROKEN_DATA),
     "peer_selector": (PeerSelectorSuite, PEERS, BROKEN_PEERS),
+    "protocol": (ProtocolSuite, PROTOCOL, BROKEN_PROTOCOLS),
 }
 
 KINDS = pytest.mark.parametrize("kind", SUITES)

@@ -1,5 +1,7 @@
 """`bb compile` and `bb explain`."""
 
+import json
+
 import onnx
 import pytest
 
@@ -34,9 +36,8 @@ def test_json_has_targets_edges_and_bindings(bb, program):
 
     assert [target["name"] for target in told["targets"]] == ["Mine", "Mine.client"]
     assert [edge["name"] for edge in told["edges"]] == ["weights", "update"]
-    assert {"slot": "data", "role": "data_source", "component": "digits"} in (
-        told["targets"][1]["bindings"]
-    )
+    bound = {"slot": "data", "role": "data_source", "component": "digits", "config": ""}
+    assert bound in told["targets"][1]["bindings"]
 
 
 def test_binding_of_one_class_wins(bb, program):
@@ -209,7 +210,7 @@ def test_every_unbound_slot_is_told_with_the_users_line(bb, program):
     assert done.err.count("error[UnboundSlot]") == 2
     assert "--> mine.py:17" in done.err
     assert "installed: arrays, digits" in done.err
-    assert "--bind data=<component>" in done.err
+    assert "--bind data=arrays or --bind data=digits" in done.err
 
 
 def test_binding_of_an_artifact_is_refused(bb, artifact):
@@ -225,3 +226,185 @@ def test_malformed_option_is_a_usage_error(bb, program, option):
 
     assert done.code == 2
     assert "NAME=VALUE" in done.err
+
+
+# Configuration
+
+
+NETWORK = "[model]\nlayers = [64, 32, 10]\nlr = 0.05\n"
+
+
+def edges(done):
+    return {edge["name"]: edge["bytes"] for edge in done.json["edges"]}
+
+
+def test_configuration_is_compiled_in_and_makes_bytes_exact(bb, program, tmp_path):
+    (tmp_path / "net.toml").write_text(NETWORK)
+
+    before = edges(bb("compile", program, "-o", "a.onnx", *BINDS, "--json"))
+    after = edges(bb("compile", program, "-o", "a.onnx", *BINDS, "--config", "net.toml", "--json"))
+
+    assert before["weights"]["payload"]["most"] is None
+    assert after["weights"]["payload"]["most"] == after["weights"]["payload"]["least"] > 9000
+    assert edges(bb("explain", "a.onnx", "--json")) == after
+    assert "layers" in bb("explain", "a.onnx").out
+
+
+def test_limits_of_edges_follow_from_the_configuration(bb, program, tmp_path):
+    (tmp_path / "net.toml").write_text(NETWORK)
+
+    def limits(*options):
+        told = bb("explain", program, *BINDS, *options, "--json").json
+        return {edge["name"]: edge["max_payload"] for edge in told["edges"]}
+
+    assert limits() == {"weights": 0, "update": 0}
+    known = limits("--config", "net.toml")
+    assert known["weights"] - (1 << 16) > 9000
+    assert known["update"] == known["weights"] + 64  # the metrics beside the parameters
+
+
+def test_explain_of_a_module_takes_a_configuration_too(bb, program, tmp_path):
+    (tmp_path / "net.toml").write_text(NETWORK)
+
+    told = edges(bb("explain", program, *BINDS, "--config", "net.toml", "--json"))
+
+    assert told["update"]["payload"]["most"] == told["weights"]["payload"]["most"] > 9000
+
+
+def configs(bb, artifact="a.onnx"):
+    told = bb("explain", artifact, "--json").json
+    return {
+        (target["peer_class"], row["slot"]): json.loads(row["config"] or "{}")
+        for target in told["targets"]
+        for row in target["bindings"]
+    }
+
+
+def test_fields_with_placeholders_and_those_of_one_node_are_left_for_the_run(bb, program):
+    assert bb("compile", program, "-o", "a.onnx", *BINDS, "--config", "mine.toml").code == 0
+
+    assert configs(bb)["client", "data"] == {}  # its other fields make no sense without these
+    assert bb("run", "a.onnx", "--config", "mine.toml", "--nodes", "client=2").code == 0
+
+
+def test_fields_beside_a_placeholder_are_compiled_in(bb, program, tmp_path):
+    (tmp_path / "data.toml").write_text("[data]\nbatch_size = 4\nseed = '{seed}'\n")
+
+    assert bb("compile", program, "-o", "a.onnx", *BINDS, "--config", "data.toml").code == 0
+
+    assert configs(bb)["client", "data"] == {"batch_size": 4}
+
+
+def test_table_of_a_class_wins_field_by_field(bb, program, tmp_path):
+    (tmp_path / "net.toml").write_text(
+        NETWORK + "momentum = 0.5\n[client.model]\nlr = 0.5\n[client.1.model]\nmomentum = 0.1\n"
+    )
+
+    assert bb("compile", program, "-o", "a.onnx", *BINDS, "--config", "net.toml").code == 0
+
+    found = configs(bb)
+    assert found["server", "model"] == {"layers": [64, 32, 10], "lr": 0.05, "momentum": 0.5}
+    assert found["client", "model"] == {"layers": [64, 32, 10], "lr": 0.5, "momentum": 0.5}
+    assert found["server", "aggregator"] == {}
+
+
+def test_binding_of_a_class_takes_what_is_said_for_the_slot(bb, program, tmp_path):
+    (tmp_path / "net.toml").write_text("[data]\nsplit = 'all'\n[client.data]\nbatch_size = 3\n")
+    binds = [*BINDS, "--bind", "client.data=digits"]
+
+    done = bb("compile", program, "-o", "a.onnx", *binds, "--config", "net.toml")
+
+    assert done.code == 0, done.err
+    assert configs(bb)["client", "data"] == {"split": "all", "batch_size": 3}
+
+
+def test_two_ends_that_do_not_fit_are_told_when_compiling(bb, program, tmp_path):
+    (tmp_path / "net.toml").write_text(NETWORK + "[client.model]\nlayers = [64, 16, 10]\n")
+
+    done = bb("compile", program, *BINDS, "--config", "net.toml")
+
+    assert done.code == 3
+    assert "error[TypeMismatch]" in done.err
+    assert "self.model.load_params(g, received)" in done.err
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[modle]\nlr = 1.0\n", "did you mean [model]?"),
+        ("[model]\nlayer = [64, 10]\n", "did you mean 'layers'?"),
+        ("[model]\nlr = 'much'\n", "`lr`"),
+        ("[server.data]\nbatch_size = 3\n", "[client.data]"),
+        ("[model\n", "correct it as TOML"),
+        ("[model]\nlr = 1979-05-27\n", "['lr']"),
+        ("[client.data]\nbatch_sise = 3\nclient = '{index}'\n", "did you mean 'batch_size'?"),
+    ],
+)
+def test_wrong_configuration_names_the_file(bb, program, tmp_path, text, told):
+    (tmp_path / "net.toml").write_text(text)
+
+    done = bb("compile", program, *BINDS, "--config", "net.toml")
+
+    assert done.code == 3
+    assert "error[BadConfig" in done.err
+    assert told in done.err
+    assert "net.toml" in done.err
+
+
+@pytest.mark.parametrize("option", [("--config", "mine.toml"), ("--stage", "checked")])
+@pytest.mark.parametrize("command", ["compile", "explain"])
+def test_options_of_compiling_are_refused_for_an_artifact(bb, artifact, command, option):
+    done = bb(command, artifact, *option)
+
+    assert done.code == 3
+    assert f"error[AlreadyCompiled]: {option[0]}" in done.err
+
+
+# Stages
+
+
+STAGE = """
+from bb_roles import StageSpec, hookimpl
+
+def looks(model):
+    return model
+
+@hookimpl
+def bb_stage():
+    return StageSpec("checked", f"{__name__}:looks", after="solve_types", summary="Looks on.")
+"""
+
+
+def test_stage_of_a_plugin_runs_when_it_is_named(bb, program, bb_install):
+    bb_install("stage.checked", STAGE, "acme-rules")
+
+    done = bb("compile", program, "-o", "a.onnx", *BINDS, "--stage", "checked")
+
+    assert done.code == 0, done.err
+    assert "solve_types, checked (acme-rules 0), " in bb("explain", "a.onnx").out
+    told = bb("explain", program, *BINDS, "--stage", "checked", "--json").json["stages"]
+    assert [s["name"] for s in told if s["origin"]] == ["checked"]
+    page = bb("plugins", "stage.checked").out
+    assert "after solve_types" in page
+    assert "Looks on." in page
+    assert bb("plugins", "--check", "stage").code == 0
+
+
+def test_unknown_stage_is_told_with_all_there_are(bb, program, bb_install):
+    bb_install("stage.checked", STAGE, "acme-rules")
+
+    done = bb("compile", program, *BINDS, "--stage", "chekced")
+
+    assert done.code == 3
+    assert "error[UnknownStage]: there is no stage 'chekced'" in done.err
+    assert "installed: checked" in done.err
+    assert "did you mean 'checked'?" in done.err
+
+
+def test_stage_that_objects_ends_the_command(bb, program, bb_install):
+    bb_install("stage.checked", STAGE.replace("return model", "pass"), "acme-rules")
+
+    done = bb("compile", program, *BINDS, "--stage", "checked")
+
+    assert done.code == 3
+    assert "error[StageFailed]: stage 'checked' returns nothing" in done.err

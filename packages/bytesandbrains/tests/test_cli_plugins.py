@@ -104,6 +104,39 @@ def bb_component():
     assert errors == ["PluginError"]
 
 
+TYPE = """
+from bb_roles import TypeCodec, TypeSpec, hookimpl
+
+class TextCodec(TypeCodec):
+    def encode(self, value): return value.encode()
+    def decode(self, data): return str(data, "utf-8")
+
+@hookimpl
+def bb_type():
+    return TypeSpec("acme.text/1", cls="builtins:str", codec="acme_text:{codec}", summary="A text.")
+"""
+
+
+def test_types_of_values_are_listed_and_shown(bb, publish):
+    publish("acme-text", "type.acme.text.1", TYPE.format(codec="TextCodec"))
+
+    (row,) = bb("plugins", "type", "--check", "--json").json["plugins"]
+    shown = bb("plugins", "type.acme.text.1")
+
+    assert (row["role"], row["name"], row["state"]) == ("type", "acme.text.1", "ok")
+    assert shown.code == 0
+    assert "A text." in shown.out
+
+
+def test_a_type_whose_codec_is_missing_is_broken(bb, publish):
+    publish("acme-text", "type.acme.text.1", TYPE.format(codec="Gone"))
+
+    done = bb("plugins", "type", "--check")
+
+    assert done.code == 1
+    assert "type.acme.text.1" in done.err
+
+
 def test_doubles_are_shown_and_both_are_named(bb, publish):
     publish("acme-mlp", "model.mlp")
 

@@ -113,14 +113,14 @@ def test_inputs_are_read_and_peers_filled_in(bb, tmp_path, text):
 
 
 CONFIGS = {
-    "unknown slot": ("[modle]\nlr = 1.0\n", "BadConfig", "did you mean [model]?"),
+    "unknown slot": ("[modle]\nlr = 1.0\n", "BadConfigFile", "did you mean [model]?"),
     "unknown field": ("[model]\nlrr = 1.0\n", "ConfigTypeMismatch", "did you mean 'lr'?"),
     "wrong type": ('[model]\nlr = "fast"\n', "ConfigTypeMismatch", "lr"),
     "wrong value": ("[client.data]\ntest_fraction = 7.0\n", "ConfigTypeMismatch", "test_fraction"),
-    "no such node": ("[client.9.data]\nsplit = 'all'\n", "BadConfig", "--nodes client=10"),
-    "class without the slot": ("[server.data]\nsplit = 'all'\n", "BadConfig", "[client.data]"),
-    "value without a table": ("lr = 1.0\n", "BadConfig", "'lr'"),
-    "no toml": ("[model\n", "BadConfig", "TOML"),
+    "no such node": ("[client.9.data]\nsplit = 'all'\n", "BadConfigFile", "--nodes client=10"),
+    "class without the slot": ("[server.data]\nsplit = 'all'\n", "BadConfigFile", "[client.data]"),
+    "value without a table": ("lr = 1.0\n", "BadConfigFile", "'lr'"),
+    "no toml": ("[model\n", "BadConfigFile", "TOML"),
 }
 
 
@@ -138,8 +138,8 @@ def test_bad_configuration_has_code_place_and_fix(bb, artifact, tmp_path, case):
 
 
 BAD = {
-    "no config file": (["--config", "no.toml"], 3, "BadConfig"),
-    "other config file": (["--config", "mine.py"], 3, "BadConfig"),
+    "no config file": (["--config", "no.toml"], 3, "BadConfigFile"),
+    "other config file": (["--config", "mine.py"], 3, "BadConfigFile"),
     "unknown class": (["--nodes", "clint=3"], 3, "InstallError"),
     "no nodes": (["--nodes", "client=0"], 2, "at least 1"),
     "unknown target": (["--target", "Mien"], 3, "UnknownTarget"),

@@ -103,6 +103,15 @@ def test_page_of_an_installed_component_says_where_it_is_from():
     assert by_name(page)["lr"] == ("lr", "float", "0.1", "Learning rate.")
 
 
+def test_page_names_the_ops_that_a_component_adds_to_its_role():
+    registry = components.describe("protocol", "registry")
+    page = components.markdown([registry])
+
+    assert "Members(label='') -> (peers: peers)" in registry.ops
+    assert "- `Members(label='') -> (peers: peers)`" in page
+    assert components.describe("model", "mlp").ops == ()
+
+
 def test_inherited_fields_come_first_with_what_their_class_says():
     fields = components.describe("data_source", "arrays").fields
 

@@ -1,4 +1,5 @@
 import importlib.util
+import math
 import subprocess
 import sys
 import tracemalloc
@@ -22,6 +23,7 @@ from bb_aggregator_fedavg.errors import (
     UpdateOutOfRange,
 )
 from bb_ir.params import ParameterSet
+from bb_ir.types import parse_type
 from bb_roles import State
 from bb_roles.config import build_config
 from bb_roles.registry import component_class
@@ -356,7 +358,33 @@ def test_a_metric_that_is_not_finite_is_left_out():
     aggregator = make()
     aggregator.contribute(CTX, params(1), {"examples": 1, "loss": float("nan"), "x": np.inf})
     aggregator.contribute(CTX, params(1), {"examples": 3, "loss": 2.0})
-    assert aggregator.aggregate(CTX)[1] == {"count": 2, "examples": 4, "loss": 2.0}
+    summary = aggregator.aggregate(CTX)[1]
+
+    assert math.isnan(summary.pop("x"))
+    assert summary == {"count": 2, "examples": 4, "loss": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "summary"),
+    [
+        ("record(examples:int64,loss:float64)", "record(count:int64,examples:int64,loss:float64)"),
+        (
+            "record(z:float64,examples:int64,a:float64,count:float64,note:string)",
+            "record(count:int64,examples:int64,a:float64,z:float64)",
+        ),
+        ("record", None),
+        ("record(examples:int64,loss:any)", None),
+        ("record(examples:int64,loss:tensor(float32)[])", None),
+        ("any", None),
+    ],
+)
+def test_type_of_the_summary_follows_from_that_of_the_metrics(metrics, summary):
+    given_ = (parse_type("params"), parse_type(metrics))
+
+    told = FedAvg.infer_types(FedAvgConfig(), "Aggregate", given_)
+
+    assert told == (summary and {"summary": parse_type(summary)})
+    assert FedAvg.infer_types(FedAvgConfig(), "Contribute", given_) is None
 
 
 def test_own_metrics_cannot_be_forged():

@@ -20,6 +20,7 @@ from bb_codec_quantize.errors import (
 )
 from bb_ir.errors import BytesAndBrainsError
 from bb_ir.params import ParameterSet
+from bb_ir.types import parse_type
 from bb_roles.config import build_config
 from bb_roles.errors import ConfigError
 from bb_roles.registry import component_class
@@ -109,6 +110,39 @@ def test_layout_comes_back_byte_for_byte(config, given_):
 
 
 @EVERY_CONFIG
+@given(st.dictionaries(st.from_regex(r"[a-z.]{1,8}", fullmatch=True), tensors(), max_size=5))
+@settings(deadline=None)
+def test_type_of_what_is_encoded_follows_from_that_of_the_original(config, given_):
+    given_ = {**given_, "N": np.arange(3), "U": np.zeros((0, 2), "u1")}
+    plain = ParameterSet.from_tensors(given_)
+    marked = ParameterSet.from_tensors(dict(reversed(given_.items())), metadata={"epoch": "3"})
+
+    told = Quantize.infer_types(config, "Encode", (plain.layout.type,))
+
+    for value in (plain, marked):
+        encoded = Quantize(config, environment()).encode(FakeContext(), value)
+        assert encoded.layout.type == told["encoded"]
+        assert encoded.layout.metadata == value.layout.metadata
+
+
+@pytest.mark.parametrize(
+    ("op", "given_"),
+    [
+        ("Decode", "params(w:tensor(float32)[3])"),
+        ("Encode", "any"),
+        ("Encode", "params"),
+        ("Encode", "params(w:tensor)"),
+        ("Encode", "params(w:tensor(float32))"),
+        ("Encode", "params(w:tensor[3])"),
+        ("Encode", "params(w:tensor(float32)[n])"),
+        ("Encode", "params(w:tensor(string)[3])"),
+    ],
+)
+def test_nothing_is_said_where_the_original_is_not_known(op, given_):
+    assert Quantize.infer_types(QuantizeConfig(), op, (parse_type(given_),)) is None
+
+
+@EVERY_CONFIG
 def test_a_set_laid_out_by_others_is_taken(config):
     header = (
         b'{"b":{"dtype":"F32","shape":[2],"data_offsets":[1,9]},'
@@ -117,7 +151,12 @@ def test_a_set_laid_out_by_others_is_taken(config):
     )
     data = b"\1" + np.array([1, -1], "f4").tobytes() + np.array([3.0]).tobytes()
     value = ParameterSet.from_image(len(header).to_bytes(8, "little") + header + data)
-    assert there_and_back(config, value) == value
+    decoded = there_and_back(config, value)
+
+    assert decoded.layout == ParameterSet.from_tensors(dict(value.items())).layout
+    assert {n: a.tobytes() for n, a in decoded.items()} == {
+        n: a.tobytes() for n, a in value.items()
+    }
 
 
 @EVERY_CONFIG
@@ -136,7 +175,10 @@ def test_codes_are_those_of_the_documentation():
     assert eight["codes"].view(np.int8).tolist() == [-127, 0, 62, 127, 18]
     assert four["codes"].tolist() == [0x81, 0xFB, 0x89]
     assert eight["scales"].tolist() == four["scales"].tolist() == [7.0]
-    assert dict(four.layout.metadata) == {"bb.codec": "quantize/1", "bits": "4", "per": "tensor"}
+    assert four["layout"].tobytes() == (
+        b'{"codec":"quantize/1","bits":4,"per":"tensor","tensors":{"w":["float32",[5]]}}'
+    )
+    assert dict(four.layout.metadata) == {}
 
 
 def test_a_channel_has_its_own_scale():
@@ -267,23 +309,43 @@ def patched(array, at, value):
     return array
 
 
-def header(**entries):
-    """The header of a set with these tensors, as bytes."""
-    text = json.dumps(entries).encode()
-    return np.frombuffer(len(text).to_bytes(8, "little") + text, np.uint8)
+def text(**entries):
+    """What an encoded set says of how it was made, with some of it changed."""
+    told = {**json.loads(EIGHT["layout"].tobytes()), **entries}
+    return spelled(json.dumps(told, separators=(",", ":")).encode())
 
 
-HUGE = {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}
-HUGE_AND_EMPTY = {"dtype": "F32", "shape": [1 << 40, 0], "data_offsets": [0, 0]}
+def spelled(data):
+    return changed(EIGHT, layout=np.frombuffer(data, np.uint8))
+
+
 FOUR, EIGHT = encoded(bits=4), encoded()
+TOLD = EIGHT["layout"].tobytes()
 DAMAGED = {
     "no tensors": ParameterSet.from_tensors({}),
-    "no metadata": ParameterSet.from_tensors(dict(EIGHT.items())),
-    "another codec": changed(EIGHT, metadata={"bb.codec": "quantize/2"}),
-    "another width": changed(EIGHT, metadata={"bits": "4"}),
-    "no such width": changed(EIGHT, metadata={"bits": "16"}),
-    "other groups": changed(EIGHT, metadata={"per": "channel"}),
-    "no such groups": changed(EIGHT, metadata={"per": "row"}),
+    "another codec": text(codec="quantize/2"),
+    "another width": text(bits=4),
+    "no such width": text(bits=16),
+    "a width that is a float": text(bits=8.0),
+    "a width that is a list": text(bits=[8]),
+    "other groups": text(per="channel"),
+    "no such groups": text(per="row"),
+    "groups that are a mapping": text(per={}),
+    "tensors that are a list": text(tensors=[]),
+    "a tensor that is a number": text(tensors={"w": 3}),
+    "a tensor without a shape": text(tensors={"w": ["float32"]}),
+    "a shape that is a text": text(tensors={"w": ["float32", "ab"]}),
+    "a shape with a bool": text(tensors={"w": ["float32", [True]]}),
+    "a negative shape": text(tensors={"w": ["float32", [-1]]}),
+    "a dtype that is none": text(tensors={"w": ["float31", [1]]}),
+    "a dtype that is a list": text(tensors={"w": [[], [1]]}),
+    "a name that no tensor has": text(tensors={"__metadata__": ["float32", [1]]}),
+    "a name that is no text": text(tensors={"\ud800": ["float32", [1]]}),
+    "spelled with a space": spelled(TOLD.replace(b":", b": ", 1)),
+    "a name twice": spelled(TOLD.replace(b'{"n":', b'{"n":["int64",[4]],"n":')),
+    "too deep": spelled(b"[" * 100_000),
+    "a list": spelled(b"[]"),
+    "a number too long": spelled(b"1" * 5_000),
     "no codes": changed(EIGHT, codes=None),
     "more tensors": changed(EIGHT, more=np.zeros(1)),
     "codes cut": changed(EIGHT, codes=EIGHT["codes"][:-1]),
@@ -306,8 +368,9 @@ DAMAGED = {
     "layout cut": changed(EIGHT, layout=EIGHT["layout"][:-1]),
     "layout empty": changed(EIGHT, layout=EIGHT["layout"][:0]),
     "layout damaged": changed(EIGHT, layout=patched(EIGHT["layout"], 12, 255)),
-    "huge claim": changed(EIGHT, layout=header(w=HUGE)),
-    "huge and empty": changed(EIGHT, layout=header(w=HUGE_AND_EMPTY)),
+    "huge claim": text(tensors={"w": ["float32", [1 << 40]]}),
+    "huge and empty": text(tensors={"w": ["float32", [1 << 40, 0]]}),
+    "huger than any memory": text(tensors={"w": ["float32", [1 << 70]]}),
 }  # fmt: skip
 
 

@@ -233,6 +233,49 @@ def test_all_ties_take_bounded_memory():
     assert peak < 200 << 20  # all pairs at once would be some 120 bytes for each of 1.9 million
 
 
+# ---- deferred searches
+
+
+def search_later(index, queries, **how):
+    context = FakeContext(keeps=True)
+    index.search(context, queries, **how)
+    return context.works
+
+
+def test_searches_above_the_limit_are_deferred():
+    """Queries times vectors times length decide, those of removed vectors included."""
+    queries, vectors = draw(3), draw(40)
+    assert len(search_later(filled(vectors, defer_above=3 * 40 * 5 - 1), queries)) == 1
+    assert search_later(filled(vectors, defer_above=3 * 40 * 5), queries) == []
+    assert search_later(filled(vectors, defer_above=None), queries) == []
+    assert search_later(filled(vectors), queries) == []
+
+
+def test_a_deferred_search_sees_the_vectors_as_they_were():
+    vectors, queries = draw(500), draw(4, seed=1)
+    index = filled(vectors, defer_above=0)
+    expected = index.search(CTX, queries, k=7)
+    works = [search_later(index, queries, k=7)[0] for _ in range(2)]
+    index.add(CTX, queries)
+    works[0].run()
+    index.remove(CTX, np.arange(450))  # so many that what is left is moved
+    index.add(CTX, draw(1000, seed=3))
+    works[1].run()
+    index.close()
+
+    for work in works:
+        for part, own in zip(work.result(), expected, strict=True):
+            assert part.tobytes() == own.tobytes()
+
+
+def test_bad_queries_are_refused_before_anything_is_deferred():
+    index = filled(draw(9), defer_above=0)
+    with pytest.raises(VectorMismatch):
+        search_later(index, draw(2, 7))
+    with pytest.raises(InvalidSetting):
+        search_later(index, draw(2), k=0)
+
+
 # ---- the store
 
 
@@ -355,7 +398,9 @@ def test_search_for_nothing_is_refused(k):
         filled(draw(4)).search(CTX, draw(1), k=k)
 
 
-@pytest.mark.parametrize("config", [{"dim": 0}, {"dim": (1 << 20) + 1}, {"metric": "l1"}])
+@pytest.mark.parametrize(
+    "config", [{"dim": 0}, {"dim": (1 << 20) + 1}, {"metric": "l1"}, {"defer_above": -1}]
+)
 def test_configuration_out_of_range_is_refused(config):
     with pytest.raises(InvalidSetting):
         make(**config)

@@ -5,7 +5,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from bb_ir.ops import ROLE_OPS
 from bb_ir.params import ParameterSet
+from bb_ir.types import accepts, parse_type, tensor
 from bb_model_mlp import bb_component
 from bb_model_mlp._mlp import Mlp, MlpConfig, MlpError
 from bb_roles import Batches, State
@@ -79,6 +81,44 @@ def test_declaration_does_not_import_numpy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "False"
+
+
+# What follows for types.
+
+
+@pytest.mark.parametrize("layers", [(3, 4), (3, 5, 4), (3, 6, 5, 4)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_types_that_follow_from_a_configuration_are_those_of_the_values(layers, dtype):
+    model, (x, y) = make(layers=layers, dtype=dtype), examples(dtype="float32")
+    types = {port: parse_type(text) for port, text in Mlp.value_types(model.config).items()}
+
+    held = model.params(CTX).layout.type
+    logits = model.forward(CTX, x)
+    metrics = {"Evaluate": model.evaluate(CTX, one_batch(x, y))}
+    back = model.backward(CTX, logits)
+    metrics["Fit"] = model.fit(CTX, one_batch(x, y))
+
+    assert {types[f"{op}.params"] for op in ("Params", "LoadParams")} == {held}
+    assert types["ApplyDelta.delta"] == held
+    for port, array in (
+        ("Forward.y", logits), ("Backward.grad", logits), ("Backward.x", back),
+        ("ComputeLoss.prediction", logits),
+    ):  # fmt: skip
+        assert accepts(types[port], tensor(array.dtype.name, array.shape)), port
+    kinds = {"int64": int, "float64": float}
+    for op, found in metrics.items():
+        declared = {name: kinds[kind.kind] for name, kind in types[f"{op}.metrics"].items}
+        assert declared == {name: type(value) for name, value in found.items()}
+
+
+def test_every_type_that_follows_is_of_a_port_that_exists():
+    ports = {
+        f"{schema.name}.{port.name}"
+        for schema in ROLE_OPS["model"].values()
+        for port in (*schema.inputs, *schema.outputs)
+    }
+
+    assert Mlp.value_types(MlpConfig()).keys() <= ports
 
 
 # The mathematics.

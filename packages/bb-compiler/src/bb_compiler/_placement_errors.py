@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple
 
 from onnx import NodeProto
 
+from bb_compiler._wording import label_of, value_text, where_it_stands
 from bb_compiler.errors import (
     AmbiguousPlacement,
     CompileError,
@@ -19,7 +19,7 @@ from bb_compiler.errors import (
     UnknownPeerClass,
 )
 from bb_ir import keys, onnx_tools
-from bb_ir.errors import SourceLine
+from bb_ir.errors import SourceLine, did_you_mean
 from bb_ir.types import Type
 
 if TYPE_CHECKING:
@@ -46,12 +46,10 @@ class Clash(NamedTuple):
 
     node: NodeProto
     name: str
-    region: str
-    cls: str
+    region: Region
     maker: NodeProto | None
     partner: str
-    own_region: str
-    own_cls: str
+    own_region: Region
     partner_maker: NodeProto | None
 
     @property
@@ -60,11 +58,28 @@ class Clash(NamedTuple):
         return lines_of(self.node, self.maker, self.partner_maker)
 
     @property
+    def read(self) -> str:
+        """The value of the other region, as users know it."""
+        return value_text(self.name, self.maker, self.node)
+
+    @property
+    def end(self) -> str:
+        """The value of the other region, and where that is."""
+        return f"{self.read} of {where_it_stands(self.region)}"
+
+    @property
     def other_end(self) -> str:
         """The end at which the op stands."""
+        place = where_it_stands(self.own_region)
         if not self.partner:
-            return f"where it is placed: {_at(self.own_cls, self.own_region)}"
-        return f"{self.partner!r} of {_at(self.own_cls, self.own_region)}"
+            return f"is placed on {place}"
+        return f"{value_text(self.partner, self.partner_maker, self.node)} of {place}"
+
+    @property
+    def both(self) -> str:
+        """What the op reads, and what holds it elsewhere, in one sentence."""
+        joined = "and" if self.partner else "but"
+        return f"{self.node.op_type} reads {self.end} {joined} {self.other_end}"
 
 
 def lines_of(*nodes: NodeProto | None) -> tuple[SourceLine, ...]:
@@ -76,11 +91,10 @@ def lines_of(*nodes: NodeProto | None) -> tuple[SourceLine, ...]:
 def no_such_class(node: NodeProto, wanted: str, known: Iterable[str]) -> CompileError:
     """Complain about `with g.at("class")`."""
     classes = list(dict.fromkeys(known))
-    close = get_close_matches(wanted, classes, n=1)
     return UnknownPeerClass(
         f"{node.op_type} is placed on class {wanted!r}, on which nothing runs here",
         expected=f"one of {', '.join(classes)}",
-        fix=f"did you mean {close[0]!r}?" if close else "reach the class by g.net_out first",
+        fix=did_you_mean(wanted, classes) or "reach the class by g.net_out first",
         where=lines_of(node),
     )
 
@@ -95,7 +109,7 @@ def unknown_peers(
         "peers of a class that is not known" if peers else f"{known or 'any'}, which are no peers"
     )
     return UnknownPeerClass(
-        f"edge {edge!r} is sent to {to!r}: {what}",
+        f"edge {edge!r} is sent to {value_text(to, maker, node)}: {what}",
         expected="peers of a PeerSelector(of=...) slot or of g.peers(name, of=...), or return "
         "addresses of g.sender(received)",
         fix=f"g.net_out({edge!r}, peers, value, ...): the peers come first",
@@ -108,7 +122,8 @@ def not_a_fan_out(
 ) -> CompileError:
     """Complain about a gather over something that exists once."""
     return GatherOutsideFanOut(
-        f"gather over {value!r} of {_at(region.cls, region.name)}, where no replies arrive",
+        f"gather over {value_text(value, maker, node)} of {where_it_stands(region)}, where it "
+        "exists once: no replies arrive there",
         expected="a value that exists once per reply: one that g.net_out sent to a "
         "g.sender(received), or what was made of it",
         fix="let the peers answer: reply = g.net_out('reply', g.sender(received), value), then "
@@ -122,9 +137,10 @@ def no_message(
 ) -> CompileError:
     """Complain about the sender of a local value."""
     return SenderOutsideMessage(
-        f"g.sender({value!r}): the value stands in {_at(region.cls, region.name)}, which no "
-        "message starts, so nobody sent it",
+        f"g.sender({label_of(value, maker)}): {value_text(value, maker, node)} stands on "
+        f"{where_it_stands(region)}; no message brought it, so nobody sent it",
         expected="a value that g.net_out brought, or what was made of it",
+        fix="received = g.net_out('edge', peers, value), then g.sender(received)",
         where=lines_of(node, maker),
     )
 
@@ -132,10 +148,10 @@ def no_message(
 def escape_by_at(clash: Clash) -> CompileError:
     """Complain about `with g.at(parent)` around a reader of a reply."""
     return FanOutEscape(
-        f"{clash.node.op_type} is placed in {_at(clash.own_cls, clash.own_region)}, but reads "
-        f"{clash.name!r}, which exists once for every reply on edge {clash.region!r}",
+        f"{clash.node.op_type} is placed on {where_it_stands(clash.own_region)}, but reads "
+        f"{clash.read}, which exists once for every reply on edge {clash.region.name!r}",
         expected="one value for the whole fan-out",
-        fix=f"gather it: done = g.gather({clash.name.partition('.')[0]}, ..., values=True), then "
+        fix=f"gather it: done = g.gather({label_of(clash.name, clash.maker)}, values=True), then "
         "use done.values",
         where=clash.lines,
     )
@@ -149,10 +165,10 @@ def escape_by_mixing(
     makers: tuple[NodeProto | None, NodeProto | None],
 ) -> CompileError:
     """Complain about an op of a reply that needs all replies to be gathered."""
-    why = f", since {own!r} stands there" if own else ""
+    why = f", since {value_text(own, makers[1], node)} stands there" if own else ""
     return FanOutEscape(
-        f"{node.op_type} runs once for every reply on edge {region!r}{why}, but needs {name!r}, "
-        "which exists only after those replies were gathered",
+        f"{node.op_type} runs once for every reply on edge {region!r}{why}, but needs "
+        f"{value_text(name, makers[0], node)}, which exists only after those replies were gathered",
         expected="values of the reply alone, or values of the round alone",
         fix="gather both (values=True), or make the first before the replies arrive or under "
         "`with g.at(...)`",
@@ -164,7 +180,11 @@ def escape_of_round(
     node: NodeProto, reads: str, region: str, maker: NodeProto | None
 ) -> CompileError:
     """Complain about an aggregate that would run for each reply."""
-    why = f"it waits for {reads!r}" if reads else "the op before it stands there"
+    why = (
+        f"it waits for {value_text(reads, maker, node)}"
+        if reads
+        else "the op before it stands there"
+    )
     return FanOutEscape(
         f"{node.op_type} takes the result of a whole round, but runs once for every reply on "
         f"edge {region!r}, because {why}",
@@ -178,19 +198,19 @@ def ambiguous(clash: Clash, loose: str) -> CompileError:
     """Complain about an op without inputs whose use stands elsewhere."""
     maker = clash.maker if loose == clash.name else clash.partner_maker
     assert maker is not None  # inputs of a function are never placed by the cursor
-    user = f"{clash.node.op_type} uses its {loose!r}"
-    stands = _at(clash.cls, clash.region)
+    user = f"{clash.node.op_type} uses its {label_of(loose, maker)!r}"
+    stands = where_it_stands(clash.region)
     if loose != clash.name:
-        stands = _at(clash.own_cls, clash.own_region)
-        use = f"{user} beside {clash.name!r} of {_at(clash.cls, clash.region)}"
+        stands = where_it_stands(clash.own_region)
+        use = f"{user} beside {clash.end}"
     elif clash.partner:
         use = f"{user} beside {clash.other_end}"
     else:
-        use = f"{user} in {_at(clash.own_cls, clash.own_region)}"
+        use = f"{user} on {where_it_stands(clash.own_region)}"
     slot = onnx_tools.get_meta(maker, keys.SLOT)
     return AmbiguousPlacement(
         f"{maker.op_type}{f' of slot {slot!r}' if slot else ''} reads nothing that says where it "
-        f"runs, so it stands where the op recorded before it stands, in {stands}; but {use}",
+        f"runs, so it stands where the op recorded before it stands, on {stands}; but {use}",
         fix="move it to where its use stands, or say where it runs: `with g.at(value):` or "
         "`with g.at('class'):`",
         where=lines_of(maker, clash.node, clash.maker, clash.partner_maker),
@@ -200,8 +220,7 @@ def ambiguous(clash: Clash, loose: str) -> CompileError:
 def cross_class(clash: Clash) -> CompileError:
     """Complain about values of two classes in one op."""
     return CrossClassDataflow(
-        f"{clash.node.op_type} reads {clash.name!r} of {_at(clash.cls, clash.region)} and "
-        f"{clash.other_end}",
+        clash.both,
         expected="inputs of one class; only g.net_out carries a value to another",
         fix="send one of the values to where the other stands, in one net_out with what is sent "
         "there already",
@@ -212,14 +231,9 @@ def cross_class(clash: Clash) -> CompileError:
 def siblings(clash: Clash) -> CompileError:
     """Complain about values of two frames that never meet."""
     return SiblingRegions(
-        f"{clash.node.op_type} reads {clash.name!r} of {_at(clash.cls, clash.region)} and "
-        f"{clash.other_end}; different events start the two regions, so no frame has both",
+        f"{clash.both}; different events start the two regions, so no frame has both",
         expected="values of one region, or of one and those it is a part of",
         fix="bring both over in one net_out, make one of them where the other stands, or gather "
         "the replies first",
         where=clash.lines,
     )
-
-
-def _at(cls: str, region: str) -> str:
-    return f"class {cls!r} (region {region!r})"

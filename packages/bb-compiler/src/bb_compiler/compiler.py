@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
-from difflib import get_close_matches
 from typing import Any, Self
 
 from onnx import ModelProto
 
+from bb_compiler._configs import configure
+from bb_compiler._stages import CANONICAL_STAGES, Stage, own_stage, plugin_stage, unknown_stage
 from bb_compiler.errors import BadBinding, MalformedRecording, UnknownStage
 from bb_compiler.explain import Explanation, explain, trace
-from bb_compiler.passes import CANONICAL, Pass
+from bb_compiler.passes import Pass
 from bb_ir import keys, onnx_tools
 from bb_roles.contracts import CONTRACTS, Component
-from bb_roles.registry import component_spec
+from bb_roles.registry import bound_class, component_spec
 
 __all__ = ["Compiler"]
 
@@ -30,10 +32,16 @@ class Compiler:
 
     def __init__(self) -> None:
         self._bindings: list[dict[str, Any]] = []
-        self._stages: list[tuple[str, Pass]] = [(stage.__name__, stage) for stage in CANONICAL]
+        self._stages = list(CANONICAL_STAGES)
 
     def bind(
-        self, slot: str, component: str | type[Component], *, role: str = "", on: str = ""
+        self,
+        slot: str,
+        component: str | type[Component],
+        *,
+        role: str = "",
+        on: str = "",
+        config: object = None,
     ) -> Self:
         """Bind a slot to a component.
 
@@ -42,10 +50,15 @@ class Compiler:
             component: Name of an installed component, or a class.
             role: Role of the component; needed for a name, known for a class.
             on: Peer class for which the binding is made; all when empty.
+            config: What the component is configured with unless `install` says otherwise, field
+                by field: a mapping, or an instance of its `Config`. The artifact holds it as plain
+                data, so it is no place for secrets. The component's class is imported, and the
+                types that follow from the configuration are checked across the network.
 
         Raises:
             PluginError: No installed plugin provides the component, or it is broken.
-            CompileError: The class fills no role, or cannot be found again by an installer.
+            CompileError: The class fills no role, or cannot be found again by an installer; or
+                the configuration does not fit the component, or is no plain data.
         """
         if role and role not in keys.ROLES:
             raise BadBinding(
@@ -60,61 +73,86 @@ class Compiler:
                 )
             spec = component_spec(role, component)
             name, depends, types = spec.name, dict(spec.depends), dict(spec.types)
+            ops = spec.ops
         else:
             role, name, depends = _describe_class(component, role)
-            types = dict(component.types)
-        self._bindings = [row for row in self._bindings if (row["slot"], row["on"]) != (slot, on)]
+            types, ops = dict(component.types), component.ops
         row: dict[str, Any] = {"slot": slot, "role": role, "component": name, "on": on}
         row |= {"depends": depends, "types": types}
+        row["ops"] = {op: schema.text() for op, schema in ops.items()}
+        if config is not None:
+            _add_config(row, component, config)
+        self._bindings = [row for row in self._bindings if (row["slot"], row["on"]) != (slot, on)]
         self._bindings.append(row)
         return self
 
-    def bind_backend(self, slot: str, component: str | type[Component], *, on: str = "") -> Self:
+    def bind_backend(
+        self, slot: str, component: str | type[Component], *, on: str = "", config: object = None
+    ) -> Self:
         """Bind a Backend slot."""
-        return self.bind(slot, component, role="backend", on=on)
+        return self.bind(slot, component, role="backend", on=on, config=config)
 
-    def bind_model(self, slot: str, component: str | type[Component], *, on: str = "") -> Self:
+    def bind_model(
+        self, slot: str, component: str | type[Component], *, on: str = "", config: object = None
+    ) -> Self:
         """Bind a Model slot."""
-        return self.bind(slot, component, role="model", on=on)
+        return self.bind(slot, component, role="model", on=on, config=config)
 
-    def bind_index(self, slot: str, component: str | type[Component], *, on: str = "") -> Self:
+    def bind_index(
+        self, slot: str, component: str | type[Component], *, on: str = "", config: object = None
+    ) -> Self:
         """Bind an Index slot."""
-        return self.bind(slot, component, role="index", on=on)
+        return self.bind(slot, component, role="index", on=on, config=config)
 
-    def bind_aggregator(self, slot: str, component: str | type[Component], *, on: str = "") -> Self:
+    def bind_aggregator(
+        self, slot: str, component: str | type[Component], *, on: str = "", config: object = None
+    ) -> Self:
         """Bind an Aggregator slot."""
-        return self.bind(slot, component, role="aggregator", on=on)
+        return self.bind(slot, component, role="aggregator", on=on, config=config)
 
-    def bind_codec(self, slot: str, component: str | type[Component], *, on: str = "") -> Self:
+    def bind_codec(
+        self, slot: str, component: str | type[Component], *, on: str = "", config: object = None
+    ) -> Self:
         """Bind a Codec slot."""
-        return self.bind(slot, component, role="codec", on=on)
+        return self.bind(slot, component, role="codec", on=on, config=config)
 
     def bind_data_source(
-        self, slot: str, component: str | type[Component], *, on: str = ""
+        self, slot: str, component: str | type[Component], *, on: str = "", config: object = None
     ) -> Self:
         """Bind a DataSource slot."""
-        return self.bind(slot, component, role="data_source", on=on)
+        return self.bind(slot, component, role="data_source", on=on, config=config)
 
     def bind_peer_selector(
-        self, slot: str, component: str | type[Component], *, on: str = ""
+        self, slot: str, component: str | type[Component], *, on: str = "", config: object = None
     ) -> Self:
         """Bind a PeerSelector slot."""
-        return self.bind(slot, component, role="peer_selector", on=on)
+        return self.bind(slot, component, role="peer_selector", on=on, config=config)
 
-    def bind_protocol(self, slot: str, component: str | type[Component], *, on: str = "") -> Self:
+    def bind_protocol(
+        self, slot: str, component: str | type[Component], *, on: str = "", config: object = None
+    ) -> Self:
         """Bind a Protocol slot."""
-        return self.bind(slot, component, role="protocol", on=on)
+        return self.bind(slot, component, role="protocol", on=on, config=config)
 
-    def insert_stage(self, stage: Pass, *, before: str = "", after: str = "") -> Self:
-        """Add a stage of your own: a pure function from model to model.
+    def insert_stage(self, stage: str | Pass, *, before: str = "", after: str = "") -> Self:
+        """Add a stage: a pure function from model to model, or the name of an installed one.
+
+        Args:
+            stage: A function of your own, or the name that a plugin gives its stage. Stages of
+                plugins run only when they are named here.
+            before: The stage before which it runs.
+            after: The stage after which it runs. For the stage of a plugin both may be left out;
+                it then stands where the plugin says.
 
         Raises:
-            UnknownStage: Neither or both of `before` and `after` are given, or not in the list.
+            UnknownStage: There is no such stage, or no such place; or both places are given, or
+                neither for a function.
+            BadStage: It is no stage, is there already, or has the name of a stage of the compiler.
+            PluginError: The plugin that provides it is broken.
         """
-        if bool(before) == bool(after):
-            raise UnknownStage("a stage needs a place", expected="either before= or after=")
-        at = self._stage(before or after) + (1 if after else 0)
-        self._stages.insert(at, (getattr(stage, "__name__", type(stage).__name__), stage))
+        new = plugin_stage(stage, self.stages) if isinstance(stage, str) else own_stage(stage)
+        at = self._place(before, after, new)
+        self._stages.insert(at, new)
         return self
 
     def without_stage(self, name: str) -> Self:
@@ -129,7 +167,7 @@ class Compiler:
     @property
     def stages(self) -> tuple[str, ...]:
         """Names of the stages in the order in which they run."""
-        return tuple(name for name, _ in self._stages)
+        return tuple(stage.name for stage in self._stages)
 
     def compile(self, model: ModelProto) -> ModelProto:
         """Return the artifact of a recorded model; `model` is left as it is.
@@ -142,33 +180,63 @@ class Compiler:
         current = ModelProto()
         current.CopyFrom(model)
         onnx_tools.set_meta(current, keys.BINDINGS, json.dumps(self._bindings, sort_keys=True))
-        for _, stage in self._stages:
-            current = stage(current)
+        for stage in self._stages:
+            current = stage.run(current)
         onnx_tools.set_meta(current, keys.STAGES, ",".join(self.stages))
+        for stage in self._stages:
+            if stage.origin:
+                onnx_tools.set_meta(current, keys.STAGE + stage.name, stage.origin)
         return current
 
-    def _stage(self, name: str) -> int:
-        if name not in self.stages:
-            close = get_close_matches(name, self.stages, n=1)
+    def _place(self, before: str, after: str, new: Stage) -> int:
+        """Return where a stage is inserted."""
+        if before and after:
             raise UnknownStage(
-                f"there is no stage {name!r}",
-                expected=", ".join(self.stages),
-                fix=f"did you mean {close[0]!r}?" if close else "",
+                f"stage {new.name!r} is given two places", expected="either before= or after="
             )
+        if before or after:
+            return self._stage(before or after) + bool(after)
+        if not (new.before or new.after):
+            raise UnknownStage(
+                f"stage {new.name!r} needs a place", expected="either before= or after="
+            )
+        wanted = new.before or new.after
+        advice = f"{new.origin} wants its place there; say another with before= or after="
+        return self._stage(wanted, advice) + bool(new.after)
+
+    def _stage(self, name: str, fix: str = "") -> int:
+        if name not in self.stages:
+            raise unknown_stage(name, self.stages, fix)
         return self.stages.index(name)
 
-    def explain(self, model: ModelProto) -> Explanation:
+    def explain(
+        self,
+        model: ModelProto,
+        *,
+        cohort: Mapping[str, int] | None = None,
+        dims: Mapping[str, int] | None = None,
+    ) -> Explanation:
         """Compile a recorded model, and say what each stage changed and what came out.
 
+        Args:
+            model: What `Module.build` returned.
+            cohort: How many peers of a class one send addresses, by class; see
+                `bb_compiler.explain.explain`.
+            dims: Lengths of dimensions that the program leaves open, by name.
+
         Raises:
-            CompileError: The program breaks a rule.
+            CompileError: The program breaks a rule, or has no such class or dimension.
         """
         _check_recorded(model)
         begun = ModelProto()
         begun.CopyFrom(model)
         onnx_tools.set_meta(begun, keys.BINDINGS, json.dumps(self._bindings, sort_keys=True))
-        artifact, stages = trace(begun, self._stages)
-        return replace(explain(artifact), stages=stages)
+        artifact, ran = trace(begun, [(stage.name, stage.run) for stage in self._stages])
+        stages = tuple(
+            replace(told, origin=stage.origin)
+            for told, stage in zip(ran, self._stages, strict=True)
+        )
+        return replace(explain(artifact, cohort=cohort, dims=dims), stages=stages)
 
 
 def _check_recorded(given: Any) -> None:
@@ -198,10 +266,10 @@ def _describe_class(cls: Any, role: str) -> tuple[str, str, dict[str, str]]:
         raise BadBinding(
             f"{cls!r} is bound to a slot",
             expected="the name of an installed component, or a component class",
-            fix="bind the class; its configuration is given when a Node is installed",
+            fix="bind the class, with config=... or a configuration given to install",
         )
     own = _role_of(cls)
-    if not own and role != "protocol":
+    if not own:
         raise BadBinding(
             f"{cls.__qualname__} fills no role", expected=f"a subclass of one of {names}"
         )
@@ -219,7 +287,24 @@ def _describe_class(cls: Any, role: str) -> tuple[str, str, dict[str, str]]:
                 f"{cls.__qualname__} depends on {slot!r} as a {needed!r}",
                 expected=f"one of {names}",
             )
-    return own or role, name, depends
+    return own, name, depends
+
+
+def _add_config(row: dict[str, Any], component: str | type[Component], config: object) -> None:
+    """Note in a binding what it is configured with, and the types that follow from it."""
+    if isinstance(component, str):
+        component = bound_class(row["role"], component)
+    known = configure(component, config, row["slot"], row["component"])
+    row["config"] = known.text
+    if known.types is not None:
+        row["value_types"] = known.types
+        row["types"] = {**row["types"], **known.types}
+        if _function(component.infer_types) is not _function(Component.infer_types):
+            row["infers"] = True  # only such classes are asked again when types are solved
+
+
+def _function(method: Any) -> object:
+    return getattr(method, "__func__", method)
 
 
 def _role_of(cls: object) -> str:

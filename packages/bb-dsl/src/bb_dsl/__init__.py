@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bb_dsl import slots
+    from bb_dsl._blocks import Turn
     from bb_dsl._graph import Graph
     from bb_dsl._module import Module
     from bb_dsl._output import Gathered, Output
@@ -20,8 +21,9 @@ _HOME = {
     "Graph": "_graph",
     "Module": "_module",
     "Output": "_output",
+    "Turn": "_blocks",
 }
-__all__ = ["BuildError", "Gathered", "Graph", "Module", "Output", "slots"]
+__all__ = ["BuildError", "Gathered", "Graph", "Module", "Output", "Turn", "slots"]
 
 
 def __getattr__(name: str) -> Any:

@@ -51,6 +51,7 @@ def _nothing(g: Graph) -> None:
 
 def to_function(graph: Graph, name: str, phase: str) -> FunctionProto:
     """Return what a graph recorded as one ONNX function, and close the graph."""
+    graph.check_blocks()
     graph.closed = True
     graph.declare_slots()
     own_class = graph.module.peer_class or type(graph.module).__name__

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from fractions import Fraction
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bb_dsl._source import user_line
 from bb_dsl.errors import BadOption
@@ -26,6 +26,7 @@ __all__ = [
     "positive",
     "quorum_text",
     "read_duration",
+    "read_size",
     "read_type",
     "suggest",
     "to_array",
@@ -127,6 +128,17 @@ def read_duration(option: str, text: object) -> int:
         raise BadOption(f"{option}={text!r}", expected=str(error), where=user_line()) from error
 
 
+def read_size(option: str, given: object) -> int:
+    """Return a number of bytes."""
+    if type(given) is int and 0 < given < 1 << 63:
+        return given
+    raise BadOption(
+        f"{option}={given!r}",
+        expected="a whole number of bytes, such as 1 << 20 for 1 MiB",
+        where=user_line(),
+    )
+
+
 def suggest(word: str, known: Sequence[str]) -> str:
     """Return a question that names the closest known word, or nothing."""
     close = get_close_matches(word, known, n=1)
@@ -159,7 +171,9 @@ def to_array(value: Any, dtype: str) -> Any:
         array = given.astype(dtype)
     except (TypeError, ValueError) as error:
         raise BadOption(
-            f"{value!r} cannot be a constant of {dtype}: {error}", where=user_line()
+            f"{value!r} cannot be a constant of {dtype}: {error}",
+            fix=part_of(value),
+            where=user_line(),
         ) from error
     if array.dtype.kind in "iub" and not np.array_equal(array, given):
         raise BadOption(
@@ -169,6 +183,13 @@ def to_array(value: Any, dtype: str) -> Any:
             where=user_line(),
         )
     return array
+
+
+def part_of(value: object) -> str:
+    """Return how to take one recorded value of several, such as the outputs of a sub-module."""
+    if isinstance(value, Mapping) and value:
+        return f"it holds several: take one by name, [{next(iter(cast('Any', value)))!r}]"
+    return "it holds several: take one, [0]" if isinstance(value, tuple) and value else ""
 
 
 def to_attribute(op_type: str, name: str, value: Any) -> AttributeProto:

@@ -7,14 +7,12 @@ compiler, from the order of recording and the inputs; the recorder only writes d
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from onnx import FunctionProto, NodeProto, helper
-
+from bb_dsl._blocks import Blocks
 from bb_dsl._checks import (
     check_class,
     check_name,
@@ -22,25 +20,22 @@ from bb_dsl._checks import (
     check_text,
     quorum_text,
     read_duration,
+    read_size,
     read_type,
     suggest,
     to_array,
-    to_attribute,
 )
 from bb_dsl._output import Gathered, Output
+from bb_dsl._recorder import type_name
 from bb_dsl._source import user_line
 from bb_dsl.errors import (
     BadOption,
-    DuplicateName,
-    ForeignValue,
     NoBackendInScope,
-    NotAnOutput,
     UnnamedModule,
     WrongPortType,
 )
 from bb_ir import keys, onnx_tools
-from bb_ir.errors import SourceLine
-from bb_ir.ops import OpSchema
+from bb_ir.ops import OpSchema, role_op
 from bb_ir.types import (
     ANY,
     TRIGGER,
@@ -59,38 +54,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Graph"]
 
-#: What no hint for a value's name may hold: names stand in comma-separated lists.
-_ODD = re.compile(r"[^A-Za-z0-9_~-]+")
-
-
 _SCALAR_KINDS = {int: "int64", float: "float64", bool: "bool", str: "string"}
 
 
-class Graph:
+class Graph(Blocks):
     """Records the body of one Module.
 
     Handed to `body` and `bootstrap`; users do not build one.
     """
-
-    def __init__(self, module: Module, path: str, parent: Graph | None = None) -> None:
-        self.module = module
-        self.path = path
-        self.parent = parent
-        self.root: Graph = parent.root if parent else self
-        self.nodes: list[NodeProto] = []
-        self.types: dict[str, Type] = {}
-        self.inputs: list[str] = []
-        self.outputs: dict[str, Output] = {}
-        self.given: Mapping[str, Output] = {}
-        self.called_at: tuple[SourceLine, ...] = ()
-        self.functions: dict[str, FunctionProto] = parent.functions if parent else {}
-        self.slots: dict[str, dict[str, str]] = parent.slots if parent else {}
-        self.closed = False
-        self._paths: dict[int, str] = {}
-        self._edges: set[str] = set()
-        self._at: list[str] = []
-        self._calls: dict[str, int] = {}
-        self._backend = ""
 
     # What users call
 
@@ -106,8 +77,10 @@ class Graph:
         given = self.given.get(name)
         known = declared if given is None else meet(declared, given.type)
         if known is None:
+            assert given is not None  # a type that is only declared clashes with none
             raise WrongPortType(
-                f"{type_name(self)} is given {given!r} for its input {name!r}",
+                f"{type_name(self)} is given {given.label!r} of type {given.type} for its input "
+                f"{name!r}",
                 expected=f"a value of type {declared}",
                 where=(*self.called_at, user_line()),
             )
@@ -122,29 +95,82 @@ class Graph:
         part = self.parent is not None and of == keys.SELF_CLASS
         return self.input(name, peers("" if part else self.class_name(of, self.module)))
 
-    def output(self, name: str, value: Output) -> None:
-        """Publish a value: one step for each frame of the region in which the value stands."""
+    def output(
+        self, name: str, value: Output, *, after: Output | Sequence[Output] | None = None
+    ) -> None:
+        """Publish a value: one step for each frame of the region in which the value stands.
+
+        Args:
+            name: Name of the output.
+            value: What to publish, as soon as it exists.
+            after: What must have been done before.
+        """
         self._new_port("output", name)
         value = self.own(value)
-        self._append(keys.SYSCALL, keys.OUTPUT, [value], [name], {"name": name})
+        node = self._append(keys.SYSCALL, keys.OUTPUT, [value], [name], {"name": name})
+        onnx_tools.set_meta(node, keys.AFTER, self._listed(after))
         self.types[name] = value.type
         self.outputs[name] = value
 
     @overload
-    def net_out(self, name: str, peers: Output, /, *, deadline: str = "") -> Output: ...
-    @overload
-    def net_out(self, name: str, peers: Output, a: Output, /, *, deadline: str = "") -> Output: ...
+    def net_out(
+        self, name: str, peers: Output, /, *, deadline: str = "", max_bytes: int | None = None
+    ) -> Output: ...
     @overload
     def net_out(
-        self, name: str, peers: Output, a: Output, b: Output, /, *, deadline: str = ""
+        self,
+        name: str,
+        peers: Output,
+        a: Output,
+        /,
+        *,
+        deadline: str = "",
+        max_bytes: int | None = None,
+    ) -> Output: ...
+    @overload
+    def net_out(
+        self,
+        name: str,
+        peers: Output,
+        a: Output,
+        b: Output,
+        /,
+        *,
+        deadline: str = "",
+        max_bytes: int | None = None,
     ) -> tuple[Output, Output]: ...
     @overload
     def net_out(
-        self, name: str, peers: Output, a: Output, b: Output, c: Output, /, *, deadline: str = ""
+        self,
+        name: str,
+        peers: Output,
+        a: Output,
+        b: Output,
+        c: Output,
+        /,
+        *,
+        deadline: str = "",
+        max_bytes: int | None = None,
     ) -> tuple[Output, Output, Output]: ...
     @overload
-    def net_out(self, name: str, peers: Output, /, *values: Output, deadline: str = "") -> Any: ...
-    def net_out(self, name: str, peers: Output, /, *values: Output, deadline: str = "") -> Any:
+    def net_out(
+        self,
+        name: str,
+        peers: Output,
+        /,
+        *values: Output,
+        deadline: str = "",
+        max_bytes: int | None = None,
+    ) -> Any: ...
+    def net_out(
+        self,
+        name: str,
+        peers: Output,
+        /,
+        *values: Output,
+        deadline: str = "",
+        max_bytes: int | None = None,
+    ) -> Any:
         """Send values to peers, in one envelope per peer.
 
         Args:
@@ -152,6 +178,9 @@ class Graph:
             peers: Peers, or return addresses as `sender` gives them.
             values: What to send.
             deadline: How long an answer may take, such as `"30s"`.
+            max_bytes: Longest payload of one envelope, as `bb explain` counts it; longer ones are
+                neither sent nor taken. Left out, it is what the types of the values allow, and
+                where they leave it open, what each Node takes.
 
         Returns:
             The values as they arrive at the peers: a trigger when none was sent, an Output for
@@ -162,6 +191,8 @@ class Graph:
         to = self.own(peers)
         sent = [self.own(value) for value in values]
         attributes = {"deadline_ns": read_duration("deadline", deadline)} if deadline else {}
+        if max_bytes is not None:
+            attributes["max_bytes"] = read_size("max_bytes", max_bytes)
         self._edges.add(name)
         outs = [self._fresh(name, type_) for type_ in [v.type for v in sent] or [TRIGGER]]
         node = self._append(keys.WIRE, keys.SEND, [to, *sent], [o.name for o in outs], attributes)
@@ -222,12 +253,12 @@ class Graph:
         Ops after the block stand where they would stand without it.
         """
         if isinstance(place, Output):
-            return self._block(f"value:{self.own(place).name}")
+            return self._placed(f"value:{self.own(place).name}")
         check_class(place)
-        return self._block(f"class:{place}")
+        return self._placed(f"class:{place}")
 
     @contextmanager
-    def _block(self, place: str) -> Generator[None]:
+    def _placed(self, place: str) -> Generator[None]:
         self._at.append(place)
         try:
             yield
@@ -316,6 +347,19 @@ class Graph:
         made.type = self.types[made.name] = tensor(known[0] if known else "")
         return made
 
+    def calculate(self, how: str, operands: Sequence[Output], result: Type) -> Output:
+        """Record arithmetic, a comparison or logic on plain numbers and truth values."""
+        out = self._fresh(how, result)
+        self._append(keys.SYSCALL, "Calculate", operands, [out.name], {"how": how})
+        return out
+
+    def scalar_for(self, user: Output, value: bool | float | str) -> Output:  # noqa: FBT001  # as in scalar
+        """Record a plain value where the value stands that it is used with."""
+        made = self.scalar(value)
+        if not self._at:
+            onnx_tools.set_meta(self.nodes[-1], keys.AT, f"value:{user.name}")
+        return made
+
     def constant_for(self, user: Output | None, value: Any, dtype: str = "") -> Output:
         """Record a constant where the value stands that it is used with."""
         from onnx import numpy_helper
@@ -359,8 +403,7 @@ class Graph:
     ) -> list[Output]:
         """Record one op of a role; returns one Output per result, a trigger when there is none."""
         own = [self.own(value) for value in inputs]
-        waits = [after] if isinstance(after, Output) else list(after or ())
-        names = ",".join(self.own(value).name for value in waits)
+        names = self._listed(after)
         results = schema.results
         kinds = types or [port.type for port in results]
         outs = [self._fresh(p.name, t) for p, t in zip(results, kinds, strict=True)]
@@ -369,6 +412,8 @@ class Graph:
         )
         onnx_tools.set_meta(node, keys.SLOT, slot)
         onnx_tools.set_meta(node, keys.AFTER, names)
+        if role_op(node.domain, schema.name) is None:
+            onnx_tools.set_meta(node, keys.SCHEMA, schema.text())
         return outs
 
     def slot_name(self, owner: Module, name: str, role: str, facts: Mapping[str, str]) -> str:
@@ -410,6 +455,7 @@ class Graph:
         graph = Graph(self.module, self.path)
         graph.functions, graph.slots = self.functions, self.slots
         graph._edges, graph._calls = self._edges, self._calls
+        graph._named_at = self._named_at
         return graph
 
     def call_scope(self, attribute: str) -> str:
@@ -428,53 +474,11 @@ class Graph:
         onnx_tools.set_meta(node, keys.SCOPE, scope)
         return outs
 
-    def own(self, value: object) -> Output:
-        """Return a value that was recorded here, or say why it is none."""
-        if not isinstance(value, Output):
-            raise NotAnOutput(
-                f"{value!r} is a {type(value).__name__}, not a recorded value",
-                expected="what another op returned, g.input(...), or g.constant(...)",
-                where=user_line(),
-            )
-        if value.graph is not self:
-            raise ForeignValue(
-                f"value {value.name!r} was recorded in another Module or another build",
-                fix="hand it to the sub-module by port name: self.part(g, port=value)",
-                where=user_line(),
-            )
-        return value
-
     # Inside
 
-    def _fresh(self, hint: str, type_: Type) -> Output:
-        # The dot keeps it apart from the names of ports, which users choose.
-        name = f"{_ODD.sub('_', hint)}.{len(self.types)}"
-        self.types[name] = type_
-        return Output(self, name, type_)
-
-    def _append(
-        self,
-        domain: str,
-        op_type: str,
-        inputs: Sequence[Output | None],
-        outputs: Sequence[str],
-        attributes: Mapping[str, Any] | None = None,
-    ) -> NodeProto:
-        if self.closed:
-            raise ForeignValue(
-                f"the recording of {type_name(self)} has ended",
-                fix="record inside body(g) or bootstrap(g)",
-                where=user_line(),
-            )
-        names = ["" if value is None else value.name for value in inputs]
-        node = helper.make_node(op_type, names, list(outputs), domain=domain)
-        for name, value in sorted((attributes or {}).items()):
-            node.attribute.append(to_attribute(op_type, name, value))
-        onnx_tools.set_meta(node, keys.SOURCE, str(user_line()))
-        if self._at:
-            onnx_tools.set_meta(node, keys.AT, self._at[-1])
-        self.nodes.append(node)
-        return node
+    def _listed(self, after: Output | Sequence[Output] | None) -> str:
+        waits = [after] if isinstance(after, Output) else list(after or ())
+        return ",".join(self.own(value).name for value in waits)
 
     def _backend_slot(self) -> str:
         if not self._backend:
@@ -500,25 +504,6 @@ class Graph:
             fix="add `backend = bb.slots.Backend()` to the class and bind it",
             where=user_line(),
         )
-
-    def _new_port(self, what: str, name: str) -> None:
-        check_name(what, name)
-        self._check_free(what, name, taken=name in self.inputs or name in self.outputs)
-
-    def _check_free(self, what: str, name: str, *, taken: bool) -> None:
-        if taken:
-            raise DuplicateName(
-                f"{type_name(self)} has an {what} {name!r} already"
-                if what == "edge"
-                else f"{type_name(self)} has an input or output {name!r} already",
-                fix="give each its own name",
-                where=user_line(),
-            )
-
-
-def type_name(graph: Graph) -> str:
-    """Return the name of the class whose body a graph records."""
-    return type(graph.module).__name__
 
 
 def _paths(root: Module) -> dict[int, str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from bb_ir.ops import ROLE_OPS
+from bb_ir.ops import ROLE_OPS, OpSchema
 from bb_ir.types import Type
 
 if TYPE_CHECKING:
@@ -26,9 +26,11 @@ class SlotHandle:
     Attributes:
         name: The attribute's name.
         role: Its role.
+        ops: Ops of the components it is made for, beside those of its role.
     """
 
     role: ClassVar[str] = ""
+    ops: ClassVar[Mapping[str, OpSchema]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -59,7 +61,7 @@ class SlotHandle:
         types: Sequence[Type] = (),
         **attributes: Any,
     ) -> list[Output]:
-        schema = ROLE_OPS[self.role][op]
+        schema = ROLE_OPS[self.role].get(op) or self.ops[op]
         slot = self.full_name(g)
         return g.role_op(self.role, slot, schema, inputs, attributes, after=after, types=types)
 
@@ -68,7 +70,7 @@ def _wants_graph(method: Callable[..., Any]) -> Callable[..., Any]:
     """Return a method that says so when the graph is forgotten, before Python counts arguments."""
 
     @wraps(method)
-    def checked(self: SlotHandle, *args: Any, **kwargs: Any) -> Any:
+    def method_of_slot(self: SlotHandle, *args: Any, **kwargs: Any) -> Any:
         from bb_dsl._graph import Graph
 
         if not isinstance(args[0] if args else kwargs.get("g"), Graph):
@@ -81,4 +83,4 @@ def _wants_graph(method: Callable[..., Any]) -> Callable[..., Any]:
             )
         return method(self, *args, **kwargs)
 
-    return checked
+    return method_of_slot

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from bb_dsl._maths import binary, negation
 from bb_dsl._source import user_line
 from bb_dsl.errors import BadOption
-from bb_ir.types import Type
+from bb_ir.types import SCALARS, Type
 
 if TYPE_CHECKING:
     from bb_dsl._graph import Graph
@@ -39,13 +41,20 @@ class Output:
         self.name = name
         self.type = type_
 
+    @property
+    def label(self) -> str:
+        """The name without the number that the recorder puts behind it."""
+        head, dot, number = self.name.rpartition(".")
+        return head if dot and number.isdecimal() else self.name
+
     def __repr__(self) -> str:
-        return f"<Output {self.name}: {self.type}>"
+        return f"<Output {self.label}: {self.type}>"
 
     def __bool__(self) -> bool:
         raise TypeError(
             f"{self!r} has no truth value while a program is recorded; "
-            "a condition must be part of the program"
+            "a condition is part of the program: `with g.when(flag):`, and `&`, `|` and `~` "
+            "stand for `and`, `or` and `not`"
         )
 
     if not TYPE_CHECKING:
@@ -58,61 +67,88 @@ class Output:
             )
 
         def __eq__(self, other: object) -> bool:
-            if isinstance(other, (int, float, str)):
-                self._compared(other)
+            if isinstance(other, (numbers.Number, str)) or hasattr(other, "__array__"):
+                raise TypeError(
+                    f"{self!r} cannot be compared with {other!r} by == while a program is "
+                    "recorded; value.equals(...) records the comparison"
+                )
             return self is other
 
         __hash__ = object.__hash__
 
-        def __lt__(self, other: object) -> NoReturn:
-            self._compared(other)
+    def equals(self, other: Output | Number | str) -> Output:
+        """Record whether this is equal to another value; `==` compares handles."""
+        return binary("equal", self, other)
 
-        __le__ = __gt__ = __ge__ = __lt__
+    def __lt__(self, other: Output | Number) -> Output:
+        return binary("less", self, other)
 
-        def _compared(self, other: object) -> NoReturn:
-            raise TypeError(
-                f"{self!r} cannot be compared with {other!r} while a program is recorded; "
-                "a condition must be part of the program"
-            )
+    def __le__(self, other: Output | Number) -> Output:
+        return binary("less_or_equal", self, other)
+
+    def __gt__(self, other: Output | Number) -> Output:
+        return binary("greater", self, other)
+
+    def __ge__(self, other: Output | Number) -> Output:
+        return binary("greater_or_equal", self, other)
+
+    def __and__(self, other: Output) -> Output:
+        return binary("and", self, other)
+
+    def __or__(self, other: Output) -> Output:
+        return binary("or", self, other)
+
+    def __invert__(self) -> Output:
+        return negation(self)
 
     def __add__(self, other: Output | Number) -> Output:
-        return self.graph.tensor_op("Add", self, other)
+        return binary("add", self, other)
 
     def __radd__(self, other: Number) -> Output:
-        return self.graph.tensor_op("Add", other, self)
+        return binary("add", other, self)
 
     def __sub__(self, other: Output | Number) -> Output:
-        return self.graph.tensor_op("Sub", self, other)
+        return binary("subtract", self, other)
 
     def __rsub__(self, other: Number) -> Output:
-        return self.graph.tensor_op("Sub", other, self)
+        return binary("subtract", other, self)
 
     def __mul__(self, other: Output | Number) -> Output:
-        return self.graph.tensor_op("Mul", self, other)
+        return binary("multiply", self, other)
 
     def __rmul__(self, other: Number) -> Output:
-        return self.graph.tensor_op("Mul", other, self)
+        return binary("multiply", other, self)
 
     def __truediv__(self, other: Output | Number) -> Output:
-        return self.graph.tensor_op("Div", self, other)
+        return binary("divide", self, other)
 
     def __rtruediv__(self, other: Number) -> Output:
-        return self.graph.tensor_op("Div", other, self)
+        return binary("divide", other, self)
+
+    def __mod__(self, other: Output | Number) -> Output:
+        return binary("modulo", self, other)
+
+    def __rmod__(self, other: Number) -> Output:
+        return binary("modulo", other, self)
 
     def __pow__(self, other: Output | Number) -> Output:
-        return self.graph.tensor_op("Pow", self, other)
+        return binary("power", self, other)
 
     def __rpow__(self, other: Number) -> Output:
-        return self.graph.tensor_op("Pow", other, self)
+        return binary("power", other, self)
 
     def __matmul__(self, other: Output) -> Output:
-        return self.graph.tensor_op("MatMul", self, other)
+        return binary("matmul", self, other)
 
     def __rmatmul__(self, other: Any) -> Output:
-        return self.graph.tensor_op("MatMul", other, self)
+        return binary("matmul", other, self)
 
     def __neg__(self) -> Output:
-        return self.graph.tensor_op("Neg", self)
+        return binary("multiply", self, -1) if self._plain else self.graph.tensor_op("Neg", self)
+
+    @property
+    def _plain(self) -> bool:
+        return self.type.kind in SCALARS
 
     def __getitem__(self, field: str) -> Output:
         return self.graph.field(self, field)

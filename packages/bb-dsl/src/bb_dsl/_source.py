@@ -12,7 +12,10 @@ from types import FrameType
 
 from bb_ir.errors import SourceLine
 
-__all__ = ["user_line"]
+__all__ = ["HANDLE_CALL", "user_line"]
+
+#: Name of the function through which every method of a slot is called.
+HANDLE_CALL = "method_of_slot"
 
 _HERE = str(Path(__file__).parent) + os.sep
 _STDLIB = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib")})
@@ -25,11 +28,14 @@ def user_line() -> SourceLine:
     """Return the nearest line on the stack that is neither part of this package nor of a library.
 
     What lies between the recorder that calls a body and the recorder that the body calls is the
-    user's. Where all of it is installed, the body itself is, and the nearest line is told.
+    user's, except for methods of slots that a plugin brings. Where all of it is installed, the
+    body itself is, and the nearest line is told.
     """
     frame = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # cheap, unlike inspect
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
         frame = frame.f_back
+    while caller := _caller_of_handle(frame):
+        frame = caller
     outer: FrameType | None = frame
     while outer and not outer.f_code.co_filename.startswith(_HERE):
         if not _is_library(outer.f_code.co_filename):
@@ -37,6 +43,14 @@ def user_line() -> SourceLine:
             break
         outer = outer.f_back
     return SourceLine(_short(frame.f_code.co_filename), frame.f_lineno)
+
+
+def _caller_of_handle(frame: FrameType | None) -> FrameType | None:
+    """Return who called the method of a slot that a frame is part of, or `None`."""
+    while frame and not frame.f_code.co_filename.startswith(_HERE):
+        frame = frame.f_back
+    called_by_handle = frame is not None and frame.f_code.co_name == HANDLE_CALL
+    return frame.f_back if frame is not None and called_by_handle else None
 
 
 @cache

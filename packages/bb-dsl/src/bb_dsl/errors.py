@@ -8,6 +8,7 @@ __all__ = [
     "BadOption",
     "BuildError",
     "DuplicateName",
+    "EmptyBlock",
     "EmptyModule",
     "ForeignValue",
     "NoBackendInScope",
@@ -20,44 +21,94 @@ __all__ = [
 
 
 class BuildError(BytesAndBrainsError):
-    """A Module that cannot be recorded."""
+    """A Module cannot be recorded.
+
+    What all errors of recording are kinds of; it is caught, never raised itself.
+    """
 
 
 class EmptyModule(BuildError):
-    """The body records no op."""
+    """The body of a Module records no op.
+
+    A program that does nothing is taken for a mistake, such as a forgotten `g`. Call a method
+    of a slot, or `g.output(...)`.
+    """
+
+
+class EmptyBlock(BuildError):
+    """Nothing is recorded inside a block.
+
+    A `with g.rounds(...)` or another block without ops is taken for a mistake. Indent the ops
+    into it, or leave it out.
+    """
 
 
 class DuplicateName(BuildError):
-    """An input, output or edge name is used twice in one Module."""
+    """The name of an edge, an input or an output is used twice in one Module.
+
+    Names are how peers, hosts and other Modules refer to what is meant, so each stands for one
+    thing. The first line is the second use, the one below it the first.
+    """
 
 
 class NotAnOutput(BuildError):
-    """Something was handed to an op that is not a recorded value."""
+    """Something that is not a recorded value was handed to an op.
+
+    While a program is recorded there are no numbers yet, only values to come. Hand in what
+    another op returned, an input, or `g.constant(...)`.
+    """
 
 
 class ForeignValue(BuildError):
-    """A value of another recording was used, or a recording that has ended."""
+    """A value of another recording was used, or a recording that has ended.
+
+    Each Module is recorded on its own. Declare an input in the sub-module and hand the value in
+    by its name; keep no value from one `build()` for the next.
+    """
 
 
 class NoBackendInScope(BuildError):
-    """Tensor maths on values needs exactly one Backend slot in the Module."""
+    """Tensor maths on recorded values found no Backend slot, or several.
+
+    `x + y` needs to know which component computes it. Give the Module one `bb.slots.Backend()`;
+    with several, call the one you mean: `self.left.add(g, x, y)`.
+    """
 
 
 class UnknownPort(BuildError):
-    """A sub-module was called with an input it does not declare, or lacks one that it does."""
+    """A sub-module was called with an input that it does not declare, or without one that it does.
+
+    The names in the call are those of `g.input(...)` in its body.
+    """
 
 
 class WrongPortType(BuildError):
-    """A sub-module was given a value of a type that its input does not take."""
+    """A sub-module was given a value of a type that its input does not take.
+
+    The first line is the call, the last one the declaration. Hand in another value, or declare
+    another type.
+    """
 
 
 class UnnamedModule(BuildError):
-    """A Module that is used is not an attribute of the Module that uses it."""
+    """A Module is used that is not an attribute of the Module that uses it.
+
+    Slots and edges of a sub-module are named after its attribute, so that the names stay the
+    same in every build. Keep it in `__init__`: `self.part = Part()`.
+    """
 
 
 class RecursiveModule(BuildError):
-    """A Module calls itself while it is recorded."""
+    """A Module calls itself while it is recorded.
+
+    A program is finite. Say what is to be repeated with `g.rounds` or `g.loop`, or call another
+    Module.
+    """
 
 
 class BadOption(BuildError):
-    """An option of an op has a value that it cannot take."""
+    """An option of an op, a name or a type has a value that it cannot have.
+
+    Met where it is written: a quorum, a deadline, the name of an edge, the type of an input.
+    The error says what may stand there.
+    """

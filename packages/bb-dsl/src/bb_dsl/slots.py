@@ -3,6 +3,9 @@
 A slot is declared as a class attribute of a Module and used through the instance:
 `self.model.forward(g, x)`. Every method takes the graph first. `after=` makes an op wait for
 values that it does not read.
+
+A component that adds ops to its role brings a slot class of its own, whose handle inherits the one
+of the role, names the schemas in `ops` and records each with `self._record(g, "<Op>", ...)`.
 """
 
 from __future__ import annotations
@@ -225,7 +228,7 @@ class CodecHandle(SlotHandle):
 
 
 class ProtocolHandle(SlotHandle):
-    """A protocol; its ops come with the plugin that implements it."""
+    """A protocol; a plugin brings its ops, and a handle with their methods."""
 
     role = "protocol"
 
@@ -282,6 +285,6 @@ class Backend(Slot[BackendHandle]):
 
 
 class Protocol(Slot[ProtocolHandle]):
-    """A slot for a protocol."""
+    """A slot for any protocol; one with methods comes with the plugin that implements it."""
 
     handle = ProtocolHandle

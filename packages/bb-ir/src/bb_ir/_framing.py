@@ -72,6 +72,10 @@ DEFAULT_LIMITS: Final = WireLimits()
 class EnvelopeRefused(WireError):
     """Bytes that came in are not an envelope that may be taken.
 
+    Met by hosts and transports, on the first 32 bytes of a message or on its header, before
+    anything is allocated for it. `reason` is a stable word for counters, `close` says whether
+    the stream can still be trusted, and `skip` how many bytes to read past.
+
     Args:
         reason: One of the stable words of `Reason`.
         found: What is wrong, in one sentence.

@@ -86,7 +86,11 @@ class Layout:
             ParameterSetError: A name, dtype or shape cannot stand in a safetensors file.
         """
         entries = tuple((name, dtype, tuple(shape)) for name, (dtype, shape) in tensors.items())
-        return _lay_out(entries, tuple((metadata or {}).items()))
+        texts = tuple((metadata or {}).items())
+        # A stranger may have chosen these texts, so what is long is not remembered.
+        weight = sum(len(str(part)) for entry in (*entries, *texts) for part in entry[:2])
+        known = _lay_out if weight <= _MAX_CACHED_HEADER else _lay_out.__wrapped__
+        return known(entries, texts)
 
     @classmethod
     def from_header(cls, header: bytes) -> Layout:
@@ -331,7 +335,7 @@ def _nbytes(dtype: str, shape: tuple[int, ...]) -> int:
     return _DTYPES[dtype][1] * prod(shape)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _lay_out(entries: tuple[_Entry, ...], metadata: tuple[tuple[str, str], ...]) -> Layout:
     """Write the header of a layout of our own and read it back."""
     for name, dtype, shape in entries:
@@ -365,7 +369,7 @@ def _lay_out(entries: tuple[_Entry, ...], metadata: tuple[tuple[str, str], ...])
             expected=f"at most {MAX_HEADER_BYTES}",
             fix="use fewer tensors, shorter names, or less metadata",
         )
-    return _read_header(len(text).to_bytes(_LENGTH_BYTES, "little") + text)
+    return read_layout(memoryview(len(text).to_bytes(_LENGTH_BYTES, "little") + text))
 
 
 def _grouped(entries: tuple[_Entry, ...]) -> list[_Entry]:

@@ -2,8 +2,9 @@
 
 What counts as which kind is decided here, for a port of its own as for a field of a record. The
 bytes of lists and records are a protobuf `Value`; its depth and size are bounded both ways, so
-that neither a stranger's message nor a list that contains itself runs away. `bb_ir.values` is the
-public side of this module.
+that neither a stranger's message nor a list that contains itself runs away. An integer that the
+type declares takes 8 bytes whatever it is, so that the bytes of a record of declared numbers
+follow from its type. `bb_ir.values` is the public side of this module.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from bb_ir.types import ANY, Type
 __all__ = [
     "MAX_PLAIN_BYTES",
     "MAX_PLAIN_DEPTH",
+    "names_of",
     "read_plain",
     "to_bool",
     "to_bytes",
@@ -42,7 +44,7 @@ _SHOWN: Final = 40
 
 #: Which field of `Value` carries which kind of type.
 _FIELDS: Final = {
-    "int64": "integer", "float64": "real", "bool": "boolean", "string": "text", "bytes": "data",
+    "int64": "whole", "float64": "real", "bool": "boolean", "string": "text", "bytes": "data",
     "trigger": "null", "list": "list", "record": "record",
 }  # fmt: skip
 
@@ -200,7 +202,9 @@ def _write(message: Value, value: object, declared: Type, path: str, depth: int)
     kind = (exact or _kind_of(value)) if declared.kind == "any" else declared.kind
     if depth > MAX_PLAIN_DEPTH:
         raise WireError(f"{path} lies too deep", expected=f"at most {MAX_PLAIN_DEPTH} levels")
-    if kind == "int64":
+    if kind == "int64" and declared.kind == "int64":
+        message.whole = to_int64(value, declared, path)
+    elif kind == "int64":
         message.integer = to_int64(value, declared, path)
     elif kind == "float64":
         message.real = to_float64(value, declared, path)
@@ -242,7 +246,7 @@ def _write_record(message: Value, value: object, declared: Type, path: str, dept
     found = cast("Mapping[object, object]", value)
     message.record.SetInParent()
     fields = message.record.fields
-    for key in _names(found, declared, path):
+    for key in names_of(found, declared, path):
         name = to_text(key, declared, f"A name in {path}")
         field = fields.add(name=name)
         _write(field.value, found[key], _field(declared, name), f"{path}.{name}", depth + 1)
@@ -256,8 +260,12 @@ def _field(declared: Type, name: str) -> Type:
     return declared.field(name) or ANY
 
 
-def _names(found: Mapping[Any, object], declared: Type, path: str) -> list[Any]:
-    """Return the names of a record in their order: the declared ones, where there are any."""
+def names_of(found: Mapping[Any, object], declared: Type, path: str) -> list[Any]:
+    """Return the names of a record in their order: the declared ones, where there are any.
+
+    Raises:
+        WireError: The record lacks a declared field, or has another one.
+    """
     if declared.items is None:
         return list(found)
     wanted = [name for name, _ in declared.items]
@@ -310,5 +318,5 @@ def _read_record(message: Value, declared: Type, path: str, depth: int) -> dict[
         raise unlike(declared, f"{path} has a name twice")
     return {
         name: _read(found[name], _field(declared, name), f"{path}.{name}", depth + 1)
-        for name in _names(found, declared, path)
+        for name in names_of(found, declared, path)
     }

@@ -29,6 +29,7 @@ SHORT_DOMAINS = {
     keys.SYSCALL: "syscall",
     keys.WIRE: "wire",
     keys.MODULE: "module",
+    keys.FUSED: "fused",
     **{keys.ROLE + role: role for role in keys.ROLES if role != "backend"},
 }
 DOMAINS = {short: domain for domain, short in SHORT_DOMAINS.items()}

@@ -6,18 +6,22 @@ base and the errors of `bb_ir` itself; each package defines its own families on 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
 __all__ = [
     "AddressError",
     "BytesAndBrainsError",
+    "DumpError",
     "IdError",
     "ModelTextError",
+    "OpSchemaError",
     "ParameterSetError",
     "SourceLine",
     "TypeTextError",
     "WireError",
+    "did_you_mean",
 ]
 
 
@@ -41,6 +45,14 @@ class SourceLine:
         """Read back what `str` wrote."""
         file, _, line = text.rpartition(":")
         return cls(file, int(line))
+
+
+def did_you_mean(wanted: str, known: Iterable[str]) -> str:
+    """Return the question for a name that is almost one of those known, or an empty text."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(wanted, list(known), n=1)
+    return f"did you mean {close[0]!r}?" if close else ""
 
 
 def _quoted(place: SourceLine | str) -> str:
@@ -97,24 +109,65 @@ class BytesAndBrainsError(Exception):
 
 
 class IdError(BytesAndBrainsError):
-    """A peer id or key that cannot be read."""
+    """A peer id or key cannot be read.
+
+    Met where ids and keys are read from text, files or messages: `PeerId.parse`,
+    `KeyPair.from_pem`. Copy the id or key again, whole; an id begins with `12D3KooW` or `Qm`.
+    """
 
 
 class AddressError(BytesAndBrainsError):
-    """A multiaddr that cannot be read or written."""
+    """A multiaddr cannot be read or written.
+
+    Met at `Address.parse` and wherever a peer's address is read. Write one protocol after the
+    other, each with its value: `/ip4/10.0.0.7/tcp/4001`.
+    """
 
 
 class ParameterSetError(BytesAndBrainsError):
-    """A safetensors image that is damaged, or tensors that cannot form one."""
+    """The bytes of a parameter set are damaged, or the tensors cannot form one.
+
+    Met when a safetensors file or a message with parameters is read, and when tensors are put
+    together. A file that was cut off has to be copied again; what a peer sent is dropped.
+    """
+
+
+class OpSchemaError(BytesAndBrainsError):
+    """The schema of an op contradicts itself, or its text cannot be read.
+
+    Met by authors of protocols and of other components with ops of their own, when the module
+    is imported or the program is compiled. Correct the `OpSchema`.
+    """
+
+
+class DumpError(BytesAndBrainsError):
+    """A value cannot be written to a dump, or bytes are no dump or a damaged one.
+
+    Met where state is saved and read back. Save plain data, tensors and parameters; read with
+    the version that wrote, and take an older copy where a file is damaged.
+    """
 
 
 class TypeTextError(BytesAndBrainsError):
-    """The text of a type that cannot be read."""
+    """The text of a type cannot be read, or a type has a part that does not exist.
+
+    Met wherever a type is said: `g.input`, `bb.tensor`, `ComponentSpec`. Types read like
+    `tensor(float32)[n,8]`, `params`, `record(loss:float64)`, `list(int64)`.
+    """
 
 
 class ModelTextError(BytesAndBrainsError):
-    """The text of a model that cannot be read."""
+    """The text form of a model cannot be read.
+
+    Met by tools and tests that write models as text for `parse_model`. The error names line and
+    character.
+    """
 
 
 class WireError(BytesAndBrainsError):
-    """Bytes from outside that are not a valid envelope of this program."""
+    """Bytes or a value do not fit the wire, or the type that the program declares.
+
+    Met when a value is encoded for an edge, and when bytes from outside are decoded. Send a
+    value of the declared type, or declare the type that is sent; bytes that a peer sent wrongly
+    are dropped and counted.
+    """

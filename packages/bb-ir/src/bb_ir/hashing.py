@@ -8,7 +8,7 @@ called and wherever they were written. SHA-256 runs over a canonical form:
   the values around it and gives its own the next free ones.
 * Of a node count domain, op type, overload, ports, attributes sorted by name, and of its metadata
   slot, class, region and edge, and `after` and `order` with numbers instead of names, each as a
-  set.
+  set; and the schema of the op and the region that it opens, where it has one.
 * Attributes count with their values. A tensor counts by element type, dimensions and its elements
   as little-endian bytes, whichever field holds them; where the data lies in another file, by the
   entries that say where.
@@ -192,6 +192,9 @@ def _node(out: _Form, node: NodeProto, values: _Values) -> None:
         out.text(meta.get(key, ""))
     for key in _VALUE_KEYS:
         out.each(_numbered(meta.get(key, ""), values), out.number)
+    for key, mark in ((keys.SCHEMA, b"s"), (keys.OPENS, b"o")):
+        if key in meta:
+            out.data(meta[key].encode("utf-8", "surrogatepass"), mark)
 
 
 def _numbered(names: str, values: _Values) -> list[int]:

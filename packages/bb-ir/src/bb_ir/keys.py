@@ -16,6 +16,7 @@ ROLE: Final = PREFIX + "role."
 SYSCALL: Final = PREFIX + "syscall"
 WIRE: Final = PREFIX + "wire"
 MODULE: Final = PREFIX + "module"
+FUSED: Final = PREFIX + "fused"  # functions of tensor ops that became one call; no targets
 
 # Versions
 OPSET: Final = 23
@@ -30,6 +31,17 @@ SENDER: Final = "Sender"
 GATHER: Final = "Gather"
 OUTPUT: Final = "Output"
 PEERS: Final = "Peers"
+TURN: Final = "Turn"  # what a block's region begins with: number or item, and captured values
+UNTIL: Final = "Until"
+LAST: Final = "Last"
+PASS_THROUGH: Final = "PassThrough"  # noqa: S105  # no password
+PUBLISH: Final = "Publish"
+
+# Blocks. The turns of some are children of the frame that stands around them, and it goes on when
+# the last has ended; those of others are root frames.
+CHILD_BLOCKS: Final = ("Each", "Loop", "When")
+ROOT_BLOCKS: Final = ("Every", "On", "Rounds")
+BLOCKS: Final = (*CHILD_BLOCKS, *ROOT_BLOCKS)
 
 # Metadata of nodes
 SLOT: Final = PREFIX + "slot"  # name of the slot an op runs on
@@ -38,12 +50,15 @@ AFTER: Final = PREFIX + "after"  # values that must exist first, comma separated
 ORDER: Final = PREFIX + "order"  # effect edges: first outputs of ops that must have run
 AT: Final = PREFIX + "at"  # explicit place: `class:<name>` or `value:<name>`
 SCOPE: Final = PREFIX + "scope"  # sub-module calls that led here, joined by `.`
+SCHEMA: Final = PREFIX + "schema"  # JSON: the schema of a role op that a component declares
 TAKES: Final = PREFIX + "takes"  # types of a role op's inputs as its component has them, by `;`
 ENTER: Final = PREFIX + "enter"  # inputs of the sub-module call whose body begins here
 CLASS: Final = PREFIX + "class"  # home class
 REGION: Final = PREFIX + "region"
-PLACED: Final = PREFIX + "placed"  # how: `inputs`, `cursor` or `at`
+PLACED: Final = PREFIX + "placed"  # how: `inputs`, `away`, `cursor` or `at`
 EDGE: Final = PREFIX + "edge"  # compile-time name of a network edge
+BLOCK: Final = PREFIX + "block"  # innermost block in which an op was recorded
+OPENS: Final = PREFIX + "opens"  # of a block, and of its `Turn`: the region that it opens
 
 # Metadata of functions
 PHASE: Final = PREFIX + "phase"  # `body` or `bootstrap`
@@ -54,11 +69,15 @@ REGIONS: Final = PREFIX + "regions"  # JSON: region name -> class, parent, edge,
 # Metadata of the model
 COMPILED: Final = PREFIX + "compiled"
 BINDING: Final = PREFIX + "binding."
+CONFIG: Final = PREFIX + "config."  # + target/slot: JSON of what `bind` was given as configuration
+VALUE_TYPES: Final = PREFIX + "value_types."  # + target/slot: JSON of the types that follow from it
+INFERRED: Final = PREFIX + "inferred."  # + target/slot: JSON: op -> [[input types, output types]]
 EDGES: Final = PREFIX + "edges"  # JSON list of edges
 PROGRAM: Final = PREFIX + "program"  # hex of the program hash
 HASH: Final = PREFIX + "hash."  # + function name: full content hash
 BINDINGS: Final = PREFIX + "bindings"  # JSON, between passes only: what the user bound
 STAGES: Final = PREFIX + "stages"  # names of the passes that ran, comma separated
+STAGE: Final = PREFIX + "stage."  # + name of a plugin's stage that ran: distribution and version
 RESOLVED: Final = PREFIX + "resolved"  # JSON, between passes only: class -> slot -> row
 ROOT: Final = PREFIX + "root"  # name of the recorded Module
 

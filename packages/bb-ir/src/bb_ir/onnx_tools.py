@@ -38,6 +38,7 @@ __all__ = [
     "set_nodes",
     "set_types",
     "source_of",
+    "targets",
     "type_from_proto",
     "type_to_proto",
     "types_of",
@@ -176,11 +177,16 @@ def set_nodes(function: FunctionProto, nodes: Iterable[NodeProto]) -> None:
     function.opset_import.extend(opsets(kept.node))
 
 
+def targets(model: ModelProto) -> list[FunctionProto]:
+    """Return the functions that are programs of their own, not tensor ops made into one call."""
+    return [function for function in model.functions if function.domain != keys.FUSED]
+
+
 def draw(model: ModelProto) -> None:
-    """Let the main graph call each function once, so that viewers have something to show."""
+    """Let the main graph call each target once, so that viewers have something to show."""
     graph = model.graph
     del graph.node[:], graph.input[:], graph.output[:]
-    for function in model.functions:
+    for function in targets(model):
         short = function.name.partition("#")[0]
         types = types_of(function)
         inputs = [f"{short}/{name}" for name in function.input]

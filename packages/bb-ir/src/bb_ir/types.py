@@ -24,6 +24,7 @@ __all__ = [
     "Type",
     "accepts",
     "custom",
+    "custom_names",
     "list_of",
     "local",
     "meet",
@@ -53,6 +54,10 @@ SCALARS = ("int64", "float64", "bool", "string")
 
 _WORD = re.compile(r"[^\s()\[\],:]+")
 _LENGTH = re.compile(r"[0-9]+")
+#: Name and version of a type that a plugin adds; ASCII only, so that no two look alike.
+_VERSIONED = re.compile(r"[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*/[1-9][0-9]*")
+#: Kinds whose values mean nothing on another Node, or may.
+_LOCAL = ("any", "local", "senders")
 _KINDS = (
     "any", "tensor", "params", "bytes", "trigger", "peers", "senders", "list", "record", "local",
     "custom", *SCALARS,
@@ -69,8 +74,8 @@ class Type:
         dtype: Element type of a tensor; empty when unknown.
         shape: Dimensions of a tensor; `None` when even the rank is unknown.
         of: Class of peers or senders, or the name of a local or custom type.
-        items: Item type of a list; fields of a record or entries of a parameter set by name;
-            `None` when unknown.
+        items: Item type of a list; fields of a record, entries of a parameter set, or parts of
+            what a local value holds, by name; `None` when unknown.
     """
 
     kind: str
@@ -84,10 +89,16 @@ class Type:
 
     @property
     def sendable(self) -> bool:
-        """Whether a value of this type means something on another Node."""
-        if self.kind in ("any", "local", "senders"):
-            return False
-        return all(item.sendable for _, item in self.items or ())
+        """Whether a value of this type means something on another Node.
+
+        One of a plugin's types does, though only Nodes that have the plugin can send it.
+        """
+        if self.items is None or self.kind in _LOCAL:
+            return self.kind not in _LOCAL and (self.kind != "custom" or self.of != "")
+        for _, item in self.items:  # noqa: SIM110  # asked for every value that is sent
+            if not item.sendable:
+                return False
+        return True
 
     def field(self, name: str) -> Type | None:
         """Type of a record's field, or `None` when the record is known not to have it."""
@@ -172,14 +183,47 @@ def record(fields: dict[str, Type] | None = None) -> Type:
     return Type("record", items=None if fields is None else _checked_items(fields))
 
 
-def local(name: str) -> Type:
-    """Return the type of a value that makes sense on its own Node only."""
-    return Type("local", of=_checked_name("the name of a type", name))
+def local(name: str, parts: dict[str, Type] | None = None) -> Type:
+    """Return the type of a value that makes sense on its own Node only.
+
+    Args:
+        name: What kind of value it is, such as `batches`.
+        parts: What is known of what it holds, such as the two tensors of each batch.
+
+    Raises:
+        TypeTextError: The name cannot be one, or parts are given without it.
+    """
+    items = _checked_items(parts) if parts else None
+    if items is not None and not name:
+        raise TypeTextError("parts of a local value without a name", expected="a name")
+    return Type("local", of=_checked_name("the name of a type", name), items=items)
 
 
 def custom(name: str) -> Type:
-    """Return a type that a plugin registers, named with its version, such as `acme.graph/1`."""
-    return Type("custom", of=_checked_name("the name of a type", name))
+    """Return a type that a plugin adds, named with its version, such as `acme.graph/1`.
+
+    The name is what the plugin registered, never that of a Python class: classes are renamed and
+    moved, and what was sent yesterday must still be what it was. Versions are different types.
+
+    Raises:
+        TypeTextError: The name has no version, or other characters than letters, digits and `_.-`.
+    """
+    if name and not _VERSIONED.fullmatch(name):
+        raise TypeTextError(
+            f"{name!r} cannot be the name of a plugin's type",
+            expected="a name and a version, such as acme.graph/1",
+        )
+    return Type("custom", of=name)
+
+
+def custom_names(type: Type) -> tuple[str, ...]:  # noqa: A002  # it is what the argument is
+    """Return the names of all types of plugins that a type mentions, in order, each once."""
+    if type.kind == "custom":
+        return (type.of,) if type.of else ()
+    if type.kind not in ("list", "record"):  # entries of a parameter set are tensors, and many
+        return ()
+    inner = (name for _, item in type.items or () for name in custom_names(item))
+    return tuple(dict.fromkeys(inner))
 
 
 def accepts(wide: Type, narrow: Type) -> bool:
@@ -279,7 +323,9 @@ def _text(value: Type) -> str:
     if value.kind == "list":
         return f"list({value.items[0][1] if value.items else ANY})"
     if value.items is not None:
-        return f"{value.kind}({','.join(f'{name}:{item}' for name, item in value.items)})"
+        parts = [value.of] if value.kind == "local" else []
+        parts += [f"{name}:{item}" for name, item in value.items]
+        return f"{value.kind}({','.join(parts)})"
     return f"{value.kind}({value.of})" if value.of else value.kind
 
 
@@ -347,8 +393,12 @@ class _Parser:
             return self.tensor()
         if kind in SCALARS or kind in ("any", "bytes", "trigger"):
             return Type(kind)
-        if kind in ("peers", "senders", "local", "custom"):
+        if kind in ("peers", "senders"):
             return Type(kind, of=self.argument())
+        if kind == "local":
+            return self.local()
+        if kind == "custom":
+            return custom(self.argument())
         if kind in ("record", "params"):
             return Type(kind, items=self.fields())
         if kind == "list":
@@ -365,6 +415,15 @@ class _Parser:
         self.need(")")
         return word
 
+    def local(self) -> Type:
+        if not self.take("("):
+            return Type("local")
+        name = self.word()
+        if self.take(","):
+            return Type("local", of=name, items=self.rest() or None)
+        self.need(")")
+        return Type("local", of=name)
+
     def tensor(self) -> Type:
         dtype = self.argument()
         return tensor(dtype, self.shape() if self.take("[") else None)
@@ -380,8 +439,9 @@ class _Parser:
         return tuple(dims)
 
     def fields(self) -> _Items | None:
-        if not self.take("("):
-            return None
+        return self.rest() if self.take("(") else None
+
+    def rest(self) -> _Items:
         fields: list[tuple[str, Type]] = []
         while not self.take(")"):
             name = self.word()

@@ -11,15 +11,21 @@ shape, and is checked before the bytes are looked at.
     bool            1 byte, 0 or 1
     string, bytes   UTF-8; the bytes themselves
     peers           per peer one byte of length, then the raw id
-    list, record    a protobuf `Value`, at most 1 MiB and 16 levels deep
     trigger         nothing
+    custom          what the codec of the plugin's type makes of it
+    list, record    of numbers, texts and triggers, or of no known types: a protobuf `Value`, at
+                    most 1 MiB and 16 levels deep (`bb_ir._plain`)
+    list, record    whose type mentions tensors, parameters, bytes, peers or types of plugins: the
+                    values one after the other, at most 65,536 of them (`bb_ir._containers`)
 
 Tensors and parameter sets are not copied, neither way: an encoded one is a view of the value and
-a decoded one a read-only view of the buffer. Lists and records hold plain data only: numbers,
-texts, bytes, `None`, lists and records. Types `any`, `local` and `senders` mean nothing on another
-Node and are refused, and so are types of plugins, which have no codecs yet.
+a decoded one a read-only view of the buffer. In a list or record they are copied once, when they
+are encoded. Which of its two forms a list or record has is a matter of its type alone; one of
+unknown fields holds numbers, texts, bytes, `None`, lists and records. Types `any`, `local` and
+`senders` mean nothing on another Node and are refused.
 
-This module does no I/O, imports numpy and onnx only when a tensor comes, and never unpickles.
+Codecs of types that plugins add are handed in; this module looks for none. It does no I/O, imports
+numpy and onnx only when a tensor comes, and never unpickles.
 """
 
 from __future__ import annotations
@@ -27,8 +33,11 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
+from bb_ir._containers import MAX_VALUES, is_plain, read_container, write_container
+from bb_ir._custom import Codecs, ValueCodec, read_custom, write_custom
 from bb_ir._plain import (
     MAX_PLAIN_BYTES,
     MAX_PLAIN_DEPTH,
@@ -53,7 +62,20 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-__all__ = ["MAX_PLAIN_BYTES", "MAX_PLAIN_DEPTH", "Encoded", "decode_value", "encode_value"]
+__all__ = [
+    "MAX_PLAIN_BYTES",
+    "MAX_PLAIN_DEPTH",
+    "MAX_VALUES",
+    "NO_CODECS",
+    "Codecs",
+    "Encoded",
+    "ValueCodec",
+    "decode_value",
+    "encode_value",
+]
+
+#: Where no types of plugins are known.
+NO_CODECS: Final[Codecs] = MappingProxyType({})
 
 _MAX_DIMS: Final = 8
 _INT64: Final = struct.Struct("<q")
@@ -77,19 +99,32 @@ class Encoded(NamedTuple):
     shape: tuple[int, ...] = ()
 
 
-def encode_value(value: object, type: Type) -> Encoded:  # noqa: A002 - it is what the argument is
+def encode_value(value: object, type: Type, codecs: Codecs = NO_CODECS) -> Encoded:  # noqa: A002 - it is what the argument is
     """Return the bytes of a value that a port of this type sends.
 
-    The memory of a tensor, a parameter set or bytes is lent, not copied; it must not change until
-    the message has left. Numpy scalars count as the Python numbers they hold.
+    The memory of a tensor, a parameter set or bytes is lent, not copied, unless it stands in a
+    list or record; it must not change until the message has left. Numpy scalars count as the
+    Python numbers they hold.
+
+    Args:
+        value: The value.
+        type: What the port declares.
+        codecs: Codecs of the types of plugins that the type mentions, by name.
 
     Raises:
-        WireError: The value is not of this type, or the type cannot be sent.
+        WireError: The value is not of this type, the type cannot be sent, or it mentions a type of
+            a plugin whose codec is not given.
     """
     encode = _ENCODERS.get(type.kind)
-    if encode is None or not type.sendable:
+    if not type.sendable:
         raise _not_sendable(type)
-    return encode(value, type)
+    if encode is not None:
+        return encode(value, type)
+    if type.kind == "custom":
+        return Encoded(write_custom(value, type, codecs))
+    if is_plain(type):
+        return Encoded(write_plain(value, type))
+    return Encoded(write_container(value, type, lambda one, of: encode_value(one, of, codecs)))
 
 
 def decode_value(
@@ -97,42 +132,47 @@ def decode_value(
     codec: int,
     data: bytes | memoryview,
     shape: tuple[int, ...] = (),
+    codecs: Codecs = NO_CODECS,
 ) -> Any:
     """Return the value that `encode_value` was given.
 
-    Tensors and parameter sets are read-only and keep the buffer of `data` alive. Peers come as a
-    tuple, lists as lists, records as dictionaries, a trigger as `None`.
+    Tensors and parameter sets are read-only and keep the buffer of `data` alive; a value of a
+    plugin's type may. Peers come as a tuple, lists as lists, records as dictionaries, a trigger as
+    `None`.
 
     Args:
         type: What the port declares.
         codec: As it came with the data.
         data: The bytes, one contiguous buffer.
         shape: As it came with the data.
+        codecs: Codecs of the types of plugins that the type mentions, by name.
 
     Raises:
         WireError: The bytes are no value of this type.
     """
-    decode = _DECODERS.get(type.kind)
-    if (decode is None and type.kind != "tensor") or not type.sendable:
+    if not type.sendable:
         raise _not_sendable(type)
     view = memoryview(data)
     if view.format != "B" or view.ndim != 1:
         view = view.cast("B")
     view = view.toreadonly()
-    if decode is None:
+    if type.kind == "tensor":
         return _decode_tensor(view, type, codec, shape)
     if codec or shape:
         raise unlike(type, f"It came with codec {codec} and {len(shape)} dimensions")
-    return decode(view, type)
+    decode = _DECODERS.get(type.kind)
+    if decode is not None:
+        return decode(view, type)
+    if type.kind == "custom":
+        return read_custom(view, type, codecs)
+    if is_plain(type):
+        return read_plain(view, type)
+    return read_container(
+        view, type, lambda of, number, part, dims: decode_value(of, number, part, dims, codecs)
+    )
 
 
 def _not_sendable(declared: Type) -> WireError:
-    if declared.kind == "custom":
-        return WireError(
-            f"A value of type {declared} has no codec",
-            expected="a type that this version can send",
-            fix="Send bytes, a tensor or a record instead.",
-        )
     return WireError(
         f"A value of type {declared} cannot be sent",
         expected="a type that means something on another Node",
@@ -335,11 +375,7 @@ def _decode_peers(data: memoryview, declared: Type) -> tuple[PeerId, ...]:
     return tuple(peers)
 
 
-# --- lists and records -----------------------------------------------------------------------
-
-
-def _encode_plain(value: object, declared: Type) -> Encoded:
-    return Encoded(write_plain(value, declared))
+# --- the single values -----------------------------------------------------------------------
 
 
 _ENCODERS: Final[dict[str, Callable[[object, Type], Encoded]]] = {
@@ -351,8 +387,6 @@ _ENCODERS: Final[dict[str, Callable[[object, Type], Encoded]]] = {
     "string": _encode_text,
     "bytes": _encode_bytes,
     "peers": _encode_peers,
-    "list": _encode_plain,
-    "record": _encode_plain,
     "trigger": _encode_trigger,
 }
 _DECODERS: Final[dict[str, Callable[[memoryview, Type], Any]]] = {
@@ -363,7 +397,5 @@ _DECODERS: Final[dict[str, Callable[[memoryview, Type], Any]]] = {
     "string": _decode_text,
     "bytes": _decode_bytes,
     "peers": _decode_peers,
-    "list": read_plain,
-    "record": read_plain,
     "trigger": _decode_trigger,
 }

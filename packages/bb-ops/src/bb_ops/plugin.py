@@ -11,6 +11,7 @@ def bb_ops() -> OpsSpec:
     return OpsSpec(
         domain="ai.bytesandbrains.syscall",
         ops={
+            "Calculate": "bb_ops.syscalls:calculate",
             "Field": "bb_ops.syscalls:field",
             "PassThrough": "bb_ops.syscalls:pass_through",
             "Record": "bb_ops.syscalls:record",

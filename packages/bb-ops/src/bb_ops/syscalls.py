@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
-__all__ = ["field", "pass_through", "record", "scalar"]
+__all__ = ["calculate", "field", "pass_through", "record", "scalar"]
 
 
 def pass_through(value: Any) -> Any:
@@ -33,3 +35,42 @@ def scalar(*, value: Any) -> int | float | bool | str:
     """Return a number, truth value or text; `value` is the text, or an array of rank zero."""
     found: int | float | bool | str = value if isinstance(value, str) else value.item()
     return found
+
+
+def calculate(*operands: Any, how: str) -> Any:
+    """Return the result of arithmetic, a comparison or logic on plain numbers, texts and truths.
+
+    Raises:
+        TypeError: The operands are no such values.
+        ZeroDivisionError: A number is divided by zero.
+        OverflowError: A whole number does not fit into 64 bits.
+    """
+    result = _CALCULATIONS[how](*operands)
+    whole = isinstance(result, int) and not isinstance(result, bool)
+    if whole and not -(2**63) <= result < 2**63:
+        raise OverflowError(f"{how} of {', '.join(map(str, operands))} does not fit into int64")
+    if how in _TRUTHS and not isinstance(result, bool):
+        kinds = " and ".join(type(one).__name__ for one in operands)
+        raise TypeError(f"{how} of {kinds} is no truth value; compare tensors on a Backend")
+    return result
+
+
+_CALCULATIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
+    {
+        "add": operator.add,
+        "subtract": operator.sub,
+        "multiply": operator.mul,
+        "divide": operator.truediv,
+        "modulo": operator.mod,
+        "power": operator.pow,
+        "equal": operator.eq,
+        "less": operator.lt,
+        "less_or_equal": operator.le,
+        "greater": operator.gt,
+        "greater_or_equal": operator.ge,
+        "and": operator.and_,
+        "or": operator.or_,
+        "not": operator.not_,
+    }
+)
+_TRUTHS = frozenset(_CALCULATIONS) - {"add", "subtract", "multiply", "divide", "modulo", "power"}

@@ -23,18 +23,23 @@ if TYPE_CHECKING:
         Model,
         NoConfig,
         PeerSelector,
+        Protocol,
         State,
     )
-    from bb_roles.spec import ComponentSpec, OpsSpec
+    from bb_roles.fused import FusedGraph, FusedNode
+    from bb_roles.spec import ComponentSpec, OpsSpec, StageSpec, TypeSpec
+    from bb_roles.value_types import TypeCodec
 
 _HOME = {
     "bb_ir.params": ("ParameterSet",),
     "bb_roles._hooks": ("ENTRY_POINT_GROUP", "hookimpl", "hookspec"),
     "bb_roles.contracts": (
         "Aggregator", "Backend", "Batches", "Codec", "Component", "Context", "DataSource",
-        "Environment", "Index", "Model", "NoConfig", "PeerSelector", "State",
+        "Environment", "Index", "Model", "NoConfig", "PeerSelector", "Protocol", "State",
     ),
-    "bb_roles.spec": ("ComponentSpec", "OpsSpec"),
+    "bb_roles.fused": ("FusedGraph", "FusedNode"),
+    "bb_roles.spec": ("ComponentSpec", "OpsSpec", "StageSpec", "TypeSpec"),
+    "bb_roles.value_types": ("TypeCodec",),
 }  # fmt: skip
 __all__ = [
     "ENTRY_POINT_GROUP",
@@ -47,13 +52,19 @@ __all__ = [
     "Context",
     "DataSource",
     "Environment",
+    "FusedGraph",
+    "FusedNode",
     "Index",
     "Model",
     "NoConfig",
     "OpsSpec",
     "ParameterSet",
     "PeerSelector",
+    "Protocol",
+    "StageSpec",
     "State",
+    "TypeCodec",
+    "TypeSpec",
     "hookimpl",
     "hookspec",
 ]

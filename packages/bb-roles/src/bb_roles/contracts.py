@@ -10,10 +10,11 @@ The ops that call these methods, with the types of their inputs and outputs, are
 
 from __future__ import annotations
 
+import typing
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
     from bb_ir.buffers import BufferPool
     from bb_ir.ids import PeerId
+    from bb_ir.ops import OpSchema
     from bb_ir.params import ParameterSet
+    from bb_ir.types import Type
+    from bb_roles.fused import FusedGraph
 
     Tensor = NDArray[Any]
 
@@ -39,13 +43,30 @@ __all__ = [
     "Model",
     "NoConfig",
     "PeerSelector",
+    "Protocol",
     "State",
+    "lacks",
 ]
 
 Metrics = Mapping[str, Any]
+Method = typing.TypeVar("Method", bound=Callable[..., Any])
+
+#: Methods of contracts that a component may do without.
+_OPTIONAL: set[Callable[..., Any]] = set()
 
 
-class Context(Protocol):
+def _optional(method: Method) -> Method:
+    """Mark a method of a contract that a component need not have."""
+    _OPTIONAL.add(method)
+    return method
+
+
+def lacks(component: type[Component], method: str) -> bool:
+    """Tell whether a component does without an optional method of its contract."""
+    return getattr(component, method, None) in _OPTIONAL
+
+
+class Context(typing.Protocol):
     """What the engine hands to a component's method; valid during that call only."""
 
     @property
@@ -70,6 +91,26 @@ class Context(Protocol):
 
     def rng(self) -> np.random.Generator:
         """Return a random generator that depends on seed, frame and op only, never on timing."""
+        ...
+
+    def defer(
+        self, fn: Callable[..., Any], *args: Any, commit: Callable[[Any], Any] | None = None
+    ) -> Any:
+        """Hand work to the host's executor; the method returns what this returns.
+
+        `fn(*args)` runs in another thread. It may read what it is given and what no other method
+        changes, and changes nothing. `commit(result)` runs on the engine's thread if the answer is
+        still wanted; it alone may change the component, and returns what the op gives. Without it
+        the op gives what `fn` returned. The component must name the method in `defers`.
+        """
+        ...
+
+    def external(self, commit: Callable[[Any], Any] | None = None) -> Any:
+        """Return a handle with `complete(value)` and `fail(error)`, for a device that calls back.
+
+        The method returns the handle, and the first call, from any thread, completes the op. When
+        it comes is not reproducible, so neither is what follows.
+        """
         ...
 
 
@@ -127,13 +168,59 @@ class Component(ABC):  # noqa: B024  # each contract adds its abstract methods
     Config: ClassVar[type] = NoConfig
     #: Sibling slots it needs: slot name to contract.
     depends: ClassVar[Mapping[str, type]] = {}
+    #: Methods that may return what `ctx.defer` or `ctx.external` gives.
+    defers: ClassVar[Collection[str]] = ()
+    #: Whether several frames may use its `reads` methods while one of them has deferred work.
+    reentrant: ClassVar[bool] = False
     #: What is known of its values beyond its role, when the class itself is bound; a plugin says
     #: it in its `ComponentSpec.types`.
     types: ClassVar[Mapping[str, str]] = {}
+    #: Ops it has beside those of its role, by name, as `bb_ir.ops.ops` makes them; a plugin says
+    #: the same in its `ComponentSpec.ops`.
+    ops: ClassVar[Mapping[str, OpSchema]] = {}
 
     def __init__(self, config: Any, env: Environment) -> None:
         self.config = config
         self.env = env
+
+    @classmethod
+    def value_types(cls, config: Any) -> Mapping[str, str]:  # noqa: ARG003  # overriders use it
+        """Return what is known of its values under a configuration, spelled as `types` is.
+
+        A component whose types follow from its configuration overrides this. It is called without
+        an instance: when a slot is bound with `config=`, and again when such an artifact is
+        installed, to see that both configurations mean the same. A pure function of `config`.
+
+        Args:
+            config: An instance of the class's `Config`.
+        """
+        return cls.types
+
+    @classmethod
+    def infer_types(
+        cls,
+        config: Any,  # noqa: ARG003  # overriders use these
+        op: str,  # noqa: ARG003
+        inputs: tuple[Type, ...],  # noqa: ARG003
+    ) -> Mapping[str, Type] | None:
+        """Return what is known of what an op gives once the types of what it is given are known.
+
+        It adds to `value_types`, and is asked when `value_types` is: while a program is compiled
+        that binds the slot with `config=`, and again when such an artifact is installed. A pure
+        function; what it says holds for all values of these types, and wider inputs give no
+        narrower results. A dimension that has a name in `inputs` may be used by that name.
+
+        Args:
+            config: An instance of the class's `Config`.
+            op: Name of the op, as `bb_ir.ops` spells it.
+            inputs: Types of the op's inputs, in order, as far as they are known. For an op that
+                ends a round, such as `Aggregate`, those of `Contribute` follow: what all
+                contributions of the round have in common.
+
+        Returns:
+            Types by name of the output; `None`, or a part of the outputs, says nothing of others.
+        """
+        return None
 
     def save(self) -> State:
         """Return the whole state; a component without any need not override this."""
@@ -180,6 +267,20 @@ class Backend(Component):
         1. `attributes` holds plain values: numbers, texts, lists of them, arrays for tensors.
         """
 
+    def compile(self, graph: FusedGraph) -> Kernel | None:
+        """Return a function for ops that run together, or `None` to have them run one by one.
+
+        Called once per graph at install. The function takes the graph's inputs in order and
+        returns its result, or a tuple when there is not exactly one; the same bits as its kernels
+        one by one. A backend need not override it: this one writes the kernels out as straight
+        Python, so that nothing happens between two ops.
+        """
+        from bb_roles.fused import compose
+
+        kernels = [self.kernel(n.op_type, n.attributes, len(n.outputs)) for n in graph.nodes]
+        known = [kernel for kernel in kernels if kernel is not None]
+        return compose(graph, known) if len(known) == len(kernels) else None
+
 
 class Model(Component):
     """A trainable model."""
@@ -208,8 +309,9 @@ class Model(Component):
             ValueError: Names, shapes or dtypes are not this model's.
         """
 
+    @_optional
     def apply_delta(self, ctx: Context, delta: ParameterSet) -> None:
-        """Add a set of differences to the parameters."""
+        """Add a set of differences to the parameters; a model may do without it."""
         raise NotImplementedError(f"{type(self).__name__} has no apply_delta")
 
     @abstractmethod
@@ -232,8 +334,9 @@ class DataSource(Component):
     def batches(self, ctx: Context, *, epochs: int = 1) -> Batches:
         """Return all batches of `epochs` passes, shuffled anew each pass by `ctx.rng`."""
 
+    @_optional
     def reset(self, ctx: Context) -> None:
-        """Start over with the first batch."""
+        """Start over with the first batch; a source may do without it."""
         raise NotImplementedError(f"{type(self).__name__} has no reset")
 
 
@@ -303,7 +406,16 @@ class Codec(Component):
         """Learn from samples; a codec that need not does nothing."""
 
 
-#: Contract of each role. (Protocol components declare ops of their own.)
+class Protocol(Component):
+    """A protocol between Nodes: a state machine whose methods are ops of its own.
+
+    It declares them in `ops`. Every Node that takes part has one; what it wants to tell another
+    Node it returns, and the program sends it. So it sends nothing itself, and what arrives is an
+    argument like any other: who sent it is `ctx.sender`, never what the message claims.
+    """
+
+
+#: Contract of each role.
 CONTRACTS: Mapping[str, type[Component]] = {
     "backend": Backend,
     "model": Model,
@@ -312,4 +424,5 @@ CONTRACTS: Mapping[str, type[Component]] = {
     "codec": Codec,
     "data_source": DataSource,
     "peer_selector": PeerSelector,
+    "protocol": Protocol,
 }

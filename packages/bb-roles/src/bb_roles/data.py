@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from bb_ir.types import Type
+
     Tensor = NDArray[Any]
     Indices = NDArray[np.int64]
 
@@ -29,6 +31,7 @@ __all__ = [
     "DataConfig",
     "DataError",
     "InMemory",
+    "batch_types",
     "dirichlet",
     "holdout",
     "iid",
@@ -45,7 +48,12 @@ ATTEMPTS = 1000
 
 
 class DataError(BytesAndBrainsError, ValueError):
-    """Data that cannot be read or divided as the configuration asks."""
+    """Data cannot be read, or not be divided as the configuration asks.
+
+    Met when a data source is built: a file is missing or has other fields, or a partition would
+    leave a client without examples. Correct the path, or choose another partition, number of
+    clients or `alpha`.
+    """
 
 
 @dataclass(frozen=True)
@@ -121,6 +129,26 @@ class DataConfig:
             raise DataError(
                 f"client is {self.client}", expected=f"0 to {self.clients - 1}, one per part"
             )
+
+
+def batch_types(inputs: Type, targets: Type) -> dict[str, str]:
+    """Return what `value_types` of a data source says of its batches.
+
+    Their length stays open, as the last batch of a pass may be smaller: it is named `batch`.
+
+    Args:
+        inputs: Type of the input of one example, with its shape.
+        targets: Type of its target.
+    """
+    from bb_ir.ops import BATCHES
+    from bb_ir.types import local, tensor
+
+    xs, ys = (tensor(one.dtype, ("batch", *(one.shape or ()))) for one in (inputs, targets))
+    return {
+        "NextBatch.batch": str(xs),
+        "NextBatch.labels": str(ys),
+        "Batches.batches": str(local(BATCHES.of, {"inputs": xs, "targets": ys})),
+    }
 
 
 def iid(n: int, clients: int, seed: int) -> list[Indices]:

@@ -8,16 +8,32 @@ __all__ = ["ConfigError", "MissingConfigError", "PluginError", "UnknownPluginErr
 
 
 class PluginError(BytesAndBrainsError):
-    """A plugin is broken, doubly provided, or written for another version of the contract."""
+    """A plugin is broken, provided twice, or written for another version of the contract.
+
+    Met when a component is bound and by `bb plugins --check`. Install a version that fits,
+    uninstall one of the two that provide it, or tell its author; other plugins go on working.
+    """
 
 
 class UnknownPluginError(PluginError):
-    """No installed distribution provides what was asked for."""
+    """No installed distribution provides what was asked for.
+
+    Met when a component is bound by a name. `bb plugins` lists what is installed; install the
+    plugin with pip, or correct the name.
+    """
 
 
 class ConfigError(BytesAndBrainsError):
-    """A value in a component's configuration has the wrong name or type."""
+    """A value in a component's configuration has a wrong name or type.
+
+    Met by those who call `build_config` themselves; the compiler says `BadConfig` and `install`
+    says `ConfigTypeMismatch` for it. Correct the field.
+    """
 
 
 class MissingConfigError(ConfigError):
-    """A component's configuration lacks a field that has no default."""
+    """A component's configuration lacks a field that has no default.
+
+    Met by those who call `build_config` themselves; `install` says `MissingConfig` for it. Give
+    the field.
+    """

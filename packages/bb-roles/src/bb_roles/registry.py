@@ -8,24 +8,33 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pluggy
 
 from bb_ir import keys
+from bb_ir.errors import TypeTextError
+from bb_ir.ops import role_op
+from bb_ir.types import custom
 from bb_roles import hookspecs
 from bb_roles._hooks import ENTRY_POINT_GROUP, PROJECT
 from bb_roles.contracts import CONTRACTS, Component
 from bb_roles.errors import PluginError, UnknownPluginError
-from bb_roles.spec import API, ComponentSpec, OpsSpec
+from bb_roles.spec import API, ComponentSpec, OpsSpec, StageSpec, TypeSpec
+from bb_roles.value_types import TypeCodec
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+    from onnx import ModelProto
+
+    from bb_ir.values import ValueCodec
 
 __all__ = [
     "Installed",
@@ -34,8 +43,19 @@ __all__ = [
     "component_spec",
     "import_named",
     "installed",
+    "installed_types",
     "ops_spec",
+    "stage_function",
+    "stage_spec",
+    "type_point",
+    "type_spec",
+    "value_codec",
 ]
+
+#: Largest limit that a type may declare for its values.
+_MOST_BYTES = 1 << 30
+#: Names of stages stand in a list with commas between them.
+_STAGE_NAME = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +125,125 @@ def ops_spec(domain: str) -> OpsSpec:
     return spec
 
 
+def installed_types() -> list[str]:
+    """Return the names of the types of values that plugins add; reads metadata only."""
+    found: set[str] = set()
+    for one in installed("type"):
+        name, _, version = one.name.rpartition(".")
+        try:
+            found.add(custom(f"{name}/{version}").of)
+        except TypeTextError:  # a type without a version cannot be named by anybody
+            continue
+    return sorted(found)
+
+
+def type_point(name: str) -> str:
+    """Return the entry point of a type: that of `acme.graph/1` is `type.acme.graph.1`."""
+    return f"type.{name.replace('/', '.')}"
+
+
+def type_spec(name: str) -> TypeSpec:
+    """Import the plugin that adds a type of values and return its declaration.
+
+    Args:
+        name: Name and version, such as `acme.graph/1`.
+
+    Raises:
+        UnknownPluginError: Nobody provides it.
+        PluginError: It cannot be imported, is provided twice, or does not fit the contract.
+    """
+    point = type_point(name)
+    spec = _ask(point, "bb_type")
+    if not isinstance(spec, TypeSpec) or spec.name != name:
+        raise PluginError(
+            f"plugin {point} declares {spec!r}", expected=f"a bb_roles.TypeSpec of name {name!r}"
+        )
+    _check_api(point, spec.api)
+    limit: Any = spec.max_bytes
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= _MOST_BYTES:
+        raise PluginError(
+            f"plugin {point} declares max_bytes={limit!r}", expected=f"1 to {_MOST_BYTES} bytes"
+        )
+    return spec
+
+
+def value_codec(spec: TypeSpec) -> ValueCodec:
+    """Import the classes that a type's declaration names; return how its values are encoded.
+
+    Raises:
+        PluginError: One cannot be imported, or the codec is not of the contract.
+    """
+    from bb_ir.values import ValueCodec
+
+    point = type_point(spec.name)
+    cls = import_named(spec.cls, point)
+    made_by = import_named(spec.codec, point)
+    if not isinstance(cls, type):
+        raise PluginError(
+            f"plugin {point} names {spec.cls}, which is no class",
+            expected="the Python class of the type's values",
+        )
+    if not isinstance(made_by, type) or not issubclass(made_by, TypeCodec):
+        raise PluginError(
+            f"plugin {point} names {spec.codec}, which is not a TypeCodec",
+            fix="let the class inherit bb_roles.TypeCodec",
+        )
+    try:
+        codec = cast("Any", made_by)()
+    except Exception as error:
+        raise PluginError(
+            f"plugin {point}: {spec.codec} cannot be built: {type(error).__name__}: {error}",
+            expected="a class with methods encode and decode that is built without arguments",
+        ) from error
+
+    def accepts(value: object) -> bool:
+        return isinstance(value, cls) and codec.is_instance(value)
+
+    return ValueCodec(spec.name, accepts, codec.encode, codec.decode, spec.max_bytes)
+
+
+def stage_spec(name: str) -> StageSpec:
+    """Import the plugin that adds a stage of the compiler and return its declaration.
+
+    Raises:
+        UnknownPluginError: Nobody provides it.
+        PluginError: It cannot be imported, is provided twice, or does not fit the contract.
+    """
+    point = f"stage.{name}"
+    spec = _ask(point, "bb_stage")
+    if not isinstance(spec, StageSpec) or spec.name != name:
+        raise PluginError(
+            f"plugin {point} declares {spec!r}", expected=f"a bb_roles.StageSpec of name {name!r}"
+        )
+    _check_api(point, spec.api)
+    if not _STAGE_NAME.fullmatch(name):
+        raise PluginError(
+            f"plugin {point} has a name that no stage can have",
+            expected="letters, digits and _ . -, beginning with a letter or _",
+        )
+    if bool(spec.before) == bool(spec.after):
+        raise PluginError(
+            f"plugin {point} declares before={spec.before!r} and after={spec.after!r}",
+            expected="the name of a stage in exactly one of them",
+        )
+    return spec
+
+
+def stage_function(spec: StageSpec) -> Callable[[ModelProto], ModelProto]:
+    """Import the function that a stage's declaration names.
+
+    Raises:
+        PluginError: It cannot be imported, or is no function.
+    """
+    found = import_named(spec.stage, f"stage.{spec.name}")
+    if not callable(found) or isinstance(found, type):
+        raise PluginError(
+            f"plugin stage.{spec.name} names {spec.stage}, which is no function",
+            expected="a function that takes a model and returns one",
+        )
+    return cast("Callable[[ModelProto], ModelProto]", found)
+
+
 def component_class(spec: ComponentSpec) -> type[Component]:
     """Import the class that a declaration names and check that it fills its role.
 
@@ -119,11 +258,19 @@ def component_class(spec: ComponentSpec) -> type[Component]:
             f"plugin {label} names {spec.cls}, which is not a {contract.__name__}",
             fix=f"let the class inherit bb_roles.{contract.__name__}",
         )
-    missing = sorted(getattr(cls, "__abstractmethods__", ()))
+    domain = keys.role_domain(spec.role)
+    twice = sorted(op for op in cls.ops if role_op(domain, op) is not None)
+    if twice:
+        raise PluginError(
+            f"plugin {label}: {spec.cls} declares op {twice[0]}, which every {spec.role} has",
+            fix="give it another name",
+        )
+    methods = {schema.method for schema in cls.ops.values()}
+    missing = sorted({*cls.__abstractmethods__, *(m for m in methods if not hasattr(cls, m))})
     if missing:
         raise PluginError(
             f"plugin {label}: {spec.cls} lacks {', '.join(missing)}",
-            expected=f"every method of bb_roles.{contract.__name__}",
+            expected=f"every method of bb_roles.{contract.__name__}, and of its own ops",
         )
     return cls
 

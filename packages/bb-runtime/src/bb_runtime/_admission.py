@@ -2,9 +2,9 @@
 
 `offer` sees prelude and header only. In order: format and limits, blocked peers, duplicates,
 program, edge, then either the frame that expects the reply or the class that may send the edge,
-then fills and bytes. What fails is counted by reason, dropped, and never answered, unless an
-authorized peer waits for an answer that now will not come. What passes gets a `Lease` with a
-buffer of exactly its size.
+then what the edge may carry, then what the Node can take on. What fails is counted by reason,
+dropped, and never answered, unless an authorized peer waits for an answer that now will not come.
+What passes gets a `Lease` with a buffer of exactly its size.
 
 Nothing is remembered about a peer before one of its envelopes passed. This module decides and
 decodes; frames are the engine's.
@@ -257,8 +257,10 @@ class Admission:
         window.mark(head.message_id)
 
     def _room(self, head: EnvelopeHead, edge: Edge, parent: Frame | None) -> memoryview:
-        """Return the buffer for a payload, if the Node can take on more."""
+        """Return the buffer for a payload that the edge allows, if the Node can take on more."""
         engine, options = self.engine, self.engine.options
+        if edge.max_payload and head.payload_length > edge.max_payload:
+            raise _No("too_large", edge, parent, tell=True)
         if head.control is None and (
             engine.payload_held + head.payload_length > options.max_inbound_bytes
             or len(engine.frames) >= options.max_frames
@@ -269,11 +271,10 @@ class Admission:
         except MemoryError:
             raise _No("busy", edge, parent, tell=True) from None
 
-    @staticmethod
-    def _decode(head: EnvelopeHead, edge: Edge, payload: memoryview) -> list[Any]:
-        parts = fill_data(head, payload)
+    def _decode(self, head: EnvelopeHead, edge: Edge, payload: memoryview) -> list[Any]:
+        parts, codecs = fill_data(head, payload), self.engine.post.codecs
         return [
-            decode_value(type_, fill.codec, part, fill.shape)
+            decode_value(type_, fill.codec, part, fill.shape, codecs)
             for (_, type_), fill, part in zip(edge.ports, head.fills, parts, strict=True)
         ]
 

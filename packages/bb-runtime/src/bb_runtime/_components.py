@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from typing import Any, cast
 
 from bb_ir.buffers import BufferPool
 from bb_ir.ids import PeerId
+from bb_ir.type_texts import brief, clash
+from bb_ir.types import meet, parse_type
 from bb_roles.config import build_config
 from bb_roles.contracts import CONTRACTS, Component, Environment
 from bb_roles.errors import ConfigError, MissingConfigError, PluginError
@@ -104,7 +108,7 @@ class _Builder:
         key = (row, name, tuple(map(id, siblings.values())))
         if key not in self.shared:
             environment = Environment(self.peer, slot, self.seed, siblings, self.pool)
-            self.shared[key] = _construct(cls, slot, name, self.config.get(name), environment)
+            self.shared[key] = _construct(cls, row, name, self.config.get(name), environment)
         self.built[target.name, slot] = self.shared[key]
         return self.shared[key]
 
@@ -123,25 +127,84 @@ def _check_sibling(
 
 
 def _construct(
-    cls: type[Component], slot: str, name: str, given: object, environment: Environment
+    cls: type[Component], row: Row, name: str, given: object, environment: Environment
 ) -> Component:
     """Construct a component from what the configuration holds under a name."""
-    try:
-        settings = build_config(cls.Config, given, name)
-    except MissingConfigError as error:
-        raise MissingConfig(error.found, expected=error.expected, fix=error.fix) from None
-    except ConfigError as error:
-        raise ConfigTypeMismatch(
-            error.found, expected=error.expected, fix=error.fix, where=error.where
-        ) from None
+    settings = _settings(cls, row, name, given)
+    _check_types(cls, row, name, settings)
     try:
         return cls(settings, environment)
     except Exception as error:
         raise ConstructionFailed(
-            f"the component of slot {slot!r}, {cls.__module__}.{cls.__qualname__}, cannot be "
+            f"the component of slot {row.slot!r}, {cls.__module__}.{cls.__qualname__}, cannot be "
             f"built: {type(error).__name__}: {error}",
             fix=f"check config[{name!r}]",
         ) from error
+
+
+def _settings(cls: type[Component], row: Row, name: str, given: object) -> object:
+    """Return the configuration: what is given, over what the program was compiled with."""
+    compiled: dict[str, object] = json.loads(row.config) if row.config else {}
+    values = given
+    if compiled and (given is None or isinstance(given, Mapping)):
+        values = {**compiled, **(cast("Mapping[str, object]", given) if given else {})}
+    # Says whose mistake it is: what was compiled may not fit what is installed here.
+    noted = f"the artifact was compiled with {row.config}" if values is not given else ""
+    try:
+        built: object = build_config(cls.Config, values, name)
+    except MissingConfigError as error:
+        raise MissingConfig(error.found, expected=error.expected, fix=error.fix) from None
+    except ConfigError as error:
+        where = (*error.where, noted) if noted else error.where
+        raise ConfigTypeMismatch(
+            error.found, expected=error.expected, fix=error.fix, where=where
+        ) from None
+    return built
+
+
+def _check_types(cls: type[Component], row: Row, name: str, settings: object) -> None:
+    """Check that a configuration gives values of the types that the program was compiled for."""
+    if not (row.value_types or row.inferred):
+        return
+    try:
+        triples = [*_declared(cls, row, settings), *_inferred(cls, row, settings)]
+        apart = [(port, parse_type(found), parse_type(text))
+                 for port, found, text in triples if found != text]  # fmt: skip
+    except Exception as error:
+        raise ConstructionFailed(
+            f"the types of slot {row.slot!r} cannot be compared with those it was compiled with: "
+            f"{type(error).__name__}: {error}",
+            fix=f"compile the program again with the {row.component!r} that is installed here",
+        ) from error
+    for port, given, wanted in apart:
+        if meet(given, wanted) is None:
+            differs = clash(given, wanted)
+            raise ConfigTypeMismatch(
+                f"as slot {row.slot!r} is configured here, {port} is {brief(given)}"
+                f"{differs and f': {differs}'}",
+                expected=f"{brief(wanted)}, for which the program was compiled",
+                fix=f"configure it as the program was compiled, {row.config}, or compile it again "
+                "with bind(..., config=...)",
+                where=f"config[{name!r}]",
+            )
+
+
+def _declared(cls: type[Component], row: Row, settings: object) -> Iterator[tuple[str, str, str]]:
+    """Yield ports with their types as configured here, and as compiled."""
+    here = cls.value_types(settings)
+    compiled: dict[str, str] = json.loads(row.value_types or "{}")
+    for port, text in compiled.items():
+        yield port, here.get(port, text), text
+
+
+def _inferred(cls: type[Component], row: Row, settings: object) -> Iterator[tuple[str, str, str]]:
+    """Yield the same for what the component infers from the types of what its ops are given."""
+    compiled: dict[str, list[Any]] = json.loads(row.inferred or "{}")
+    for op, answers in compiled.items():
+        for inputs, outputs in answers:
+            here = cls.infer_types(settings, op, tuple(map(parse_type, inputs))) or {}
+            for port, text in outputs.items():
+                yield f"{op}.{port}", str(here.get(port, text)), text
 
 
 def _class_of(row: Row, allow: Collection[str] | None) -> type[Component]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from bb_runtime.errors import OpError
 from bb_runtime.steps import FrameId
 
 if TYPE_CHECKING:
     import numpy as np
 
     from bb_ir.ids import PeerId
+    from bb_runtime._deferred import External
     from bb_runtime._engine import Engine
     from bb_runtime._frames import Frame
 
@@ -20,10 +24,11 @@ __all__ = ["OpContext"]
 class OpContext:
     """The context of one op of one Node; the op's line sets `frame` before each call."""
 
-    __slots__ = ("_engine", "_path", "_state", "frame")
+    __slots__ = ("_defers", "_engine", "_path", "_state", "frame")
 
-    def __init__(self, engine: Engine, path: str) -> None:
+    def __init__(self, engine: Engine, path: str, *, defers: bool = False) -> None:
         self._engine = engine
+        self._defers = defers
         self._path = path.encode()
         self._state: tuple[int, int] = (-1, 0)
         self.frame: Frame
@@ -36,7 +41,10 @@ class OpContext:
     @property
     def sender(self) -> PeerId | None:
         """The authenticated peer whose envelope opened this frame."""
-        return self.frame.sender
+        frame = self.frame
+        while frame.block is not None:
+            frame = frame.block.frame
+        return frame.sender
 
     @property
     def round(self) -> FrameId:
@@ -60,3 +68,24 @@ class OpContext:
         for part in (key, self._path, index.to_bytes(8, "little")):
             digest.update(len(part).to_bytes(4, "little") + part)
         return np.random.Generator(np.random.Philox(key=int.from_bytes(digest.digest(), "little")))
+
+    def defer(
+        self, fn: Callable[..., Any], *args: Any, commit: Callable[[Any], Any] | None = None
+    ) -> Any:
+        """Hand work to the host's executor; the method returns what this returns."""
+        self._check_defers()
+        return self._engine.works.defer(partial(fn, *args), commit)
+
+    def external(self, commit: Callable[[Any], Any] | None = None) -> External:
+        """Return a handle that a device completes; the method returns it too."""
+        self._check_defers()
+        return self._engine.works.external(commit)
+
+    def _check_defers(self) -> None:
+        if not self._defers:
+            method = self._path.decode().split("/")[-2:-1]
+            raise OpError(
+                f"the method of op {''.join(method) or 'abandon'} defers work, which its component "
+                "does not declare",
+                fix="name the method in the component's `defers`",
+            )

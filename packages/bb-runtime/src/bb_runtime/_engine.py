@@ -6,11 +6,13 @@ How a frame lives:
    wait in line), or by a reply to a frame that expects it (a *child* frame).
 2. Its stretches run as the gathers they need have fired. A stretch runs to its end before any
    other frame goes on, so frames never see each other's half-done work.
-3. A send that asks for answers opens one entry per peer; an entry takes one reply (`_post`).
+3. A send that asks for answers opens one entry per peer; an entry takes one reply (`_post`). A
+   block starts turns, which are child frames (`_blocks`), or frames of its own (`_controllers`).
 4. A gather fires when enough replies have run up to it, closes its region, and starts the
    stretches that waited for it. When too few can come, its frame fails (`_gathers`).
-5. The frame ends when nothing in it is left to run and no reply is expected. Every end is told
-   with one `FrameEnded`, and frees what the frame held.
+5. The frame ends when nothing in it is left to run, no reply is expected, no turn runs and no
+   work is deferred (`_deferred`). Every end is told with one `FrameEnded`, and frees what the frame
+   held.
 
 What happens to a frame never changes another one in the middle of its own change: it *touches*
 the other, and `tidy` looks at all touched frames, one after the other, gathers before ends.
@@ -24,19 +26,24 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from bb_ir.buffers import BufferPool
 from bb_ir.ids import PeerId
 from bb_ir.wire import EnvelopeHead
 from bb_roles.contracts import Component
+from bb_runtime._blocks import Blocks
 from bb_runtime._context import OpContext
+from bb_runtime._controllers import Controller, Controllers, Every
+from bb_runtime._deferred import Works
 from bb_runtime._failures import failed_op, forget_traceback, place_of, trace_of
 from bb_runtime._frames import (
     ANSWERED,
     ENDED,
     LIVE,
     QUEUED,
+    BlockState,
     BoundRegion,
     Frame,
     GatherState,
@@ -45,8 +52,10 @@ from bb_runtime._frames import (
 from bb_runtime._freeze import frozen
 from bb_runtime._gathers import Gathers
 from bb_runtime._post import Post
+from bb_runtime._slots import Slots
 from bb_runtime._timers import Timers
 from bb_runtime.artifact import Artifact, Edge, Op
+from bb_runtime.inbox import Inbox
 from bb_runtime.options import Options
 from bb_runtime.steps import Dropped, Emitted, FrameEnded, FrameId, OpFailed, Step
 
@@ -87,6 +96,11 @@ class Engine:
         self.timers = Timers()
         self.gathers = Gathers(self)
         self.post = Post(self)
+        self.blocks = Blocks(self)
+        self.controllers = Controllers(self)
+        self.inbox = Inbox()
+        self.works = Works(self, self.inbox)
+        self.slots = Slots()
         self._ready: deque[tuple[Frame, int]] = deque()
         self._touched: deque[Frame] = deque()
         #: Regions whose queues may go on.
@@ -111,6 +125,7 @@ class Engine:
         deadline = self.now_ns + program.info.deadline_ns
         frame = Frame(self._root_number(), bound, values, deadline, ordinal)
         self._open_root(frame)
+        self.tidy()
         return self.id_of(frame)
 
     def receive(
@@ -131,12 +146,7 @@ class Engine:
         budget = program.info.deadline_ns
         if head.remaining_ns is not None:
             budget = min(budget, head.remaining_ns)
-        if parent is None:
-            number = self._root_number()
-        else:
-            # Numbers of their own: how many replied must not change the draws of later rounds.
-            self._children += 1
-            number = 2 * self._children + 1
+        number = self._root_number() if parent is None else self._child_number()
         origin = head.chain[-1].frame if edge.answered else head.message_id
         frame = Frame(number, bound, positions, self.now_ns + budget, origin)
         frame.sender = source
@@ -150,16 +160,42 @@ class Engine:
             self._open_child(frame, parent)
         self.tidy()
 
+    def open_turn(self, state: BlockState, item: Sequence[Any]) -> None:
+        """Open the frame of a block's next turn."""
+        parent, bound = state.frame, state.bound
+        deadline = self.now_ns + bound.program.info.deadline_ns
+        values = _placed(bound, item)
+        frame = Frame(self._child_number(), bound, values, deadline, state.number)
+        frame.block = state
+        self._adopt(frame, parent)
+
+    def open_controlled(self, controller: Controller, item: Sequence[Any]) -> None:
+        """Open a root frame of a block that started earlier."""
+        bound = controller.bound
+        name = bound.program.info.name
+        ordinal = self._ordinals[name]
+        self._ordinals[name] += 1
+        deadline = self.now_ns + bound.program.info.deadline_ns
+        frame = Frame(self._root_number(), bound, _placed(bound, item), deadline, ordinal)
+        frame.controller = controller
+        self._open_root(frame)
+
     def _root_number(self) -> int:
         self._roots += 1
         return 2 * self._roots
 
+    def _child_number(self) -> int:
+        # Numbers of their own: how many replied must not change the draws of later rounds.
+        self._children += 1
+        return 2 * self._children + 1
+
     def _open_root(self, frame: Frame) -> None:
         """Start a root frame, put it in line, or end it at once when the line is full."""
         bound = frame.bound
-        if bound.active == 0 and (bound.bootstrap or self._bootstraps == 0):
+        # Who waits in line already goes first: a block opens its next frame as one ends.
+        free = bound.active < bound.limit and not bound.queue
+        if free and (bound.bootstrap or self._bootstraps == 0):
             self._start_root(frame)
-            self.tidy()
         elif len(bound.queue) < self.options.max_queued:
             frame.state = QUEUED
             bound.queue.append(frame)
@@ -178,10 +214,14 @@ class Engine:
 
     def _open_child(self, frame: Frame, parent: Frame) -> None:
         assert frame.sender is not None  # it came by envelope
-        frame.parent = parent
-        parent.children[frame.number] = frame
         parent.expected[frame.name][frame.sender] = ANSWERED
         parent.open_replies -= 1
+        self._adopt(frame, parent)
+
+    def _adopt(self, frame: Frame, parent: Frame) -> None:
+        """Start a child frame."""
+        frame.parent = parent
+        parent.children[frame.number] = frame
         if frame.deadline_ns >= parent.deadline_ns:
             frame.deadline_ns = parent.deadline_ns  # and ends with it
         elif frame.bound.program.waits:
@@ -210,7 +250,15 @@ class Engine:
             frame, index = ready.popleft()
             if frame.state == ENDED:
                 continue
-            self._run_stretch(frame, index)
+            plans = frame.bound.plans
+            if plans is None or (plan := plans[index]) is None:
+                self._run_stretch(frame, index)
+            elif self.slots.claim(frame, index, plan):
+                self._run_stretch(frame, index)
+                self.slots.used(frame, plan)
+                self.grant()
+            elif not frame.bound.program.waits:
+                self.timers.set(frame.deadline_ns, frame)  # it was not to wait, and now it does
             if left is not None:
                 left -= len(frame.bound.program.stretches[index].ops)
 
@@ -218,6 +266,14 @@ class Engine:
     def busy(self) -> bool:
         """Whether something is ready to run."""
         return any(frame.state != ENDED for frame, _ in self._ready)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is a frame, live or in line, that no tick opened."""
+        if any(not isinstance(frame.root.controller, Every) for frame in self.frames.values()):
+            return True
+        lines = (bound.queue for bound in (*self.mains.values(), *self.regions.values()))
+        return any(not isinstance(f.controller, Every) for line in lines for f in line)
 
     def _run_stretch(self, frame: Frame, index: int) -> None:
         frame.left -= 1
@@ -233,8 +289,13 @@ class Engine:
         if self._touched:
             self.tidy()
 
+    def grant(self) -> None:
+        """Make ready what waited for a component that is free now."""
+        if self.slots.waiting:
+            self._ready.extend(self.slots.granted())
+
     def wake(self, frame: Frame) -> None:
-        """Make ready what no longer waits for a gather, in a frame and its children."""
+        """Make ready what no longer waits for an event, in a frame and its children."""
         if frame.waiting:
             stretches = frame.bound.program.stretches
             still: list[int] = []
@@ -267,7 +328,8 @@ class Engine:
             for state in tuple(frame.gathers.values()):
                 if frame.state == LIVE:
                     self.gathers.judge(frame, state)
-            if frame.state == LIVE and not (frame.left or frame.open_replies or frame.children):
+            waits = frame.left or frame.open_replies or frame.children or frame.works
+            if frame.state == LIVE and not waits:
                 self.end(frame, "done", "")
 
     # What stretches call
@@ -302,19 +364,29 @@ class Engine:
         before, frame.state = frame.state, ENDED
         for child in tuple(frame.children.values()):
             self.end(child, "cancelled", reason or how)
-        program = frame.bound.program
+        bound = frame.bound
+        program = bound.program
         name, region = program.target.short, program.info.name
         self.steps.append(FrameEnded(name, region, self.id_of(frame), how, reason))
-        if frame.return_address is not None or frame.owed:
+        # A turn that is done hands what it promised on to the frame around it.
+        if (frame.return_address is not None or frame.owed) and (
+            frame.block is None or how != "done"
+        ):
             self.post.report_unsent(frame, how, reason)
         self.frames.pop(frame.number, None)
         for message in frame.messages:
             self.post.outgoing.pop(message, None)
         self.payload_held -= frame.payload
+        if bound.plans is not None:  # without deferred work nothing is held
+            self.slots.leave(frame, self.works.cancel(frame))
+            self.grant()
         if frame.parent is not None:
-            self._end_child(frame, frame.parent)
+            self._end_child(frame, frame.parent, how, reason)
         elif before == LIVE:
             self._end_root(frame, how)
+        controller = frame.controller
+        if controller is not None:
+            controller.frame_ended(how)
         frame.forget()
 
     def _end_root(self, frame: Frame, how: str) -> None:
@@ -328,18 +400,24 @@ class Engine:
             self._vacant.append(bound)
 
     def _start_next(self, bound: BoundRegion) -> None:
-        while bound.queue and bound.active == 0 and (bound.bootstrap or not self._bootstraps):
+        while bound.queue and bound.active < bound.limit:
+            if self._bootstraps and not bound.bootstrap:
+                return
             frame = bound.queue.popleft()
             if frame.deadline_ns <= self.now_ns:
                 self.end(frame, "expired", "DeadlineExceeded")
             else:
                 self._start_root(frame)
 
-    def _end_child(self, frame: Frame, parent: Frame) -> None:
+    def _end_child(self, frame: Frame, parent: Frame, how: str, reason: str) -> None:
         parent.children.pop(frame.number, None)
-        if parent.state != ENDED:
+        if parent.state == ENDED:
+            return
+        if frame.block is None:
             self.gathers.child_ended(parent, frame)
-            self.touch(parent)
+        else:
+            self.blocks.turn_ended(frame, how, reason)
+        self.touch(parent)
 
     def _abandon(self, frame: Frame, *, failed: bool) -> None:
         """Tell components that a round is over: aggregators always, others when it failed."""
@@ -348,15 +426,23 @@ class Engine:
                 continue
             context = OpContext(self, "abandon")
             context.frame = frame
-            try:
-                component.abandon(context)
-            except Exception as error:  # noqa: BLE001  # contained like any crash of a component
-                self.drop(f"abandon_failed.{type(error).__name__}", None, "")
+            self.slots.when_free(component, partial(self._abandon_one, component, context))
+
+    def _abandon_one(self, component: Component, context: OpContext) -> None:
+        try:
+            component.abandon(context)
+        except Exception as error:  # noqa: BLE001  # contained like any crash of a component
+            self.drop(f"abandon_failed.{type(error).__name__}", None, "")
+        except BaseException:
+            self.broken = True
+            raise
 
     def close(self) -> None:
         """Let go of everything that was bound: it refers back to this engine in circles."""
         for held in (self.mains, self.regions, self.components, self.frames):
             held.clear()
+        self.controllers.clear()
+        self.timers.clear()
 
     # Time and reports
 
@@ -365,17 +451,28 @@ class Engine:
         if now_ns < self.now_ns:
             self.counters["clock_backwards"] += 1
             return
-        self.run(None)  # what came in before the jump runs before deadlines pass
+        # What came in before the jump runs before deadlines pass.
+        self.works.drain()
+        self.run(None)
         while (when := self.timers.next()) is not None and when <= now_ns:
-            _, frame, state = self.timers.pop()
+            _, frame, what = self.timers.pop()
             self.now_ns = max(self.now_ns, when)
-            if state is not None:
-                self.gathers.judge(frame, state, expired=True)
-            else:
-                self._expire(frame)
+            if isinstance(what, Every):
+                what.due(now_ns)
+            elif frame is not None:
+                self._fall_due(frame, what)
             self.tidy()
             self.run(None)  # what it set free, before the next instant
         self.now_ns = now_ns
+
+    def _fall_due(self, frame: Frame, what: GatherState | BlockState | None) -> None:
+        if isinstance(what, GatherState):
+            self.gathers.judge(frame, what, expired=True)
+            self.touch(frame)  # nothing may have waited for it, and then the frame has ended
+        elif what is not None:
+            self.blocks.expire(frame, what)
+        else:
+            self._expire(frame)
 
     def _expire(self, frame: Frame) -> None:
         if frame.state == QUEUED:
@@ -385,9 +482,18 @@ class Engine:
         else:
             self.end(frame, "expired", "DeadlineExceeded")
 
+    def draw(self, label: str, index: int, below: int) -> int:
+        """Return a random number from 0 to `below`, keyed by seed, peer, label and index."""
+        digest = hashlib.blake2b(digest_size=16, key=self.seed_key)
+        for part in (self.peer.raw, label.encode(), index.to_bytes(8, "little")):
+            digest.update(len(part).to_bytes(4, "little") + part)
+        return int.from_bytes(digest.digest(), "little") % below
+
     def id_of(self, frame: Frame) -> FrameId:
         """Return the name of a frame, as steps carry it."""
-        return FrameId(self.incarnation, frame.number)
+        if frame.id is None:
+            frame.id = FrameId(self.incarnation, frame.number)
+        return frame.id
 
     def drop(self, reason: str, peer: PeerId | None, edge: str) -> None:
         """Count and report something that was refused."""
@@ -395,8 +501,18 @@ class Engine:
         self.steps.append(Dropped(reason, peer, edge))
 
 
+def _placed(bound: BoundRegion, item: Sequence[Any]) -> list[Any]:
+    """Return the list of a frame's values with those that its turn begins with."""
+    program = bound.program
+    values: list[Any] = [None] * program.size
+    for position, value in zip(program.ports, item, strict=True):
+        if position >= 0:
+            values[position] = value
+    return values
+
+
 def _has_fired(frame: Frame, level: int, gather: int) -> bool:
-    """Whether a gather of a frame so many levels up has fired."""
+    """Whether an event of a frame so many levels up has happened."""
     for _ in range(level):
         assert frame.parent is not None  # levels were counted along parents
         frame = frame.parent

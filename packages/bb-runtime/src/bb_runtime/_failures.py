@@ -6,7 +6,9 @@ import traceback
 from pathlib import Path
 
 from bb_ir.errors import BytesAndBrainsError, SourceLine
-from bb_runtime._lower import FIRST_LINE, Stretch
+from bb_roles.fused import raised_at
+from bb_runtime._program import Stretch
+from bb_runtime._writing import FIRST_LINE
 from bb_runtime.artifact import Op
 
 __all__ = ["failed_op", "forget_traceback", "place_of", "trace_of"]
@@ -17,16 +19,19 @@ _DEPTH = 40
 
 
 def failed_op(stretch: Stretch, error: BaseException) -> Op:
-    """Return the op of a stretch that raised, by the line of its code in the traceback."""
+    """Return the op that raised in a stretch, by the line of its code in the traceback.
+
+    Of a call that stands for several tensor ops it is the one of them, unless their backend runs
+    them in a way of its own.
+    """
     trace = error.__traceback__
-    line = FIRST_LINE
     # The outermost is this run's; an exception object that was raised before carries older ones.
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == stretch.name:
-            line = trace.tb_lineno
-            break
+    while trace is not None and trace.tb_frame.f_code.co_filename != stretch.name:
         trace = trace.tb_next
-    return stretch.ops[max(0, min(line - FIRST_LINE, len(stretch.ops) - 1))]
+    line = FIRST_LINE if trace is None else trace.tb_lineno
+    op = stretch.ops[max(0, min(line - FIRST_LINE, len(stretch.ops) - 1))]
+    at = raised_at(trace) if op.inner else None
+    return op if at is None else op.inner[min(at, len(op.inner) - 1)]
 
 
 def place_of(error: BaseException) -> SourceLine | None:
@@ -38,8 +43,7 @@ def place_of(error: BaseException) -> SourceLine | None:
         return None
     calls = traceback.extract_tb(error.__traceback__)
     own = [c for c in calls if not c.filename.startswith(("<bb ", _HERE))]
-    first = next((c for c in calls if c.filename.startswith("<bb ")), None)
-    if not own or first is None:
+    if not own:
         return None
     # A component's own lines say more than those of the libraries that it calls.
     home = Path(own[0].filename).parent

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bb_ir.ids import PeerId
-from bb_runtime._lower import GatherInfo, RegionProgram
+from bb_runtime._program import BlockInfo, GatherInfo, RegionProgram
 from bb_runtime.artifact import Edge
 
-__all__ = ["BoundRegion", "Frame", "GatherState", "ReturnAddress"]
+if TYPE_CHECKING:
+    from bb_runtime._controllers import Controller
+    from bb_runtime._deferred import Work
+    from bb_runtime._slots import Grant, Plan
+    from bb_runtime.steps import FrameId
+
+__all__ = ["BlockState", "BoundRegion", "Frame", "GatherState", "ReturnAddress"]
 
 #: What became of an expected answer.
 OPEN, ANSWERED, FAILED, CLOSED = range(4)
@@ -30,19 +36,56 @@ class ReturnAddress(NamedTuple):
 class BoundRegion:
     """A region of an installed target: its functions, and the frames that wait for a turn."""
 
-    __slots__ = ("active", "bootstrap", "program", "queue", "runs", "start_later", "start_now")
+    __slots__ = (
+        "active", "bootstrap", "limit", "plans", "program", "queue", "runs", "skips",
+        "start_later", "start_now", "works",
+    )  # fmt: skip
 
     def __init__(
-        self, program: RegionProgram, runs: Sequence[Callable[[Frame], None]], *, bootstrap: bool
+        self,
+        program: RegionProgram,
+        runs: Sequence[Callable[[Frame], None]],
+        *,
+        bootstrap: bool,
+        plans: Sequence[Plan | None] | None = None,
+        works: Mapping[int, Plan] | None = None,
     ) -> None:
         self.program = program
         self.runs = tuple(runs)
         self.bootstrap = bootstrap
+        #: Per stretch what it must hold; `None` where nothing on this Node is ever held.
+        self.plans = plans
+        #: The same for pieces of deferred work, by their events.
+        self.works: Mapping[int, Plan] = works or {}
+        #: How many root frames run at a time, and whether those beyond are skipped.
+        self.limit = 1
+        self.skips = False
         #: Stretches that need no gather, and those that do.
         self.start_now = tuple(i for i, s in enumerate(program.stretches) if not s.needs)
         self.start_later = tuple(i for i, s in enumerate(program.stretches) if s.needs)
         self.active = 0
         self.queue: deque[Frame] = deque()
+
+
+class BlockState:
+    """One block of one frame whose turns are children of it."""
+
+    __slots__ = ("bound", "fired", "frame", "info", "items", "kept", "number", "stopped", "turns")
+
+    def __init__(
+        self, info: BlockInfo, frame: Frame, bound: BoundRegion, items: Iterator[tuple[Any, ...]]
+    ) -> None:
+        self.info = info
+        self.frame = frame
+        self.bound = bound
+        self.items = items
+        self.number = 0
+        self.stopped = False
+        #: Whether the last turn has ended.
+        self.fired = False
+        #: What the turns arrived with, by what takes it.
+        self.kept: dict[str, list[Any]] = {}
+        self.turns: Counter[str] = Counter()
 
 
 class GatherState:
@@ -66,12 +109,17 @@ class Frame:
     """One run of a region."""
 
     __slots__ = (
+        "block",
+        "blocks",
         "bound",
         "children",
+        "controller",
         "deadline_ns",
         "expected",
         "fired",
         "gathers",
+        "held",
+        "id",
         "key",
         "left",
         "messages",
@@ -89,12 +137,15 @@ class Frame:
         "touched",
         "values",
         "waiting",
+        "works",
     )
 
     def __init__(
         self, number: int, bound: BoundRegion, values: list[Any], deadline_ns: int, origin: int
     ) -> None:
         self.number = number
+        #: What steps call it, once one does.
+        self.id: FrameId | None = None
         self.bound = bound
         self.values = values
         self.deadline_ns = deadline_ns
@@ -111,6 +162,15 @@ class Frame:
         self.waiting: tuple[int, ...] = bound.start_later
         self.fired: set[int] = set()
         self.gathers: dict[int, GatherState] = {}
+        #: Its blocks by their events; and for a turn, the block that it is one of.
+        self.blocks: dict[int, BlockState] = {}
+        self.block: BlockState | None = None
+        #: What opens frames like this one: a block that started earlier.
+        self.controller: Controller | None = None
+        #: Work that was handed to the host and has not come back.
+        self.works: dict[int, Work] = {}
+        #: Slots that it holds, by group of stretches.
+        self.held: dict[int, Grant] = {}
         #: Reply edge -> peer -> what became of its answer.
         self.expected: dict[str, dict[PeerId, int]] = {}
         self.open_replies = 0
@@ -143,6 +203,7 @@ class Frame:
             own = self.sender.raw if self.sender else b""
             if self.parent is not None:
                 parts = [b"child", self.parent.draw_key(peer)]
+                own = own or self.origin.to_bytes(8, "little")
             elif self.sender is not None:
                 parts = [b"message", self.origin.to_bytes(8, "little")]
             else:
@@ -159,6 +220,14 @@ class Frame:
         self.values = []
         self.children = {}
         self.gathers = {}
+        self.block = None
+        self.controller = None
+        # Most frames have none of these, and looking is cheaper than making them anew. What was
+        # held was given back.
+        if self.blocks:
+            self.blocks = {}
+        if self.works:
+            self.works = {}
         self.expected = {}
         self.messages = []
         self.owed = []

@@ -1,137 +1,82 @@
 """Lowers a target: each region becomes a few straight pieces of Python.
 
-A *stretch* is what a frame can run without waiting for messages. Which ops wait for which gathers
-is known when the artifact is read, so the ops of a region fall into stretches by the set of
-gathers they depend on, each a straight line in the order of recording, which respects both data
-and effects. A stretch is written out as one Python function with one line per op: values are
-locals or list positions, callables are bound when a Node is installed, and a value is dropped on
-the line of its last reader. So nothing is looked up, counted or parsed while a frame runs, and
-when an op raises, the number of the line says which.
+A *stretch* is what a frame can run without waiting. What an op may have to wait for is an *event*
+of its frame or of one above it: a gather that fires, a block whose last turn has ended, an op that
+hands its work to the host's executor and completes. Which ops wait for which events is known when
+the artifact is read, so the ops of a region fall into stretches by the set of events they depend
+on, each a straight line in the order of recording, which respects both data and effects. A stretch
+is written out as one Python function with one line per op: values are locals or list positions,
+callables are bound when a Node is installed, and a value is dropped on the line of its last reader.
+So nothing is looked up, counted or parsed while a frame runs, and when an op raises, the number of
+the line says which.
 
-The text holds numbers only, never a name from the artifact. Lowering happens once per artifact;
-`bind` makes the functions of one Node.
+`g.last`, and a gather over a block, stand in two regions: the turn *arrives* with its value, and
+the frame around the block takes it when the block has ended. They are two ops here.
+
+Lowering happens once per artifact. This module says what is in which stretch; `_writing` writes it.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
-from types import CodeType
-from typing import Any
 
 from bb_ir import keys
-from bb_ir.ops import role_op
+from bb_ir.types import ANY
+from bb_runtime._program import (
+    ARRIVE,
+    NO_DEFERRING,
+    TAKE,
+    BlockInfo,
+    DeferInfo,
+    Deferring,
+    GatherInfo,
+    Lowered,
+    RegionProgram,
+    Stretch,
+    begins,
+    is_block,
+    is_gather,
+    is_last,
+    reads_of,
+)
+from bb_runtime._soundness import check_target
+from bb_runtime._writing import Writer
 from bb_runtime.artifact import Artifact, Edge, Op, RegionInfo, Target
 
-__all__ = ["GatherInfo", "Lowered", "RegionProgram", "Stretch", "is_gather", "lower", "lowered"]
-
-#: Finds the callable of an op; called once per op and Node.
-Resolve = Callable[[Op], Any]
+__all__ = ["lower", "lowered"]
 
 
-@dataclass(frozen=True, slots=True)
-class GatherInfo:
-    """One gather, as the frame that waits for it knows it."""
+def lowered(artifact: Artifact, target: Target, deferring: Deferring = NO_DEFERRING) -> Lowered:
+    """Return the programs of a target; lowered once and shared by all Nodes.
 
-    index: int
-    edge: str
-    share: Fraction | None
-    number: int
-    wait_all: bool
-    fail_short: bool
-    keep_open: bool
-    deadline_ns: int
-    outs: tuple[int, int, int, int]
-    op: Op
-
-    def need(self, expected: int) -> int:
-        """How many answers it takes, of so many peers asked."""
-        if self.share is None:
-            return self.number
-        exact = self.share * expected
-        return max(1, -(-exact.numerator // exact.denominator))
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """A straight piece of a region.
-
-    Attributes:
-        needs: Gathers that must have fired: how many frames up, and their index.
-        ops: Its ops in order; line n of the code is op n.
-        code: The compiled factory of its function.
-        name: File name of the code in tracebacks.
+    Args:
+        artifact: The artifact.
+        target: One of its targets.
+        deferring: Which of its ops may defer their work.
     """
-
-    needs: tuple[tuple[int, int], ...]
-    ops: tuple[Op, ...]
-    code: CodeType
-    name: str
-
-
-@dataclass
-class RegionProgram:
-    """One region of a target, lowered.
-
-    Attributes:
-        info: What the artifact says about it.
-        target: Short name of the target.
-        size: Positions in the list of a frame's values.
-        inputs: Input name to position, for what an invocation gives.
-        ports: Position of each value that the opening envelope brings; -1 when nobody reads it.
-        stretches: The pieces; one that waits for more stands after one that waits for less.
-        gathers: Gathers whose frame is of this region.
-        owes: Edges that answer the one that opens this region, and whether a frame of it or of
-            its children sends them; else its parent does, after a gather.
-        waits: Whether its frames may have to wait for messages.
-    """
-
-    info: RegionInfo
-    target: Target
-    size: int = 0
-    inputs: dict[str, int] = field(default_factory=dict[str, int])
-    ports: tuple[int, ...] = ()
-    stretches: tuple[Stretch, ...] = ()
-    gathers: tuple[GatherInfo, ...] = ()
-    owes: tuple[tuple[Edge, bool], ...] = ()
-    waits: bool = False
-
-
-@dataclass(frozen=True)
-class Lowered:
-    """All regions of one target, by name."""
-
-    target: Target
-    regions: dict[str, RegionProgram]
-
-
-def lowered(artifact: Artifact, target: Target) -> Lowered:
-    """Return the programs of a target; lowered once and shared by all Nodes."""
-    found = artifact.programs.get(target.name)
+    key = target.name, deferring
+    found = artifact.programs.get(key)
     if not isinstance(found, Lowered):
-        found = artifact.programs[target.name] = lower(target, artifact.edges)
+        found = artifact.programs[key] = lower(target, artifact.edges, deferring)
     return found
 
 
-def lower(target: Target, edges: Mapping[str, Edge]) -> Lowered:
-    """Lower every region of a target."""
-    return _Lowering(target, edges).run()
+def lower(
+    target: Target, edges: Mapping[str, Edge], deferring: Deferring = NO_DEFERRING
+) -> Lowered:
+    """Lower every region of a target.
 
-
-def is_gather(op: Op) -> bool:
-    """Whether an op is the engine's gather; ONNX has one of the same name."""
-    return op.name == keys.GATHER and op.domain == keys.SYSCALL
-
-
-def _reads(op: Op) -> tuple[str, ...]:
-    """Return the values that an op is given; a return address belongs to the frame itself."""
-    return () if op.domain == keys.WIRE and op.name == keys.SENDER else op.inputs
+    Raises:
+        InvalidArtifact: Its regions do not fit together.
+    """
+    check_target(target)
+    return _Lowering(target, edges, deferring).run()
 
 
 class _Lowering:
-    def __init__(self, target: Target, edges: Mapping[str, Edge]) -> None:
+    def __init__(self, target: Target, edges: Mapping[str, Edge], deferring: Deferring) -> None:
         self.target = target
         self.edges = edges
         self.infos = {info.name: info for info in target.regions}
@@ -139,21 +84,37 @@ class _Lowering:
         self.positions: dict[str, int] = {}
         self.sizes: dict[str, int] = dict.fromkeys(self.infos, 0)
         self.waits: dict[str, frozenset[int]] = {}
-        self.gathers: list[tuple[Op, str]] = []
+        self._find_homes()
+        self.deferring = {id(target.ops[number]) for number in deferring.ops}
+        #: Slot whose component depends on others -> all slots that a call of it uses.
+        self.siblings = dict(deferring.siblings)
+        self.ops = [half for op in target.ops for half in self._halves(op)]
+        #: Region in which the frame of each event is, and its op.
+        self.events: list[tuple[Op, str]] = []
+        self.event_of: dict[int, int] = {}
+        #: Events of deferred work, and the pieces of their ops; others are waits for messages.
+        self.works: dict[int, tuple[str, frozenset[int]]] = {}
         #: (region, waits) -> ops, in order of first op
         self.pieces: dict[tuple[str, frozenset[int]], list[Op]] = {}
         self.piece_of: dict[int, tuple[str, frozenset[int]]] = {}
         self.last: dict[str, int] = {}
         self.read: set[str] = set()
-        self.numbers = {id(op): number for number, op in enumerate(target.ops)}
+        self.numbers = {id(op): number for number, op in enumerate(self.ops)}
 
     def run(self) -> Lowered:
-        self._find_homes()
+        self._find_events()
         self._cut()
         self._place_values()
         self.last = self._last_readers()
         programs = {name: self._region(info) for name, info in self.infos.items()}
-        return Lowered(self.target, programs)
+        ops = [op for op, _ in self.events]
+        return Lowered(
+            self.target,
+            programs,
+            {id(op): self.event_of[id(op)] for op in ops if is_gather(op)},
+            {id(op): self._block(op) for op in self.ops if is_block(op)},
+            {id(op): self._defer(op) for op in ops if id(op) in self.deferring},
+        )
 
     def _find_homes(self) -> None:
         main = next((n for n, info in self.infos.items() if not info.opened_in), "")
@@ -161,15 +122,48 @@ class _Lowering:
         for op in self.target.ops:
             for name in op.outputs:
                 self.homes[name] = op.region
-        for op in self.target.ops:
+
+    def _halves(self, op: Op) -> list[Op]:
+        """Return an op; of one that takes values out of a block, its two halves."""
+        if not (is_gather(op) or is_last(op)):
+            return [op]
+        region = self.homes[op.inputs[0]]
+        if not self.infos[region].kind:
+            return [op]
+        first, *more = op.outputs
+        keeps = "last" if is_last(op) else "all" if len(more) > 2 else "none"
+        what = {"take": first, "keep": keeps}
+        outputs = (first, more[-1]) if keeps == "all" else (first,)
+        arrives = replace(
+            op, name=ARRIVE, inputs=op.inputs[:1], outputs=(), attributes=what, region=region,
+            after=(), order=(),
+        )  # fmt: skip
+        facts = {**what, "block": region}
+        takes = replace(op, name=TAKE, inputs=op.inputs[1:], outputs=outputs, attributes=facts)
+        return [arrives, takes]
+
+    def _find_events(self) -> None:
+        opened: dict[str, int] = {}
+        for op in self.ops:
+            child_block = is_block(op) and op.name in keys.CHILD_BLOCKS
+            defers = id(op) in self.deferring
+            if not (is_gather(op) or child_block or defers):
+                continue
+            index = self.event_of[id(op)] = len(self.events)
+            self.events.append((op, op.region))
             if is_gather(op):
-                for name in op.outputs:
-                    self.waits[name] = frozenset({len(self.gathers)})
-                self.gathers.append((op, self.homes[op.inputs[0]]))
+                self.waits.update(dict.fromkeys(op.outputs, frozenset({index})))
+            elif child_block:
+                opened[op.opens] = index
+            else:
+                self.works[index] = op.region, frozenset()
+        #: Region of a block's turns -> the event that the last has ended.
+        self.block_events = opened
 
     def _cut(self) -> None:
-        for number, op in enumerate(self.target.ops):
-            if op.name == keys.RECEIVE and op.domain == keys.WIRE:
+        calls = _Calls(self)
+        for number, op in enumerate(self.ops):
+            if begins(op):
                 continue
             region = op.region
             gathering = is_gather(op)
@@ -177,21 +171,31 @@ class _Lowering:
                 region = self.homes[op.inputs[0]]
             reads = (*op.inputs, *op.after, *op.order)
             waits = frozenset[int]().union(*(self.waits.get(n, frozenset()) for n in reads))
+            if op.name == TAKE and op.domain == keys.SYSCALL:
+                waits |= {self.block_events[op.attributes["block"]]}
+            own = self.event_of.get(id(op))
+            if self.works and op.schema is not None:
+                waits = calls.wait(op, waits)
             piece = (region, waits)
             self.pieces.setdefault(piece, []).append(op)
             self.piece_of[number] = piece
-            if not gathering:
-                self.waits.update(dict.fromkeys(op.outputs, waits))
+            if gathering:
+                continue
+            if own in self.works:
+                self.works[own] = piece
+            if own is not None:
+                waits |= {own}
+            self.waits.update(dict.fromkeys(op.outputs, waits))
 
     def _place_values(self) -> None:
         """Give a list position to each value that is read outside the piece that makes it."""
         made_in: dict[str, tuple[str, frozenset[int]] | None] = {}
         made_in.update(dict.fromkeys(self.target.inputs))
-        for number, op in enumerate(self.target.ops):
-            piece = None if is_gather(op) else self.piece_of.get(number)
+        for number, op in enumerate(self.ops):
+            piece = None if id(op) in self.event_of else self.piece_of.get(number)
             made_in.update(dict.fromkeys(op.outputs, piece))
-        for number, op in enumerate(self.target.ops):
-            for name in _reads(op):
+        for number, op in enumerate(self.ops):
+            for name in reads_of(op):
                 if name and made_in[name] != self.piece_of.get(number, ()):
                     self._position(name)
 
@@ -207,20 +211,21 @@ class _Lowering:
         # A piece reads what pieces made that wait for fewer gathers; when several can start at
         # once, they start in this order.
         pieces.sort(key=lambda piece: len(piece[0]))
-        edge = self.edges.get(info.name)
         gathers = tuple(
             self._gather(index, op)
-            for index, (op, _) in enumerate(self.gathers)
-            if op.region == info.name
+            for index, (op, _) in enumerate(self.events)
+            if op.region == info.name and is_gather(op)
         )
         main = not info.opened_in
+        brought = (op.outputs for op in self.ops if op.region == info.name and begins(op))
         return RegionProgram(
             info=info,
             target=self.target,
             size=self.sizes[info.name],
             inputs={n: self.positions.get(n, -1) for n in self.target.inputs} if main else {},
-            ports=tuple(self.positions.get(n, -1) for n, _ in edge.ports) if edge else (),
+            ports=tuple(self.positions.get(n, -1) for n in self._brought(info, brought)),
             stretches=tuple(self._stretch(info.name, waits, ops) for waits, ops in pieces),
+            together=self._together(info.name, [waits for waits, _ in pieces]),
             gathers=gathers,
             owes=tuple(
                 (edge, self._stands_in(edge.sent_in, info.name))
@@ -230,14 +235,59 @@ class _Lowering:
             waits=any(waits or any(map(self._asks, ops)) for waits, ops in pieces),
         )
 
+    def _brought(self, info: RegionInfo, brought: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+        """Return the values that a region begins with."""
+        edge = self.edges.get(info.name)
+        if edge is not None:
+            return tuple(name for name, _ in edge.ports)
+        return next(iter(brought), ())
+
+    def _together(
+        self, region: str, pieces: Sequence[frozenset[int]]
+    ) -> tuple[tuple[int, ...], ...]:
+        """Return which pieces of a region keep their slots from the first of them to the last.
+
+        A group is known by what its first piece waits for; the others wait, beside that, only for
+        work that pieces of the group defer. So a group that has begun waits for nobody else.
+        """
+        groups: dict[frozenset[int], list[int]] = {}
+        group_of: dict[frozenset[int], frozenset[int]] = {}
+        for number, waits in enumerate(pieces):
+            home = {
+                event: group_of[self.works[event][1]]
+                for event in waits
+                if event in self.works and self.works[event][0] == region
+            }
+            fits = (
+                group
+                for group in home.values()
+                if all(event in group or home.get(event) == group for event in waits)
+            )
+            group_of[waits] = group = next(fits, waits)
+            groups.setdefault(group, []).append(number)
+        return tuple(map(tuple, groups.values()))
+
     def _stands_in(self, region: str, ancestor: str) -> bool:
         while region != ancestor and region:
             region = self.infos[region].parent
         return bool(region)
 
     def _asks(self, op: Op) -> bool:
+        """Whether a frame that ran an op may have to wait, whatever comes after."""
         sends = op.domain == keys.WIRE and op.name == keys.SEND
-        return sends and self.edges[op.edge].answered
+        return (sends and self.edges[op.edge].answered) or id(op) in self.event_of
+
+    def _block(self, op: Op) -> BlockInfo:
+        captured = int(op.attributes.get("captured", 0))
+        own = op.inputs[: len(op.inputs) - captured]
+        peers = any(self.target.types.get(name, ANY).kind == "peers" for name in own)
+        turn = next(one for one in self.ops if one.opens == op.opens and begins(one))
+        item = self.target.types.get(turn.outputs[0], ANY)
+        return BlockInfo(self.event_of.get(id(op), -1), op, op.opens, peers, captured, item)
+
+    def _defer(self, op: Op) -> DeferInfo:
+        outs = tuple(self.positions.get(name, -1) for name in op.outputs)
+        return DeferInfo(self.event_of[id(op)], op, outs)
 
     def _gather(self, index: int, op: Op) -> GatherInfo:
         a = op.attributes
@@ -258,9 +308,11 @@ class _Lowering:
         )
 
     def _stretch(self, region: str, waits: frozenset[int], ops: list[Op]) -> Stretch:
-        needs = tuple((self.level(region, self.gathers[g][0].region), g) for g in sorted(waits))
+        # Work that has come back says that what its own op waited for has happened.
+        implied = frozenset[int]().union(*(self.works[e][1] for e in waits if e in self.works))
+        needs = tuple((self.level(region, self.events[e][1]), e) for e in sorted(waits - implied))
         name = f"<bb {self.target.short}/{region}>"
-        text = _Writer(self, region, ops).text()
+        text = Writer(self, region, ops).text()
         return Stretch(needs, tuple(ops), compile(text, name, "exec"), name)
 
     def level(self, region: str, ancestor: str) -> int:
@@ -278,8 +330,8 @@ class _Lowering:
         the last is the one that waits for all that the others wait for.
         """
         readers: dict[str, list[int]] = {}
-        for number, op in enumerate(self.target.ops):
-            for name in _reads(op):
+        for number, op in enumerate(self.ops):
+            for name in reads_of(op):
                 readers.setdefault(name, []).append(number)
         self.read.update(readers)
         last: dict[str, int] = {}
@@ -292,90 +344,37 @@ class _Lowering:
         return last
 
 
-class _Writer:
-    """Writes the Python of one stretch."""
+class _Calls:
+    """What ops wait for, so that each call into a component ends before the next begins.
 
-    def __init__(self, lowering: _Lowering, region: str, ops: Sequence[Op]) -> None:
+    The order edges of an artifact do not say so of two ops that only read, nor of components that
+    depend on each other: without deferred work, a stretch orders them.
+    """
+
+    def __init__(self, lowering: _Lowering) -> None:
         self.lowering = lowering
-        self.region = region
-        self.ops = ops
-        self.locals: dict[str, str] = {}
-        self.levels: set[int] = set()
+        #: Region and slot -> what its last deferred work waits for, and that work.
+        self.work: dict[tuple[str, str], frozenset[int]] = {}
+        #: Region and slot -> what each op so far waits for.
+        self.before: dict[tuple[str, str], list[frozenset[int]]] = {}
 
-    def text(self) -> str:
-        body = [self._line(at, op) for at, op in enumerate(self.ops)]
-        kernels = ",".join(f"k{at}" for at in range(len(self.ops)))
-        contexts = ",".join(f"c{at}" for at in range(len(self.ops)))
-        ups = "".join(f";v{level}=f{'.parent' * level}.values" for level in sorted(self.levels))
-        head = f"def make({kernels},{contexts}):\n def run(f):\n  pass{ups}\n"
-        return head + "\n".join(f"  {line}" for line in body) + "\n return run\n"
-
-    def _line(self, at: int, op: Op) -> str:
-        if op.domain == keys.WIRE and op.name == keys.SENDER:
-            level = self._level(op.inputs[0])
-            call = f"(f{'.parent' * level}.return_address,)"
-            return f"{self._store(op)}{call}{self._drops(op)}"
-        reads = [self._read(name) for name in op.inputs]
-        if is_gather(op):
-            return f"k{at}(f,{reads[0]}){self._drops(op)}"
-        if op.domain == keys.WIRE or (op.domain == keys.SYSCALL and op.name == keys.OUTPUT):
-            call = f"k{at}({','.join(['f', *reads])})"
-            return f"{self._store(op)}{call}{self._drops(op)}"
-        if role_op(op.domain, op.name) is not None:
-            call = f"k{at}({','.join([f'c{at}', *reads])})"
-            return f"c{at}.frame=f;{self._store(op)}{call}{self._drops(op)}"
-        return f"{self._store(op)}k{at}({','.join(reads)}){self._drops(op)}"
-
-    def _level(self, name: str) -> int:
-        return self.lowering.level(self.region, self.lowering.homes[name])
-
-    def _read(self, name: str) -> str:
-        if not name:
-            return "None"
-        if name in self.locals:
-            return self.locals[name]
-        level = self._level(name)
-        self.levels.add(level)
-        return f"v{level}[{self.lowering.positions[name]}]"
-
-    def _store(self, op: Op) -> str:
-        if len(op.outputs) == 1 and op.outputs[0] not in self.lowering.read:
-            return ""
-        places: list[str] = []
-        for name in op.outputs:
-            if name in self.lowering.positions:
-                self.levels.add(0)
-                places.append(f"v0[{self.lowering.positions[name]}]")
-            else:
-                self.locals[name] = f"a{len(self.locals)}"
-                places.append(self.locals[name])
-        return ",".join(places) + "="
-
-    def _drops(self, op: Op) -> str:
-        """Drop what nobody reads after an op."""
+    def wait(self, op: Op, waits: frozenset[int]) -> frozenset[int]:
+        """Return what an op waits for, given what it would if it were alone on its slots."""
         lowering = self.lowering
-        number = lowering.numbers[id(op)]
-        names = [n for n in dict.fromkeys(_reads(op)) if n and lowering.last.get(n) == number]
-        places = [self._read(name) for name in names]
-        unread = [n for n in op.outputs if n in self.locals and n not in lowering.read]
-        places += [self.locals[name] for name in unread]
-        return "".join(f";{place}=None" for place in places)
-
-
-#: Lines of a stretch's text before its first op.
-FIRST_LINE = 4
-
-
-def bind(stretch: Stretch, resolve: Resolve, context: Callable[[Op], Any]) -> Callable[[Any], None]:
-    """Return the function of a stretch for one Node."""
-    space: dict[str, Any] = {}
-    exec(stretch.code, space)  # noqa: S102  # text of our own, numbers only
-    kernels = [resolve(op) for op in stretch.ops]
-    contexts = [context(op) for op in stretch.ops]
-    made: Callable[[Any], None] = space["make"](*kernels, *contexts)
-    return made
-
-
-def with_attributes(call: Callable[..., Any], attributes: Mapping[str, Any]) -> Callable[..., Any]:
-    """Bind an op's attributes to its callable."""
-    return functools.partial(call, **attributes) if attributes else call
+        own = lowering.event_of.get(id(op))
+        slots = lowering.siblings.get(op.slot, (op.slot,))
+        places = [(op.region, slot) for slot in slots]
+        waits = waits.union(*(self.work.get(place, frozenset()) for place in places))
+        if own is not None:
+            # Earlier calls may have to wait for work elsewhere. Those that wait for more messages
+            # are another group of stretches: the slots keep them apart.
+            earlier = [one for place in places for one in self.before.get(place, ())]
+            waits = waits.union(
+                *(one for one in earlier if one.difference(lowering.works) <= waits)
+            )
+        ended = waits if own is None else waits | {own}
+        for place in places:
+            self.before.setdefault(place, []).append(ended)
+            if own is not None:
+                self.work[place] = ended
+        return waits

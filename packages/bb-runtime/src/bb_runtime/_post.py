@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bb_ir.ids import PeerId
-from bb_ir.values import Encoded, encode_value
+from bb_ir.values import NO_CODECS, Codecs, Encoded, encode_value
 from bb_ir.wire import Built, EnvelopeTemplate, Failed, Hop, WireLimits, build_envelope
 from bb_runtime._frames import ENDED, Frame, ReturnAddress
 from bb_runtime.errors import OpError
@@ -35,6 +35,8 @@ class Post:
         self._limits = WireLimits(
             header=options.max_header_bytes, payload=options.max_envelope_bytes
         )
+        #: Codecs of the types of plugins that the targets name; install fills them in.
+        self.codecs: Codecs = NO_CODECS
         self._messages = 0
         edges = engine.artifact.edges.values()
         self._answering = {
@@ -47,9 +49,10 @@ class Post:
         """Return the callable of a send."""
         edge = self._engine.artifact.edges[op.edge]
         types = [type_ for _, type_ in edge.ports]
+        codecs = self.codecs
 
         def send(frame: Frame, to: Sequence[Any], *values: Any) -> None:
-            fills = [encode_value(v, t) for v, t in zip(values, types, strict=True)]
+            fills = [encode_value(v, t, codecs) for v, t in zip(values, types, strict=True)]
             self._send(frame, edge, to, fills)
 
         return send
@@ -75,7 +78,10 @@ class Post:
                 engine.drop("blocked", peer, edge.name)
                 continue
             self._messages += 1
-            engine.steps.append(Ship(peer, build(address), self._messages))
+            built = build(address)
+            if edge.max_payload and built.payload_length > edge.max_payload:
+                raise _too_large(edge, built.payload_length)
+            engine.steps.append(Ship(peer, built, self._messages))
             if replies:
                 self.outgoing[self._messages] = (frame, replies, peer)
                 frame.messages.append(self._messages)
@@ -162,3 +168,12 @@ class Post:
 
 def _hop(to: PeerId | ReturnAddress) -> tuple[Hop, ...]:
     return (Hop(to.frame, to.incarnation, to.peer.raw),) if isinstance(to, ReturnAddress) else ()
+
+
+def _too_large(edge: Edge, found: int) -> OpError:
+    limit = edge.max_payload
+    return OpError(
+        f"an envelope of edge {edge.name!r} has a payload of {found:,} bytes",
+        expected=f"at most {limit:,} bytes, as the program was compiled; receivers refuse more",
+        fix=f"send less, or say how much it may be: g.net_out({edge.name!r}, ..., max_bytes=...)",
+    )

@@ -6,24 +6,31 @@ Nothing here knows the time; the engine says how late it is.
 from __future__ import annotations
 
 import heapq
+from typing import TYPE_CHECKING
 
-from bb_runtime._frames import ENDED, Frame, GatherState
+from bb_runtime._frames import ENDED, BlockState, Frame, GatherState
+
+if TYPE_CHECKING:
+    from bb_runtime._controllers import Every
 
 __all__ = ["Timers"]
 
 _SLACK = 256
 
-#: (instant, order of creation, frame, its gather or `None` for its own deadline)
-Timer = tuple[int, int, Frame, GatherState | None]
+#: (instant, order of creation, frame, its gather or block or `None` for its own deadline), or
+#: (instant, order of creation, `None`, the block whose tick it is)
+Timer = tuple[int, int, "Frame | None", "GatherState | BlockState | Every | None"]
 
 
 def _matters(timer: Timer) -> bool:
-    _, _, frame, state = timer
-    return frame.state != ENDED and (state is None or not state.fired)
+    _, _, frame, what = timer
+    if frame is None:
+        return not getattr(what, "stopped", False)
+    return frame.state != ENDED and not getattr(what, "fired", False)
 
 
 class Timers:
-    """Deadlines of frames and gathers; equal instants fall due in the order of creation."""
+    """Deadlines and ticks; equal instants fall due in the order of creation."""
 
     def __init__(self) -> None:
         self._heap: list[Timer] = []
@@ -33,15 +40,30 @@ class Timers:
     def __len__(self) -> int:
         return sum(map(_matters, self._heap))
 
-    def set(self, when_ns: int, frame: Frame, state: GatherState | None = None) -> None:
-        """Remember an instant."""
+    def set(
+        self, when_ns: int, frame: Frame, state: GatherState | BlockState | None = None
+    ) -> None:
+        """Remember the deadline of a frame, or of a gather or block of it."""
+        self._push(when_ns, frame, state)
+
+    def tick(self, when_ns: int, block: Every) -> None:
+        """Remember the next tick of a block."""
+        self._push(when_ns, None, block)
+
+    def _push(
+        self, when_ns: int, frame: Frame | None, what: GatherState | BlockState | Every | None
+    ) -> None:
         self._number += 1
-        heapq.heappush(self._heap, (when_ns, self._number, frame, state))
+        heapq.heappush(self._heap, (when_ns, self._number, frame, what))
         if len(self._heap) > self._limit:
             # Those of ended frames would otherwise stay until their instant.
             self._heap = [timer for timer in self._heap if _matters(timer)]
             heapq.heapify(self._heap)
             self._limit = _SLACK + 2 * len(self._heap)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._heap.clear()
 
     def next(self) -> int | None:
         """Return the earliest instant that still matters."""
@@ -49,7 +71,7 @@ class Timers:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
-    def pop(self) -> tuple[int, Frame, GatherState | None]:
+    def pop(self) -> tuple[int, Frame | None, GatherState | BlockState | Every | None]:
         """Take the earliest out; `next` has just returned its instant."""
-        when, _, frame, state = heapq.heappop(self._heap)
-        return when, frame, state
+        when, _, frame, what = heapq.heappop(self._heap)
+        return when, frame, what

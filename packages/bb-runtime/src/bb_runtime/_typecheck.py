@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from bb_ir.ids import PeerId
 from bb_ir.types import Type, accepts
+from bb_ir.values import NO_CODECS, Codecs
 
 __all__ = ["fits"]
 
@@ -19,10 +20,19 @@ _SCALARS: Mapping[str, tuple[type, ...]] = {
 }
 
 
-def fits(value: Any, declared: Type) -> str:
-    """Return what is wrong with a value, or an empty text."""
+def fits(value: Any, declared: Type, codecs: Codecs = NO_CODECS) -> str:
+    """Return what is wrong with a value, or an empty text.
+
+    Args:
+        value: The value.
+        declared: What it should be.
+        codecs: Codecs of the types of plugins that the type mentions; they know their values.
+    """
     check = _CHECKS.get(declared.kind)
-    return "" if check is None else check(value, declared)
+    if check is not None:
+        return check(value, declared)
+    nested = _NESTED.get(declared.kind)
+    return "" if nested is None else nested(value, declared, codecs)
 
 
 def _scalar(value: Any, declared: Type) -> str:
@@ -70,23 +80,28 @@ def _bytes(value: Any, _: Type) -> str:
     return "" if isinstance(value, (bytes, bytearray, memoryview)) else _named(value)
 
 
-def _list(value: Any, declared: Type) -> str:
+def _custom(value: Any, declared: Type, codecs: Codecs) -> str:
+    codec = codecs.get(declared.of)
+    return "" if codec is None or codec.accepts(value) else _named(value)
+
+
+def _list(value: Any, declared: Type, codecs: Codecs) -> str:
     if not isinstance(value, (list, tuple)):
         return f"{_named(value)}, not a list"
     wanted = declared.items[0][1] if declared.items else None
     for at, item in enumerate(cast("list[Any]", value)):
-        wrong = fits(item, wanted) if wanted is not None else ""
+        wrong = fits(item, wanted, codecs) if wanted is not None else ""
         if wrong:
             return f"a list whose item {at} is {wrong}"
     return ""
 
 
-def _record(value: Any, declared: Type) -> str:
+def _record(value: Any, declared: Type, codecs: Codecs) -> str:
     if not isinstance(value, Mapping):
         return f"{_named(value)}, not a mapping"
     fields = cast("Mapping[str, Any]", value)
     for name, wanted in declared.items or ():
-        wrong = fits(fields[name], wanted) if name in fields else "missing"
+        wrong = fits(fields[name], wanted, codecs) if name in fields else "missing"
         if wrong:
             return f"a record whose field {name!r} is {wrong}"
     return ""
@@ -106,7 +121,10 @@ _CHECKS: Mapping[str, Callable[[Any, Type], str]] = {
     "params": _params,
     "peers": _peers,
     "bytes": _bytes,
+    **dict.fromkeys(_SCALARS, _scalar),
+}
+_NESTED: Mapping[str, Callable[[Any, Type, Codecs], str]] = {
+    "custom": _custom,
     "list": _list,
     "record": _record,
-    **dict.fromkeys(_SCALARS, _scalar),
 }

@@ -7,14 +7,16 @@ compiler wrote; whether components exist is install's business.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bb_ir import keys
-from bb_ir.errors import SourceLine
+from bb_ir.errors import OpSchemaError, SourceLine, TypeTextError, did_you_mean
+from bb_ir.ops import OpSchema, schema_of
 from bb_ir.types import Type, parse_type
+from bb_roles.fused import FusedGraph
 from bb_runtime.errors import (
     IncompatibleCompiledVersion,
     InvalidArtifact,
@@ -32,7 +34,12 @@ __all__ = ["Artifact", "Edge", "Op", "RegionInfo", "Row", "Target", "load_artifa
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """One op of a target."""
+    """One op of a target.
+
+    Attributes:
+        graph: Of a call that stands for several tensor ops, these as its backend is given them.
+        inner: The same ops as they were recorded, in the order of the graph's nodes.
+    """
 
     domain: str
     name: str
@@ -46,6 +53,10 @@ class Op:
     after: tuple[str, ...]
     order: tuple[str, ...]
     source: SourceLine | None
+    schema: OpSchema | None = None
+    opens: str = ""
+    graph: FusedGraph | None = None
+    inner: tuple[Op, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +68,29 @@ class RegionInfo:
     opened_in: str
     answers: str
     deadline_ns: int
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of the binding table."""
+    """One row of the binding table.
+
+    Attributes:
+        slot: Name of the slot.
+        role: Role of the slot.
+        component: What fills it, as plugins are named or as `module:Class`.
+        config: JSON of the configuration that the program was compiled with; may be empty.
+        value_types: JSON of the types of its values that follow from it; may be empty.
+        inferred: JSON of what follows for ops from it and the types of what they are given: by op,
+            pairs of types of inputs and types of outputs by port; may be empty.
+    """
 
     slot: str
     role: str
     component: str
+    config: str = ""
+    value_types: str = ""
+    inferred: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +108,7 @@ class Edge:
         answered: Whether another edge answers it, so that it must carry a return address.
         ports: Name and type of each value, in order.
         deadline_ns: How long an answer may take.
+        max_payload: Longest payload of one envelope; 0 where the Node's option decides.
     """
 
     name: str
@@ -95,6 +121,7 @@ class Edge:
     answered: bool
     ports: tuple[tuple[str, Type], ...]
     deadline_ns: int
+    max_payload: int = 0
 
 
 @dataclass(frozen=True)
@@ -130,8 +157,8 @@ class Artifact:
     targets: dict[str, Target]
     edges: dict[str, Edge]
     slots: dict[str, dict[str, str]]
-    programs: dict[str, object] = field(
-        default_factory=dict[str, object], repr=False, compare=False
+    programs: dict[object, object] = field(
+        default_factory=dict[object, object], repr=False, compare=False
     )
 
     def target(self, name: str) -> Target:
@@ -148,7 +175,8 @@ class Artifact:
         raise UnknownTarget(
             f"the artifact has no target {name!r}",
             expected=f"one of {', '.join(t.short for t in self.targets.values())}",
-            fix="name a target as `bb explain` lists it",
+            fix=did_you_mean(name, [target.short for target in self.targets.values()])
+            or "name a target as `bb explain` lists it",
         )
 
     @cached_property
@@ -160,6 +188,12 @@ class Artifact:
     def classes(self) -> tuple[str, ...]:
         """All peer classes."""
         return tuple(dict.fromkeys(target.cls for target in self.targets.values()))
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: targets, bindings and network edges."""
+        from bb_runtime._notebook import html_of
+
+        return html_of(self)
 
 
 def load_artifact(source: ModelProto | Artifact | bytes | str | Path) -> Artifact:
@@ -177,11 +211,18 @@ def load_artifact(source: ModelProto | Artifact | bytes | str | Path) -> Artifac
     meta = onnx_tools.metadata(model)
     rows = _rows(model)
     try:
-        targets = {f.name: _target(f, rows.get(f.name, ())) for f in model.functions}
+        fused = {f.name: f for f in model.functions if f.domain == keys.FUSED}
+        targets = {
+            f.name: _target(f, rows.get(f.name, ()), fused) for f in onnx_tools.targets(model)
+        }
         edges = {e.name: e for e in map(_edge, json.loads(meta[keys.EDGES]))}
         program = meta[keys.PROGRAM]
         bytes.fromhex(program)
         slots = json.loads(meta[keys.SLOTS])
+    except (OpSchemaError, TypeTextError) as error:
+        raise InvalidArtifact(
+            error.found, expected=error.expected, fix="compile the program again"
+        ) from error
     except (KeyError, ValueError, TypeError) as error:
         raise InvalidArtifact(
             f"the artifact's tables cannot be read: {type(error).__name__}: {error}",
@@ -230,6 +271,7 @@ def _check_passport(model: ModelProto) -> None:
 
 def _rows(model: ModelProto) -> dict[str, tuple[Row, ...]]:
     found: dict[str, dict[str, Row]] = {}
+    meta = {entry.key: entry.value for entry in model.metadata_props}
     for entry in model.metadata_props:
         if not entry.key.startswith(keys.BINDING):
             continue
@@ -244,14 +286,41 @@ def _rows(model: ModelProto) -> dict[str, tuple[Row, ...]]:
         rows = found.setdefault(target, {})
         if slot in rows:
             raise SlotBindingConflict(
-                f"slot {slot!r} of {target} has two rows: {rows[slot].component} and {parts[1]}",
+                f"slot {slot!r} of {target.partition('#')[0]} has two rows: "
+                f"{rows[slot].component} and {parts[1]}",
                 fix="compile the program again",
             )
-        rows[slot] = Row(slot, parts[0], parts[1])
+        place = f"{target}/{slot}"
+        tables = {key: meta.get(key + place, "") for key in _BESIDE}
+        for key, text in tables.items():
+            _check_table(key + place, text)
+        rows[slot] = Row(slot, parts[0], parts[1], *tables.values())
     return {target: tuple(rows.values()) for target, rows in found.items()}
 
 
-def _target(function: FunctionProto, rows: tuple[Row, ...]) -> Target:
+#: So many characters of what cannot be read are shown.
+_SHOWN = 80
+#: What stands beside a row, in the order of the fields of `Row`.
+_BESIDE = (keys.CONFIG, keys.VALUE_TYPES, keys.INFERRED)
+
+
+def _check_table(key: str, text: str) -> None:
+    """Check the JSON that stands beside a row."""
+    try:
+        table: Any = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        table = None
+    if not isinstance(table, dict):
+        raise InvalidBindingTable(
+            f"{key} = {text[:_SHOWN]!r}",
+            expected="a JSON object",
+            fix="compile the program again",
+        )
+
+
+def _target(
+    function: FunctionProto, rows: tuple[Row, ...], fused: dict[str, FunctionProto]
+) -> Target:
     from bb_ir import onnx_tools
 
     meta = onnx_tools.metadata(function)
@@ -263,9 +332,11 @@ def _target(function: FunctionProto, rows: tuple[Row, ...]) -> Target:
         phase=meta.get(keys.PHASE, "body"),
         inputs=tuple(function.input),
         outputs=tuple(function.output),
-        ops=tuple(_op(node) for node in function.node),
+        ops=tuple(_op(node, fused) for node in function.node),
         regions=tuple(
-            RegionInfo(r["name"], r["parent"], r["opened_in"], r["answers"], r["deadline_ns"])
+            RegionInfo(
+                r["name"], r["parent"], r["opened_in"], r["answers"], r["deadline_ns"], r["kind"]
+            )
             for r in regions
         ),
         types=onnx_tools.types_of(function),
@@ -273,7 +344,7 @@ def _target(function: FunctionProto, rows: tuple[Row, ...]) -> Target:
     )
 
 
-def _op(node: NodeProto) -> Op:
+def _op(node: NodeProto, fused: dict[str, FunctionProto]) -> Op:
     from bb_ir import onnx_tools
 
     meta = onnx_tools.metadata(node)
@@ -282,7 +353,7 @@ def _op(node: NodeProto) -> Op:
         return tuple(meta[key].split(",")) if key in meta else ()
 
     source = meta.get(keys.SOURCE)
-    return Op(
+    op = Op(
         domain=node.domain or keys.ONNX,
         name=node.op_type,
         inputs=tuple(node.input),
@@ -295,7 +366,33 @@ def _op(node: NodeProto) -> Op:
         after=listed(keys.AFTER),
         order=listed(keys.ORDER),
         source=SourceLine.parse(source) if source else None,
+        schema=schema_of(node),
+        opens=meta.get(keys.OPENS, ""),
     )
+    return _with_inner(op, fused[op.name]) if op.domain == keys.FUSED else op
+
+
+def _with_inner(call: Op, function: FunctionProto) -> Op:
+    """Return a call of several tensor ops together with these."""
+    from bb_ir import onnx_tools
+
+    graph = FusedGraph.of(function)
+    inner = tuple(
+        replace(
+            call,
+            domain=keys.ONNX,
+            name=node.op_type,
+            inputs=node.inputs,
+            outputs=node.outputs,
+            attributes=dict(node.attributes),
+            scope=onnx_tools.get_meta(proto, keys.SCOPE),
+            after=(),
+            order=(),
+            source=onnx_tools.source_of(proto),
+        )
+        for node, proto in zip(graph.nodes, function.node, strict=True)
+    )
+    return replace(call, graph=graph, inner=inner)
 
 
 def _edge(row: dict[str, Any]) -> Edge:
@@ -310,4 +407,11 @@ def _edge(row: dict[str, Any]) -> Edge:
         answered=row["answered"],
         ports=tuple((name, parse_type(type_)) for name, type_ in row["ports"]),
         deadline_ns=row["deadline_ns"],
+        max_payload=_size(row.get("max_payload", 0)),
     )
+
+
+def _size(found: Any) -> int:
+    if type(found) is int and found >= 0:
+        return found
+    raise ValueError(f"an edge with max_payload {found!r}")

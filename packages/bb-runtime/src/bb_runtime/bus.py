@@ -8,14 +8,18 @@ delivered, so a reply is folded as soon as it exists and memory does not grow wi
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from functools import partial
+from queue import SimpleQueue
 from typing import NamedTuple
 
+from bb_ir.durations import parse_duration
 from bb_ir.ids import PeerId
 from bb_ir.wire import PRELUDE_SIZE
 from bb_runtime._admission import Refuse
 from bb_runtime.errors import DeliveryError
 from bb_runtime.node import Node
-from bb_runtime.steps import Ship, Step
+from bb_runtime.steps import Deferred, Ship, Step
 
 __all__ = ["Event", "LocalBus"]
 
@@ -31,9 +35,15 @@ class LocalBus:
     """Carries envelopes between Nodes of one process.
 
     Nodes that join are authorized to each other in the classes in which they send.
+
+    Args:
+        nodes: The Nodes.
+        executor: Where components' deferred work is done; in this thread, at once, when `None`.
     """
 
-    def __init__(self, *nodes: Node) -> None:
+    def __init__(self, *nodes: Node, executor: Executor | None = None) -> None:
+        self._executor = executor
+        self._works: list[Future[None]] = []
         self._nodes: dict[PeerId, Node] = {}
         self._members: dict[str, list[PeerId]] = {}
         #: Classes that may send to a Node unasked; only those need to be known to it.
@@ -76,10 +86,14 @@ class LocalBus:
         return tuple(self._nodes.values())
 
     def run(self, *, time: bool = True) -> list[Event]:
-        """Carry envelopes until all Nodes are quiet.
+        """Carry envelopes until all Nodes are quiet: until no frame runs or waits.
+
+        Ticks of `every` blocks and what their frames wait for keep nobody awake; `advance` lets
+        time pass for them.
 
         Args:
-            time: Whether to move the clocks to the next deadline when everybody waits.
+            time: Whether to go on when everybody waits: until a device has called back, else with
+                the clocks at the next instant.
 
         Returns:
             What the Nodes reported, without the envelopes.
@@ -89,10 +103,44 @@ class LocalBus:
     def events(self, *, time: bool = True) -> Iterator[Event]:
         """Do what `run` does, giving each event as it happens."""
         while True:
+            yield from self._settle_all()
+            if time and any(node.deferring for node in self.nodes):
+                self._wait_for_devices()
+                continue
+            if not (time and any(node.waiting for node in self.nodes) and self._advance()):
+                return
+
+    def advance(self, duration: str) -> list[Event]:
+        """Let time pass, such as `"30s"`, and carry what happens meanwhile.
+
+        Returns:
+            What the Nodes reported, without the envelopes.
+        """
+        events = list(self._settle_all())
+        end = max((node.now_ns for node in self.nodes), default=0) + parse_duration(duration)
+        while self._advance(end):
+            events += self._settle_all()
+        return events
+
+    def _settle_all(self) -> Iterator[Event]:
+        while True:
             for node in self.nodes:
                 yield from self._settle(node)
-            if not (time and self._advance()):
+            if not self._works:
                 return
+            # Nobody tells `wait` of work that an executor cancelled when it was shut down.
+            done = {work for work in self._works if work.done()}
+            done = done or wait(self._works, return_when=FIRST_COMPLETED).done
+            self._works = [work for work in self._works if work not in done]
+            for work in done:
+                _check_done(work)
+
+    def _wait_for_devices(self) -> None:
+        """Sleep until something has come in: clocks do not move while somebody works."""
+        came: SimpleQueue[None] = SimpleQueue()
+        for node in self.nodes:
+            node.inbox.arm(partial(came.put, None))
+        came.get()
 
     def _settle(self, node: Node) -> Iterator[Event]:
         """Poll a Node, and carry what it ships with all that follows."""
@@ -108,15 +156,23 @@ class LocalBus:
             self._deliver(sender.peer, receiver, ship)
             yield from self._poll(receiver, stack)
 
-    @staticmethod
-    def _poll(node: Node, stack: list[tuple[Node, Ship]]) -> Iterator[Event]:
+    def _poll(self, node: Node, stack: list[tuple[Node, Ship]]) -> Iterator[Event]:
         steps = node.poll()
-        if not steps:
-            return
-        stack.extend([(node, step) for step in reversed(steps) if isinstance(step, Ship)])
-        for step in steps:
-            if not isinstance(step, Ship):
-                yield Event(node.peer, step)
+        while steps:
+            stack.extend([(node, step) for step in reversed(steps) if isinstance(step, Ship)])
+            works = [step for step in steps if isinstance(step, Deferred)]
+            for step in steps:
+                if not isinstance(step, (Ship, Deferred)):
+                    yield Event(node.peer, step)
+            for work in works:
+                self._do(work)
+            steps = node.poll() if works else []
+
+    def _do(self, work: Deferred) -> None:
+        if self._executor is None:
+            work.run()
+        else:
+            self._works.append(self._executor.submit(work.run))
 
     @staticmethod
     def _deliver(source: PeerId, receiver: Node, ship: Ship) -> None:
@@ -128,11 +184,29 @@ class LocalBus:
         envelope.write_into(answer.buffer)
         receiver.receive(answer)
 
-    def _advance(self) -> bool:
-        """Move all clocks to the earliest wakeup; returns false when nobody waits for time."""
+    def _advance(self, end: int | None = None) -> bool:
+        """Move all clocks to the earliest wakeup; returns false when there is none until `end`."""
         wakeups = [when for node in self.nodes if (when := node.next_wakeup()) is not None]
-        if not wakeups:
+        when = min(wakeups, default=None)
+        if when is None or (end is not None and when > end):
+            for node in self.nodes if end is not None else ():
+                node.advance(max(end or 0, node.now_ns))
             return False
         for node in self.nodes:
-            node.advance(max(min(wakeups), node.now_ns))
+            node.advance(max(when, node.now_ns))
         return True
+
+
+def _check_done(work: Future[None]) -> None:
+    """Check that an executor did what it was given: failures of the work itself are the frame's.
+
+    Raises:
+        DeliveryError: It did not.
+    """
+    why = "it was cancelled" if work.cancelled() else work.exception()
+    if why is not None:
+        raise DeliveryError(
+            f"the executor did not do a component's work: {why}",
+            expected="an executor of threads in this process that is open",
+            fix="give LocalBus a ThreadPoolExecutor, and shut it down afterwards",
+        )

@@ -7,6 +7,7 @@ from bb_ir.errors import BytesAndBrainsError
 __all__ = [
     "ConfigTypeMismatch",
     "ConstructionFailed",
+    "DeadlineExceeded",
     "DeliveryError",
     "EmptyTargets",
     "IncompatibleCompiledVersion",
@@ -15,6 +16,7 @@ __all__ = [
     "InvalidBindingTable",
     "InvalidInput",
     "MissingConfig",
+    "NoTurn",
     "NodeBroken",
     "NotAllowed",
     "NotCompiled",
@@ -24,80 +26,176 @@ __all__ = [
     "UnknownTarget",
     "UnregisteredComponent",
     "UnresolvedOp",
+    "UnresolvedType",
 ]
 
 
 class InstallError(BytesAndBrainsError):
-    """An artifact that cannot become a Node here; nothing of it was kept."""
+    """An artifact cannot become a Node here; nothing of it was kept.
+
+    What all errors of installing are kinds of. `LocalFederation` raises it itself when a class
+    or a target is unknown.
+    """
 
 
 class InvalidArtifact(InstallError):
-    """A file or message that is no ONNX model, or lacks what the compiler writes."""
+    """A file or message is no ONNX model, or lacks what the compiler writes.
+
+    The file is missing, cut off, or written by another version. Compile the program again.
+    """
 
 
 class NotCompiled(InstallError):
-    """A model without the compiler's passport."""
+    """A model was recorded and not compiled.
+
+    It has no passport. Compile it: `Compiler().bind_...().compile(MyModule().build())`, or `bb
+    compile`.
+    """
 
 
 class IncompatibleCompiledVersion(InstallError):
-    """An artifact of a compiler that this runtime does not understand."""
+    """An artifact was made by a compiler that this runtime does not understand.
+
+    Compile the program again with this version, or install the version that made it.
+    """
 
 
 class EmptyTargets(InstallError):
-    """No target was named."""
+    """No target was named.
+
+    `install` takes a list of the targets that the Node is to run; the error lists those of the
+    artifact.
+    """
 
 
 class UnknownTarget(InstallError):
-    """A target that the artifact does not hold."""
+    """A target is named that the artifact does not hold.
+
+    Targets are called after the Module, those of other classes `<Module>.<class>`; `bb explain`
+    lists them.
+    """
 
 
 class InvalidBindingTable(InstallError):
-    """A row of the binding table that cannot be read."""
+    """A row of the binding table cannot be read, or one is missing.
+
+    The artifact was edited, or written by another version. Compile the program again.
+    """
 
 
 class SlotBindingConflict(InstallError):
-    """Two rows for one slot of one target."""
+    """The artifact binds one slot of one target twice.
+
+    The artifact was edited. Compile the program again.
+    """
 
 
 class UnregisteredComponent(InstallError):
-    """A component that is not installed here, or whose plugin is broken."""
+    """A component that the artifact binds is not installed here, or its plugin is broken.
+
+    Install the plugin on this machine too, or compile with components that are here. `bb
+    plugins --check` says what is broken.
+    """
 
 
 class MissingConfig(InstallError):
-    """A component needs a configuration value that was not given."""
+    """A component needs a configuration value that was not given.
+
+    Give it under the name of the slot: `install(..., config={"data": {"path": ...}})`, or when
+    binding.
+    """
 
 
 class ConfigTypeMismatch(InstallError):
-    """A configuration value has the wrong name or type."""
+    """A configuration value has a wrong name or type, or another one than was compiled for.
+
+    The error says what the field takes. Values that types depend on, such as the layers of a
+    model, have to be those that the compiler was given.
+    """
 
 
 class ConstructionFailed(InstallError):
-    """A component's constructor raised."""
+    """The constructor of a component raised, or components depend on each other in a circle.
+
+    What it raised stands in the message. Check its configuration, and that the files it needs
+    are here.
+    """
 
 
 class UnresolvedOp(InstallError):
-    """An op that no component and no op plugin can carry out."""
+    """An op can be carried out by no component and no plugin that is here.
+
+    Its component does without an optional method, its backend lacks the op, or the plugin of
+    the op is not installed. Bind another component, or install the plugin.
+    """
+
+
+class UnresolvedType(InstallError):
+    """A type of a value needs a plugin that is not installed here, or is broken.
+
+    Types that plugins add are encoded by their plugins. Install it on this machine too.
+    """
 
 
 class NotAllowed(InstallError):
-    """The artifact binds a component that the operator did not allow."""
+    """The artifact binds a component, or names a type, that the operator did not allow.
+
+    `install(..., allow=[...])` bounds what an artifact may use on a machine. Allow it, or
+    install another artifact.
+    """
 
 
 class DeliveryError(BytesAndBrainsError):
-    """An envelope that cannot be delivered."""
+    """An envelope cannot be delivered, or a peer cannot be on the bus.
+
+    Met by hosts, such as those who drive a `LocalBus` by hand. Give each Node an identity of
+    its own, and report only steps of the Node itself.
+    """
 
 
 class OpError(BytesAndBrainsError):
-    """A failure inside a running frame, or a call that cannot start one."""
+    """A failure inside a running frame, or a call that cannot start one.
+
+    What the errors of running are kinds of. The engine raises it itself where an op is given a
+    value that it cannot use, such as a number of turns that is no number.
+    """
 
 
 class InvalidInput(OpError):
-    """Inputs of an invocation that do not fit the target."""
+    """The inputs of an invocation, or an event, do not fit what the target declares.
+
+    Met at `run`, `invoke` and `publish`, before anything runs. The error says which input, and
+    its type.
+    """
+
+
+class DeadlineExceeded(OpError):
+    """A block was not done at its deadline.
+
+    Its turns took longer than `deadline=` allows, most often because peers did not answer. Give
+    it more time, or fewer turns.
+    """
+
+
+class NoTurn(OpError):
+    """The last value of a block was asked for, and no turn ran.
+
+    `g.last(value)` has nothing to give after zero turns. Say what to take then: `g.last(value,
+    default)`.
+    """
 
 
 class QuorumNotMet(OpError):
-    """Too few peers answered."""
+    """Too few peers answered before the deadline, or can answer at all.
+
+    Lower the quorum, lengthen the deadline, or go on with what there is: `on_short="continue"`.
+    The failures of the peers, if any, are steps of their own.
+    """
 
 
 class NodeBroken(OpError):
-    """A Node through which something passed that is no `Exception`, such as Ctrl-C."""
+    """A Node is used through which something passed that is no `Exception`, such as Ctrl-C.
+
+    An op was interrupted in its middle, so nobody knows what its component holds. Install a new
+    Node, or restore one.
+    """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -11,15 +12,20 @@ from bb_ir import keys
 from bb_ir.address import Address
 from bb_ir.buffers import BufferPool
 from bb_ir.ids import PeerId
-from bb_ir.ops import role_op
-from bb_roles.contracts import Backend, Component
+from bb_ir.ops import OpSchema, role_op
+from bb_roles.contracts import Backend, Component, lacks
 from bb_roles.errors import PluginError
+from bb_roles.fused import FusedGraph, compose
 from bb_roles.registry import import_named, ops_spec
 from bb_runtime._components import build_components, close_all
 from bb_runtime._context import OpContext
 from bb_runtime._engine import Engine
 from bb_runtime._frames import BoundRegion
-from bb_runtime._lower import Lowered, RegionProgram, bind, is_gather, lowered, with_attributes
+from bb_runtime._lower import lowered
+from bb_runtime._planning import Planned, deferring_ops, plan_slots
+from bb_runtime._program import ARRIVE, TAKE, Deferring, Lowered, RegionProgram, is_block, is_gather
+from bb_runtime._types import codecs_of
+from bb_runtime._writing import bind, with_attributes
 from bb_runtime.artifact import Artifact, Op, Target, load_artifact
 from bb_runtime.errors import EmptyTargets, InvalidArtifact, InvalidBindingTable, UnresolvedOp
 from bb_runtime.node import Node
@@ -34,7 +40,8 @@ __all__ = ["Config", "install"]
 class Config(dict[str, Any]):
     """Configuration of components: slot name to a mapping of fields, or an instance of `Config`.
 
-    A name `<class>.<slot>` is for that peer class only and wins over `<slot>`.
+    A name `<class>.<slot>` is for that peer class only and wins over `<slot>`. A mapping lies,
+    field by field, over what the program was compiled with; an instance stands in its place.
     """
 
 
@@ -64,7 +71,8 @@ def install(
         config: Configuration of components by slot.
         seed: From which all draws of the Node derive.
         incarnation: Larger at every start of the same peer.
-        allow: Components that may be bound, as `<role>.<name>`; all when `None`.
+        allow: Components that may be bound, as `<role>.<name>`, and types of values that plugins
+            add, as `type.<name>.<version>`; all when `None`.
         options: Bounds.
         pool: Where payloads and large results get their memory; Nodes of one process may share
             one. The Node's own when `None`.
@@ -82,6 +90,7 @@ def install(
         )
     chosen = _with_bootstraps(read, [read.target(name) for name in dict.fromkeys(targets)])
     pool = pool or BufferPool()
+    codecs = codecs_of(read, chosen, allow)
     components = build_components(
         read, chosen, config or {}, peer=peer, seed=seed, allow=allow, pool=pool
     )
@@ -89,9 +98,10 @@ def install(
         peer, read, seed=seed, incarnation=incarnation, options=options or Options(),
         now_ns=now_ns, pool=pool,
     )  # fmt: skip
+    engine.post.codecs = codecs
     try:
-        for target in chosen:
-            _bind_target(engine, target, components)
+        planned = [one for t in chosen for one in _bind_target(engine, t, components)]
+        engine.slots.numbers = plan_slots(planned, components)
     except BaseException:
         close_all(components.values())
         raise
@@ -111,15 +121,23 @@ def _with_bootstraps(artifact: Artifact, chosen: list[Target]) -> list[Target]:
 
 def _bind_target(
     engine: Engine, target: Target, components: Mapping[tuple[str, str], Component]
-) -> None:
-    programs = _programs(engine.artifact, target)
-    resolve = _Resolver(engine, target, components)
+) -> list[Planned]:
+    deferring = deferring_ops(target, components)
+    programs = _programs(engine.artifact, target, deferring)
+    resolve = _Resolver(engine, programs, components)
+    planned: list[Planned] = []
     for program in programs.regions.values():
-        bound = _bind_region(program, resolve, bootstrap=target.phase == "bootstrap")
+        # What `every`, `on` and `rounds` start outlives the bootstrap that starts it.
+        first = target.phase == "bootstrap" and not _of_root_block(program, programs)
+        bound = _bind_region(program, resolve, bootstrap=first)
+        planned.append(Planned(bound, programs))
         if program.info.opened_in:
             engine.regions[program.info.name] = bound
         else:
             engine.mains[target.short] = bound
+    for block in programs.blocks.values():
+        if block.index < 0:
+            engine.controllers.limit(block)
     slots = {row.slot: row.role for row in target.rows}
     written = {op.slot for op in target.ops if _writes(op)}
     engine.components[target.name] = [
@@ -127,11 +145,20 @@ def _bind_target(
         for slot, role in slots.items()
         if slot in written
     ]
+    return planned
 
 
-def _programs(artifact: Artifact, target: Target) -> Lowered:
+def _of_root_block(program: RegionProgram, programs: Lowered) -> bool:
+    """Whether a region's frames are, or are parts of, frames that a block starts."""
+    info = program.info
+    while info.parent:
+        info = programs.regions[info.parent].info
+    return bool(info.kind)
+
+
+def _programs(artifact: Artifact, target: Target, deferring: Deferring) -> Lowered:
     try:
-        return lowered(artifact, target)
+        return lowered(artifact, target, deferring)
     except (LookupError, ValueError, TypeError, SyntaxError) as error:
         raise InvalidArtifact(
             f"the ops of {target.short} do not fit together: {type(error).__name__}: {error}",
@@ -146,8 +173,7 @@ def _bind_region(program: RegionProgram, resolve: _Resolver, *, bootstrap: bool)
 
 
 def _writes(op: Op) -> bool:
-    schema = role_op(op.domain, op.name)
-    return schema is not None and schema.effect == "writes"
+    return op.schema is not None and op.schema.effect == "writes"
 
 
 def _paths(target: Target) -> dict[int, str]:
@@ -158,7 +184,7 @@ def _paths(target: Target) -> dict[int, str]:
     uses: Counter[tuple[str, str]] = Counter()
     paths: dict[int, str] = {}
     for op in target.ops:
-        if role_op(op.domain, op.name) is not None:
+        if op.schema is not None:
             uses[op.slot, op.name] += 1
             paths[id(op)] = f"{op.scope}/{op.slot}/{op.name}/{uses[op.slot, op.name]}"
     return paths
@@ -168,18 +194,20 @@ class _Resolver:
     """Finds the callable of each op of one target on one Node."""
 
     def __init__(
-        self, engine: Engine, target: Target, components: Mapping[tuple[str, str], Component]
+        self, engine: Engine, programs: Lowered, components: Mapping[tuple[str, str], Component]
     ) -> None:
         self.engine = engine
-        self.target = target
+        self.programs = programs
+        self.target = programs.target
         self.components = components
-        self.gathers = {id(op): n for n, op in enumerate(filter(is_gather, target.ops))}
-        self.paths = _paths(target)
+        self.paths = _paths(programs.target)
 
     def context(self, op: Op) -> OpContext | None:
         """Return the op's context."""
         path = self.paths.get(id(op))
-        return None if path is None else OpContext(self.engine, path)
+        if path is None:
+            return None
+        return OpContext(self.engine, path, defers=id(op) in self.programs.deferred)
 
     def call(self, op: Op) -> Callable[..., Any] | None:
         """Return the op's callable.
@@ -189,20 +217,57 @@ class _Resolver:
         """
         if op.domain == keys.WIRE:
             return self.engine.post.sender(op) if op.name == keys.SEND else None
-        if op.domain == keys.SYSCALL and op.name == keys.OUTPUT:
-            return self.engine.emitter_of(op, self.target.short)
         if is_gather(op):
             keeps = bool(op.attributes.get("values"))
-            return self.engine.gathers.arrival(self.gathers[id(op)], keeps=keeps)
+            return self.engine.gathers.arrival(self.programs.gathers[id(op)], keeps=keeps)
+        if op.domain == keys.SYSCALL and (own := self._own(op)) is not None:
+            return own
         if op.domain == keys.ONNX:
             return self._kernel(op)
-        schema = role_op(op.domain, op.name)
-        if schema is None:
-            return self._framework_op(op)
-        method = getattr(self._component(op), schema.method, None)
+        if op.graph is not None:
+            return self._fused(op, op.graph)
+        return self._framework_op(op) if op.schema is None else self._method(op, op.schema)
+
+    def _own(self, op: Op) -> Callable[..., Any] | None:
+        """Return the callable of an op that the engine itself carries out."""
+        engine = self.engine
+        if op.name == keys.OUTPUT:
+            return engine.emitter_of(op, self.target.short)
+        if is_block(op):
+            info = self.programs.blocks[id(op)]
+            blocks = engine.controllers if info.index < 0 else engine.blocks
+            return blocks.opener(info)
+        if op.name == ARRIVE:
+            return engine.blocks.arrival(op)
+        if op.name == TAKE:
+            region = op.attributes["block"]
+            infos = (one for one in self.programs.blocks.values() if one.region == region)
+            return engine.blocks.taker(op, next(infos).index)
+        if op.name == keys.UNTIL:
+            return engine.blocks.until
+        if op.name == keys.PUBLISH:
+            return functools.partial(engine.controllers.publish, str(op.attributes["topic"]))
+        return None
+
+    def _method(self, op: Op, schema: OpSchema) -> Callable[..., Any]:
+        component = self._component(op)
+        own = component.ops.get(op.name)
+        if role_op(op.domain, op.name) is None and own != schema:
+            raise self._unresolved(op, f"the component {'has no' if own is None else 'has another'}"
+                                   f" op {schema}")  # fmt: skip
+        method = getattr(component, schema.method, None)
         if method is None:
             raise self._unresolved(op, f"the component has no method {schema.method}")
-        return with_attributes(method, op.attributes)
+        if lacks(type(component), schema.method):
+            name = type(component).__name__
+            raise self._unresolved(
+                op,
+                f"the component of slot {op.slot!r}, {name}, does without the optional method "
+                f"{schema.method}",
+            )
+        call = with_attributes(method, op.attributes)
+        info = self.programs.deferred.get(id(op))
+        return call if info is None else self.engine.works.caller(info, call)
 
     def _component(self, op: Op) -> Component:
         component = self.components.get((self.target.name, op.slot))
@@ -215,10 +280,27 @@ class _Resolver:
             )
         return component
 
-    def _kernel(self, op: Op) -> Callable[..., Any]:
+    def _backend(self, op: Op) -> Backend:
         backend = self._component(op)
         if not isinstance(backend, Backend):
             raise self._unresolved(op, "its slot holds no Backend")
+        return backend
+
+    def _fused(self, op: Op, graph: FusedGraph) -> Callable[..., Any]:
+        backend = self._backend(op.inner[0])
+        try:
+            made = backend.compile(graph)
+        except Exception as error:
+            for inner in op.inner:  # the one that cannot be carried out says so
+                self._kernel(inner)
+            raise self._unresolved(op, f"{type(error).__name__}: {error}") from error
+        if made is not None:
+            return made
+        # A backend that does not take them together may still have a kernel for each.
+        return compose(graph, [self._kernel(inner) for inner in op.inner])
+
+    def _kernel(self, op: Op) -> Callable[..., Any]:
+        backend = self._backend(op)
         try:
             kernel = backend.kernel(op.name, op.attributes, len(op.outputs))
         except Exception as error:

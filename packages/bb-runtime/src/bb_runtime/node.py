@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bb_ir.address import Address
+from bb_ir.errors import did_you_mean
 from bb_ir.ids import PeerId
 from bb_ir.types import ANY, Type
 from bb_ir.wire import PRELUDE_SIZE
@@ -16,6 +17,7 @@ from bb_runtime._engine import Engine
 from bb_runtime._typecheck import fits
 from bb_runtime.artifact import Target
 from bb_runtime.errors import DeliveryError, InvalidInput, NodeBroken
+from bb_runtime.inbox import Inbox
 from bb_runtime.steps import FrameId, Ship, Step
 
 __all__ = ["Node"]
@@ -87,7 +89,11 @@ class Node:
             if filled == slot and target in ("", name, name.partition("#")[0]):
                 return component
         slots = sorted({filled for _, filled in self._components})
-        raise InvalidInput(f"no slot {slot!r} here", expected=f"one of {', '.join(slots)}")
+        raise InvalidInput(
+            f"no slot {slot!r} here",
+            expected=f"one of {', '.join(slots)}",
+            fix=did_you_mean(slot, slots),
+        )
 
     # Work
 
@@ -116,11 +122,46 @@ class Node:
             raise InvalidInput(
                 f"target {target!r} cannot be invoked on this Node",
                 expected=f"one of {', '.join(self._engine.mains) or 'none'}",
-                fix="targets of other classes start when an envelope arrives",
+                fix=did_you_mean(target, self._engine.mains)
+                or "targets of other classes start when an envelope arrives",
             )
         given = dict(inputs or {})
         self._check_inputs(found, given)
         return self._engine.invoke(found.short, given)
+
+    def publish(self, topic: str, value: Any = None) -> int:
+        """Hand an event to the `g.on(topic)` blocks that have started on this Node.
+
+        Returns:
+            How many blocks listen to the topic.
+
+        Raises:
+            InvalidInput: The event is not of the type that a block declares.
+            NodeBroken: Something that is no `Exception` passed through the Node before.
+        """
+        self._check_sound()
+        engine = self._engine
+        count = engine.controllers.publish(topic, value)
+        engine.tidy()
+        return count
+
+    @property
+    def inbox(self) -> Inbox:
+        """Where completions of deferred work come in; the one part that any thread may use."""
+        return self._engine.inbox
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a frame runs, waits for something, or stands in line.
+
+        Frames of ticks do not count, nor do their children: there is always a next one.
+        """
+        return self._engine.waiting
+
+    @property
+    def deferring(self) -> bool:
+        """Whether a frame waits for deferred work, or for a device that will call back."""
+        return any(frame.works for frame in self._engine.frames.values())
 
     def poll(self, max_ops: int | None = None) -> list[Step]:
         """Work until quiet, or until about `max_ops` ops ran; `[]` means quiet.
@@ -130,6 +171,8 @@ class Node:
         """
         self._check_sound()
         engine = self._engine
+        if engine.inbox:
+            engine.works.drain()
         engine.run(max_ops)
         steps, engine.steps = engine.steps, []
         return steps
@@ -156,7 +199,10 @@ class Node:
         return self._engine.now_ns
 
     def next_wakeup(self) -> int | None:
-        """Return the instant at which `advance` is needed next, or `None`."""
+        """Return the instant at which `advance` is needed next, or `None`.
+
+        Ticks of `every` blocks count, also when no frame waits for anything.
+        """
         return self._engine.timers.next()
 
     # Envelopes
@@ -252,8 +298,7 @@ class Node:
                 fix="install a new Node",
             )
 
-    @staticmethod
-    def _check_inputs(target: Target, given: Mapping[str, Any]) -> None:
+    def _check_inputs(self, target: Target, given: Mapping[str, Any]) -> None:
         missing = [name for name in target.inputs if name not in given]
         unknown = [name for name in given if name not in target.inputs]
         if missing or unknown:
@@ -262,10 +307,11 @@ class Node:
                 f"inputs of {target.short}: missing {missing or 'none'}, unknown "
                 f"{unknown or 'none'}",
                 expected=declared or "no inputs",
+                fix=did_you_mean(unknown[0], missing) if unknown else "",
             )
         for name, value in given.items():
             type_: Type = target.types.get(name, ANY)
-            wrong = fits(value, type_)
+            wrong = fits(value, type_, self._engine.post.codecs)
             if wrong:
                 raise InvalidInput(
                     f"input {name!r} of {target.short} is {wrong}", expected=str(type_)

@@ -17,6 +17,7 @@ class Options:
         max_envelope_bytes: Payload of one envelope.
         max_inbound_bytes: Payload of all envelopes that are held and not yet freed by frames.
         max_header_bytes: Header of one envelope.
+        max_deferred: Pieces of deferred work that have not come back.
     """
 
     max_frames: int = 100_000
@@ -24,3 +25,4 @@ class Options:
     max_envelope_bytes: int = 4 << 30
     max_inbound_bytes: int = 16 << 30
     max_header_bytes: int = 16 << 10
+    max_deferred: int = 1_000

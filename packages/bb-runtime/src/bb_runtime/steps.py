@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from bb_ir.errors import SourceLine
 from bb_ir.ids import PeerId
 from bb_ir.wire import Built
 
-__all__ = ["Dropped", "Emitted", "FrameEnded", "FrameId", "OpFailed", "Ship", "Step"]
+__all__ = [
+    "BlockEnded",
+    "Deferred",
+    "Dropped",
+    "Emitted",
+    "FrameEnded",
+    "FrameId",
+    "OpFailed",
+    "Ship",
+    "Step",
+]
 
 
 class FrameId(NamedTuple):
@@ -81,8 +92,48 @@ class FrameEnded(NamedTuple):
     reason: str
 
 
+class BlockEnded(NamedTuple):
+    """The end of a `rounds`, `every` or `on` block.
+
+    Attributes:
+        target: Target in which it stands.
+        region: Region of its frames.
+        turns: How many frames it started.
+        failed: How many of them did not end `done`.
+        how: `done` when all rounds were made, `stopped` by `until`, or because it was started anew,
+            `failed` when a round failed and that ends the block.
+    """
+
+    target: str
+    region: str
+    turns: int
+    failed: int
+    how: str
+
+
+class Deferred(NamedTuple):
+    """Work that the host shall do on an executor of its own, in any thread.
+
+    `run()` does it and puts its result into the Node's inbox; it may be called once, at any time,
+    and does nothing when the work is not wanted any more.
+
+    Attributes:
+        target: Target of the op.
+        op: Op type.
+        slot: Slot of the component that asks for it.
+        frame: The frame that waits for it.
+        run: What to call.
+    """
+
+    target: str
+    op: str
+    slot: str
+    frame: FrameId
+    run: Callable[[], None]
+
+
 class Dropped(NamedTuple):
-    """An envelope or a frame that was refused.
+    """An envelope, a tick or a frame that was refused.
 
     Attributes:
         reason: A stable code; the Node counts by it.
@@ -95,4 +146,4 @@ class Dropped(NamedTuple):
     edge: str
 
 
-Step = Ship | Emitted | OpFailed | FrameEnded | Dropped
+Step = Ship | Emitted | OpFailed | FrameEnded | BlockEnded | Deferred | Dropped

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from bb_testing.index import IndexSuite
     from bb_testing.model import ModelSuite
     from bb_testing.peer_selector import PeerSelectorSuite
+    from bb_testing.protocol import ProtocolSuite
+    from bb_testing.stage import StageSuite
+    from bb_testing.value_type import TypeSuite
 
 _HOME = {
     "AggregatorSuite": "aggregator",
@@ -26,6 +29,9 @@ _HOME = {
     "IndexSuite": "index",
     "ModelSuite": "model",
     "PeerSelectorSuite": "peer_selector",
+    "ProtocolSuite": "protocol",
+    "StageSuite": "stage",
+    "TypeSuite": "value_type",
     "environment": "context",
     "peer_id": "context",
 }
@@ -38,6 +44,9 @@ __all__ = [
     "IndexSuite",
     "ModelSuite",
     "PeerSelectorSuite",
+    "ProtocolSuite",
+    "StageSuite",
+    "TypeSuite",
     "environment",
     "peer_id",
 ]

@@ -6,15 +6,17 @@ the component as the engine does and look at what comes back; they never look in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from bb_roles import Component, State
+from bb_ir.params import ParameterSet
+from bb_roles import Component, Context, State
+from bb_testing.context import FakeContext
 
-__all__ = ["ConformanceSuite", "kit_settings"]
+__all__ = ["ConformanceSuite", "Suite", "kit_settings"]
 
 _PACKAGE = __name__.partition(".")[0]
 
@@ -27,21 +29,17 @@ kit_settings = settings(
 )
 
 
-class ConformanceSuite:
+class Suite:
     """The base of every suite; a suite counts only when none of its tests is quietly replaced.
 
-    Write `make`. What the component truly cannot do is said where everybody sees it: override the
-    test and mark it `@pytest.mark.xfail(reason=...)`.
+    What is truly not conformant is said where everybody sees it: override the test and mark it
+    `@pytest.mark.xfail(reason=...)`.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "test_suite_is_whole" in vars(cls):
             raise TypeError(f"{cls.__qualname__} may not override test_suite_is_whole")
-
-    def make(self) -> Component:
-        """Return a fresh component, equal to every other that this method returns."""
-        raise NotImplementedError(f"{type(self).__qualname__} needs `def make(self)`")
 
     def test_suite_is_whole(self) -> None:
         """An inherited test may be overridden only with xfail and a reason."""
@@ -51,6 +49,14 @@ class ConformanceSuite:
             "names, or mark them @pytest.mark.xfail(reason=...) to say what is not conformant"
         )
 
+
+class ConformanceSuite(Suite):
+    """The base of the suites of components; write `make`."""
+
+    def make(self) -> Component:
+        """Return a fresh component, equal to every other that this method returns."""
+        raise NotImplementedError(f"{type(self).__qualname__} needs `def make(self)`")
+
     def test_make_is_a_factory(self) -> None:
         """The kit may change what `make` returns, so each call gives another object."""
         first, second = self.make(), self.make()
@@ -59,9 +65,98 @@ class ConformanceSuite:
         )
         assert first is not second, "make() returned one object twice; build a new one each time"
 
+    def deferred_calls(self) -> Mapping[str, tuple[Component, Callable[[Context], Any]]]:
+        """Return a call that defers its work for each method in the component's `defers`.
+
+        Each is a component that is ready for the call, equal every time this is called, and a
+        function that makes it: `{"search": (index, lambda ctx: index.search(ctx, queries))}`.
+        Components that defer nothing leave it as it is.
+        """
+        return {}
+
+    def test_methods_that_defer_are_declared(self) -> None:
+        """`defers` names methods, and each of them returns the one piece of work that it defers."""
+        cls = type(self.make())
+        declared: object = cls.defers
+        assert not isinstance(declared, str), f"write defers = ({declared!r},): a tuple of names"
+        for name in cls.defers:
+            assert callable(getattr(cls, name, None)), f"defers names {name!r}, which is no method"
+        calls = self.deferred_calls()
+        assert set(calls) == set(cls.defers), (
+            f"the component declares defers = {tuple(cls.defers)} and deferred_calls() has "
+            f"{tuple(calls)}: give a call that defers for each"
+        )
+        for name, (_, call) in calls.items():
+            context = FakeContext(keeps=True)
+            result = call(context)
+            assert len(context.works) == 1, (
+                f"the call of {name}() deferred {len(context.works)} pieces of work instead of one"
+            )
+            assert result is context.works[0], (
+                f"{name}() returned a {type(result).__name__}: return what ctx.defer() gives"
+            )
+
+    def test_work_changes_nothing_before_its_commit(self) -> None:
+        """Work that is cancelled, before or after it was done, leaves no trace."""
+        for name in self.deferred_calls():
+            component, call = self.deferred_calls()[name]
+            before, context = _bits_of(component.save()), FakeContext(keeps=True)
+            call(context)
+            assert _bits_of(component.save()) == before, (
+                f"{name}() changed what save() returns before its work was done: change the "
+                "component in `commit` only"
+            )
+            _do(context)
+            assert _bits_of(component.save()) == before, (
+                f"the work of {name}() changed what save() returns: it runs in another thread and "
+                "may be unwanted when it is done; change the component in `commit` only"
+            )
+
+    def test_deferred_work_gives_what_waiting_for_it_gives(self) -> None:
+        """Where and when work is done makes no difference to results and state."""
+        for name in self.deferred_calls():
+            component, call = self.deferred_calls()[name]
+            context = FakeContext(keeps=True)
+            call(context)
+            _do(context)
+            later = context.works[0].result()
+            fresh, at_once = self.deferred_calls()[name]
+            now = at_once(FakeContext())
+            assert _bits_of(later) == _bits_of(now), (
+                f"{name}() gave another result when its work was done later"
+            )
+            assert _bits_of(component.save()) == _bits_of(fresh.save()), (
+                f"after {name}() the state differs when its work was done later"
+            )
+
     def test_state_is_tensors_and_plain_data(self) -> None:
         """What a fresh component saves can be written down and be read elsewhere."""
         check_state(self.make().save())
+
+
+def _do(context: FakeContext) -> None:
+    """Do the work that a call deferred; what a device would do is left to the suite's author."""
+    for work in context.works:
+        if not work.done:
+            work.run()
+
+
+def _bits_of(value: object) -> object:
+    """Return what tells values apart: arrays by their bits, other data by its parts."""
+    import numpy as np
+
+    if isinstance(value, State):
+        return _bits_of(dict(value.tensors)), _bits_of(dict(value.data))
+    if isinstance(value, ParameterSet):
+        return {name: _bits_of(value[name]) for name in value}
+    if isinstance(value, np.ndarray):
+        array = cast("Any", value)
+        return str(array.dtype), array.shape, array.tobytes()
+    if isinstance(value, Mapping):
+        return {k: _bits_of(v) for k, v in cast("Mapping[object, object]", value).items()}
+    if isinstance(value, (list, tuple)):
+        return [_bits_of(one) for one in cast("list[object]", value)]
+    return value
 
 
 def check_state(state: State) -> None:

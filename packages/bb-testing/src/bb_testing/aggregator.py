@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from bb_ir.params import ParameterSet
 from bb_roles import Aggregator
 from bb_testing._base import ConformanceSuite, check_state, kit_settings
+from bb_testing._types import check_types
 from bb_testing.context import FakeContext, peer_id
 
 if TYPE_CHECKING:
@@ -129,6 +130,23 @@ class AggregatorSuite(ConformanceSuite):
             assert summary[key] == expected, (
                 f"the summary says {key}={summary[key]!r} after updates with {expected}"
             )
+
+    @pytest.mark.parametrize("loss", [0.5, float("nan")])
+    def test_values_are_of_the_types_that_it_tells(self, loss: float) -> None:
+        """What `value_types` and `infer_types` say holds also where a metric is not finite."""
+        aggregator = self.make()
+        sent = [update._replace(loss=loss) for update in self._some()]
+        for update in sent:
+            given_ = update.params(), update.metrics()
+            try:
+                done = aggregator.contribute(FakeContext(sender=peer_id(1)), *given_)
+            except ValueError:
+                pytest.skip(f"the rule takes no update whose loss is {loss}")
+            check_types(aggregator, "Contribute", given_, (done,))
+        found = aggregator.aggregate(FakeContext())
+        check_types(
+            aggregator, "Aggregate", (), found, folded=(sent[0].params(), sent[0].metrics())
+        )
 
     def test_rounds_do_not_mix(self) -> None:
         """Two rounds at once give what each of them gives alone."""

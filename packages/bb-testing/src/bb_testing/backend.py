@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bb_roles import Backend
-from bb_testing._base import ConformanceSuite
+from bb_testing._fused import FusedOpsSuite
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -271,7 +271,7 @@ _CASES = _cases()
 _every_case = pytest.mark.parametrize("case", _CASES, ids=str)
 
 
-class BackendSuite(ConformanceSuite):
+class BackendSuite(FusedOpsSuite):
     """Inherit it in a class named `Test...` and write `make`."""
 
     def make(self) -> Backend:

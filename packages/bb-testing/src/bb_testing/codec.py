@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from bb_ir.params import ParameterSet
 from bb_roles import Codec
 from bb_testing._base import ConformanceSuite, check_state, kit_settings
+from bb_testing._types import check_types
 from bb_testing.context import FakeContext
 
 if TYPE_CHECKING:
@@ -114,6 +115,15 @@ class CodecSuite(ConformanceSuite):
                 f"{strange} was encoded and came back as {got[odd].tolist()}: a diverged peer must "
                 "not look sane; raise ValueError"
             )
+
+    @kit_settings
+    @given(seed=st.integers(0, 1 << 16))
+    def test_values_are_of_the_types_that_it_tells(self, seed: int) -> None:
+        """What `value_types` and `infer_types` say is what programs are checked against."""
+        codec, value = self._trained(), self._sample(seed)
+        encoded = codec.encode(FakeContext(), value)
+        check_types(codec, "Encode", (value,), (encoded,))
+        check_types(codec, "Decode", (encoded,), (codec.decode(FakeContext(), encoded),))
 
     # Elsewhere.
 

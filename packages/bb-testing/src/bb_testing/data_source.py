@@ -9,6 +9,7 @@ import pytest
 
 from bb_roles import Batches, DataSource
 from bb_testing._base import ConformanceSuite, check_state
+from bb_testing._types import check_types
 from bb_testing.context import FakeContext
 
 if TYPE_CHECKING:
@@ -86,6 +87,14 @@ class DataSourceSuite(ConformanceSuite):
         for part, name in ((0, "inputs"), (1, "targets")):
             kinds = {(b[part].dtype.str, b[part].shape[1:]) for b in drawn}
             assert len(kinds) == 1, f"the {name} of batches differ in dtype or shape: {kinds}"
+
+    def test_values_are_of_the_types_that_it_tells(self) -> None:
+        """What `value_types` and `infer_types` say holds for every batch, the last one too."""
+        source = self.make()
+        batches = source.batches(FakeContext())
+        check_types(source, "Batches", (), (batches,))
+        for _ in batches:
+            check_types(source, "NextBatch", (), source.next_batch(FakeContext()))
 
     def test_same_draw_gives_the_same_order(self) -> None:
         """The order depends on the context alone."""

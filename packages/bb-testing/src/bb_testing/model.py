@@ -13,6 +13,7 @@ from bb_ir.buffers import counts_references
 from bb_ir.params import ParameterSet
 from bb_roles import Batches, Model, State
 from bb_testing._base import ConformanceSuite, check_state
+from bb_testing._types import check_types
 from bb_testing.context import FakeContext
 
 if TYPE_CHECKING:
@@ -108,6 +109,21 @@ class ModelSuite(ConformanceSuite):
         assert _image(one) == _image(other), (
             "two models trained alike differ: draw from ctx.rng() only"
         )
+
+    def test_values_are_of_the_types_that_it_tells(self) -> None:
+        """What `value_types` and `infer_types` say is what programs are checked against."""
+        model, context = self.make(), FakeContext()
+        x, y = self.batch()
+        batches = self._batches()
+        check_types(model, "Params", (), (_params(model),))
+        check_types(model, "LoadParams", (_params(model),), (None,))
+        check_types(model, "Fit", (batches,), (model.fit(context, batches),))
+        check_types(model, "Evaluate", (batches,), (model.evaluate(context, batches),))
+        found = model.forward(context, x)
+        check_types(model, "Forward", (x,), (found,))
+        check_types(model, "ComputeLoss", (found, y), (model.compute_loss(context, found, y),))
+        grad = _direction(found, 0)
+        check_types(model, "Backward", (grad,), (model.backward(context, grad),))
 
     # One batch at a time.
 

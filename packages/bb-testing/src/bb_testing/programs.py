@@ -29,6 +29,7 @@ from bb_roles import (
 )
 from bb_runtime import (
     Artifact,
+    Deferred,
     Emitted,
     FrameEnded,
     FrameId,
@@ -318,12 +319,14 @@ class Wire:
     Attributes:
         nodes: The Nodes by peer.
         flying: Envelopes on their way, in the order in which they were sent.
-        steps: What the Nodes reported, without envelopes, as pairs of peer and step.
+        works: Deferred work that nobody has done yet, in the order in which it was asked for.
+        steps: What the Nodes reported, without envelopes and work, as pairs of peer and step.
     """
 
     def __init__(self, *nodes: Node) -> None:
         self.nodes = {node.peer: node for node in nodes}
         self.flying: list[Packet] = []
+        self.works: list[Deferred] = []
         self.steps: list[tuple[PeerId, Step]] = []
         for node in nodes:
             for other in nodes:
@@ -337,6 +340,8 @@ class Wire:
                 for step in steps:
                     if isinstance(step, Ship):
                         self.flying.append(Packet(node.peer, step))
+                    elif isinstance(step, Deferred):
+                        self.works.append(step)
                     else:
                         self.steps.append((node.peer, step))
 
@@ -350,15 +355,23 @@ class Wire:
             receiver.receive_bytes(packet.ship.envelope.to_bytes(), packet.source)
         self.poll()
 
+    def do(self, at: int = 0) -> None:
+        """Do one piece of deferred work."""
+        self.works.pop(at).run()
+        self.poll()
+
     def lose(self, at: int = 0) -> Packet:
         """Take an envelope off the wire; nobody is told."""
         return self.flying.pop(at)
 
     def run(self) -> None:
-        """Deliver everything in the order in which it was sent, without moving any clock."""
+        """Do all work and deliver everything in the order in which it was sent; no clock moves."""
         self.poll()
-        while self.flying:
-            self.deliver()
+        while self.works or self.flying:
+            if self.works:
+                self.do()
+            else:
+                self.deliver()
 
     def advance(self, nanoseconds: int) -> None:
         """Move all clocks by as much."""

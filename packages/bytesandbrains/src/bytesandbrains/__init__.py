@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bb_compiler import CompileError, Compiler
-    from bb_dsl import BuildError, Graph, Module, Output, slots
+    from bb_compiler.explain import explain
+    from bb_dsl import BuildError, Graph, Module, Output, Turn, slots
     from bb_ir.address import Address
     from bb_ir.errors import BytesAndBrainsError
     from bb_ir.ids import KeyPair, PeerId
     from bb_ir.params import ParameterSet
-    from bb_ir.types import list_of, params, peers, record, scalar, tensor
+    from bb_ir.types import custom, list_of, params, peers, record, scalar, tensor
     from bb_runtime import (
+        BlockEnded,
         Config,
+        Deferred,
         Dropped,
         Emitted,
         FrameEnded,
@@ -36,20 +39,22 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
-    "Address", "BuildError", "BytesAndBrainsError", "CompileError", "Compiler", "Config", "Dropped",
-    "Emitted", "FrameEnded", "FrameFailed", "Graph", "InstallError", "KeyPair", "LocalBus",
-    "LocalFederation", "Module", "Node", "OpError", "OpFailed", "Options", "Output", "ParameterSet",
-    "PeerId", "Ship", "install", "list_of", "load_artifact", "params", "peers", "programs",
-    "record", "scalar", "slots", "tensor",
+    "Address", "BlockEnded", "BuildError", "BytesAndBrainsError", "CompileError", "Compiler",
+    "Config", "Deferred", "Dropped", "Emitted", "FrameEnded", "FrameFailed", "Graph",
+    "InstallError", "KeyPair", "LocalBus", "LocalFederation", "Module", "Node", "OpError",
+    "OpFailed", "Options", "Output", "ParameterSet", "PeerId", "Ship", "Turn", "custom", "explain",
+    "install", "list_of", "load_artifact", "params", "peers", "programs", "record", "scalar",
+    "slots", "tensor",
 ]  # fmt: skip
 _HOMES = {
     "bb_compiler": "CompileError Compiler",
-    "bb_dsl": "BuildError Graph Module Output slots",
+    "bb_compiler.explain": "explain",
+    "bb_dsl": "BuildError Graph Module Output Turn slots",
     "bb_ir.address": "Address",
     "bb_ir.errors": "BytesAndBrainsError",
     "bb_ir.ids": "KeyPair PeerId",
     "bb_ir.params": "ParameterSet",
-    "bb_ir.types": "list_of params peers record scalar tensor",
+    "bb_ir.types": "custom list_of params peers record scalar tensor",
     "bytesandbrains.local": "FrameFailed LocalFederation",
 }
 

@@ -13,7 +13,11 @@ __all__ = ["CannotWrite", "prepare_folder", "write_atomically"]
 
 
 class CannotWrite(BytesAndBrainsError):
-    """A file or folder that cannot be written."""
+    """A file or folder cannot be written.
+
+    Met where commands write artifacts, pages and results. Make the folder, or choose another
+    place.
+    """
 
 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:

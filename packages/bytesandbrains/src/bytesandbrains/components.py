@@ -61,6 +61,7 @@ class ComponentPage:
         distribution: Name of the distribution that provides it.
         cls: Its class, as `module:Class`.
         fields: What its configuration takes.
+        ops: Signatures of the ops it has beside those of its role.
     """
 
     role: str
@@ -69,6 +70,7 @@ class ComponentPage:
     distribution: str
     cls: str
     fields: tuple[FieldPage, ...]
+    ops: tuple[str, ...] = ()
 
 
 def describe(role: str, name: str) -> ComponentPage:
@@ -88,6 +90,7 @@ def describe(role: str, name: str) -> ComponentPage:
         distribution=provider,
         cls=spec.cls,
         fields=_fields(cls.Config, f"{role}.{name}"),
+        ops=tuple(map(str, spec.ops.values())),
     )
 
 
@@ -114,6 +117,14 @@ def _section(page: ComponentPage) -> Iterator[str]:
     yield f"## `{page.role}.{page.name}`\n"
     summary = page.summary[:1].upper() + page.summary[1:].rstrip(".")
     yield f"{summary}. From `{page.distribution}`.\n"
+    yield from _table(page)
+    if page.ops:
+        yield "Ops of its own:\n"
+        yield from (f"- `{op}`" for op in page.ops)
+        yield ""
+
+
+def _table(page: ComponentPage) -> Iterator[str]:
     if not page.fields:
         yield "It takes no configuration.\n"
         return

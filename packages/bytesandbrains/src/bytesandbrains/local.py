@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from bb_ir import keys
 from bb_ir.buffers import BufferPool
-from bb_ir.errors import BytesAndBrainsError
+from bb_ir.errors import BytesAndBrainsError, did_you_mean
 from bb_ir.ids import PeerId
 from bb_ir.params import ParameterSet
 from bb_roles.registry import bound_class
 from bb_runtime import (
     Artifact,
+    BlockEnded,
     Emitted,
     Event,
     FrameEnded,
@@ -46,6 +47,10 @@ Fields = Mapping[str, Any] | Callable[[int], Mapping[str, Any]]
 class FrameFailed(BytesAndBrainsError):
     """An invocation did not come to its end.
 
+    Met at `LocalFederation.run`: an op failed, too few peers answered, or a deadline passed. It
+    says what the first failure said, with its line; `events` has everything that was reported
+    and `trace` the traceback of a component.
+
     Attributes:
         events: What the Nodes reported about it.
         trace: The traceback of the first failure, as text; shown below the error.
@@ -62,19 +67,26 @@ class FrameFailed(BytesAndBrainsError):
 
 
 class NotPublished(BytesAndBrainsError, KeyError):
-    """An output that this run did not publish."""
+    """An output is asked for that this run did not publish.
+
+    Its name is misspelt, the op that would give it did not run, or it stands on another class
+    than the one that was invoked. It is a `KeyError` too.
+    """
 
 
 class Outputs(dict[str, Any]):
-    """What one run published on the Node that started it, by name.
+    """What one run published on the Node that started it, by name: the last value of each.
 
     Attributes:
+        history: All values by name, in the order in which they were published, such as those of the
+            rounds of a `g.rounds` block.
         failed: Ops that failed on the way without failing the run, such as those of clients that
             a quorum could do without.
     """
 
     def __init__(self, hint: Callable[[str], str]) -> None:
         super().__init__()
+        self.history: dict[str, list[Any]] = {}
         self.failed: list[OpFailed] = []
         self._hint = hint
 
@@ -140,12 +152,15 @@ class LocalFederation:
         return self.nodes[self.main.cls][0]
 
     def run(self, inputs: Mapping[str, Any] | None = None) -> Outputs:
-        """Invoke the program once and return its outputs by name.
+        """Invoke the program once and return its outputs by name, when no frame is left.
 
-        Time stands still while work is done: a deadline passes only when everybody waits.
+        What the program starts belongs to it, such as all rounds of a `g.rounds` block; ticks of a
+        `g.every` block come when `bus.advance` lets time pass. Time stands still while work is
+        done: a deadline passes only when everybody waits.
 
         Raises:
-            FrameFailed: An op failed, too few peers answered, or a deadline passed.
+            FrameFailed: An op failed, too few peers answered, a deadline passed, or a block of
+                rounds ended early because one of them failed.
         """
         outputs = Outputs(self._where_published)
         failed: list[Event] = []
@@ -153,11 +168,15 @@ class LocalFederation:
             step = event.step
             if isinstance(step, Emitted) and event.peer == self.server.peer:
                 outputs[step.name] = step.value
+                outputs.history.setdefault(step.name, []).append(step.value)
             elif isinstance(step, OpFailed):
                 failed.append(event)
                 outputs.failed.append(step)
             elif isinstance(step, FrameEnded) and self.is_run(event) and step.how != "done":
-                raise _failed(step, failed)
+                raise _failed(f"a frame of {step.target} ended {step.how}: {step.reason}", failed)
+            elif isinstance(step, BlockEnded) and step.how == "failed":
+                block = f"block {step.region!r} of {step.target}"
+                raise _failed(f"{block} failed after {step.turns} frames", failed)
         return outputs
 
     def events(self, inputs: Mapping[str, Any] | None = None) -> Iterator[Event]:
@@ -200,7 +219,9 @@ class LocalFederation:
                     f"it stands on class {target.cls!r}, not on {self.main.cls!r}; `bb explain` "
                     "shows where every op runs"
                 )
-        return "look at the ops that failed" if name in self.main.outputs else "check its name"
+        if name in self.main.outputs:
+            return "look at the ops that failed"
+        return did_you_mean(name, self.main.outputs) or "check its name"
 
     def _bootstrap(self) -> None:
         """Run the bootstraps of all Nodes, before the first invocation."""
@@ -213,7 +234,8 @@ class LocalFederation:
         ends = [e.step for e in reported if isinstance(e.step, FrameEnded)]
         for step in ends:
             if step.how != "done":
-                raise _failed(step, [e for e in reported if isinstance(e.step, OpFailed)])
+                found = f"a frame of {step.target} ended {step.how}: {step.reason}"
+                raise _failed(found, [e for e in reported if isinstance(e.step, OpFailed)])
 
     def _targets(self, cls: str) -> list[str]:
         return [t.name for t in self.artifact.targets.values() if t.cls == cls]
@@ -303,11 +325,10 @@ def _identities(counts: Mapping[str, int], seed: int) -> dict[str, list[PeerId]]
     }
 
 
-def _failed(step: FrameEnded, seen: list[Event]) -> FrameFailed:
+def _failed(found: str, seen: list[Event]) -> FrameFailed:
     # The first failure on the line of causes is the most telling one.
     causes = [event.step for event in seen if isinstance(event.step, OpFailed)]
     first = causes[0] if causes else None
-    found = f"a frame of {step.target} ended {step.how}: {step.reason}"
     if first is None:
         return FrameFailed(found, events=tuple(seen))
     error = first.error

@@ -30,6 +30,7 @@ from bb_aggregator_fedavg.errors import (
 )
 from bb_ir.buffers import BufferPool
 from bb_ir.params import Draft, Layout, ParameterSet
+from bb_ir.types import Type, record, scalar
 from bb_roles import Aggregator, Context, Environment, State
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ _MAX_METRICS: Final = 64
 #: Every finite binary64 is an integer multiple of 2**-1074.
 _METRIC_BITS: Final = 1074
 _OWN_METRICS: Final = ("count", "examples")
+#: Kinds of types of which a value may be a float that is averaged, or none.
+_MAY_BE_FLOATS: Final = frozenset({"any", "tensor"})
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class FedAvg(Aggregator):
     the exact mean, rounded half to even.
 
     The summary holds `count`, `examples`, and the weighted means of all other float metrics. A
-    metric that is not finite is left out of its mean.
+    metric that is not finite is left out of its mean; the mean of none is not a number.
 
     Args:
         config: A `FedAvgConfig`.
@@ -106,6 +109,24 @@ class FedAvg(Aggregator):
         self._bounds = (config.value_max, (1 << 62) // (config.cohort * config.weight_max))
         self._rounds: dict[Hashable, _Round] = {}
         self._pool = env.pool or BufferPool()
+
+    @classmethod
+    def infer_types(
+        cls,
+        config: FedAvgConfig,  # noqa: ARG003  # the fields are the same for all
+        op: str,
+        inputs: tuple[Type, ...],
+    ) -> Mapping[str, Type] | None:
+        """Return the type of the summary, once that of the metrics is known."""
+        if op != "Aggregate":
+            return None
+        fields = inputs[-1].items
+        if fields is None or any(of.kind in _MAY_BE_FLOATS for _, of in fields):
+            return None
+        means = sorted(name for name, of in fields if of.kind == "float64")
+        whole = dict.fromkeys(_OWN_METRICS, scalar("int64"))
+        averaged = {name: scalar("float64") for name in means if name not in whole}
+        return {"summary": record({**whole, **averaged})}
 
     def contribute(self, ctx: Context, params: ParameterSet, metrics: Mapping[str, Any]) -> None:
         """Fold one update in, all of it or nothing.
@@ -127,7 +148,9 @@ class FedAvg(Aggregator):
         current.weight += weight
         for name, value in numbers.items():
             total, whole = current.metrics.get(name, (0, 0))
-            current.metrics[name] = (total + weight * value, whole + weight)
+            if value is not None:
+                total, whole = total + weight * value, whole + weight
+            current.metrics[name] = (total, whole)
         self._rounds[ctx.round] = current
 
     def aggregate(self, ctx: Context) -> tuple[ParameterSet, dict[str, Any]]:
@@ -150,7 +173,7 @@ class FedAvg(Aggregator):
         summary: dict[str, Any] = {"count": current.count, "examples": current.weight}
         for name in sorted(current.metrics):
             total, whole = current.metrics[name]
-            summary[name] = total / (whole << _METRIC_BITS)
+            summary[name] = total / (whole << _METRIC_BITS) if whole else math.nan
         return draft.freeze(), summary
 
     def abandon(self, ctx: Context) -> None:
@@ -310,8 +333,8 @@ def _grid_bits(config: FedAvgConfig) -> int:
     return bits
 
 
-def _numbers(metrics: Mapping[str, Any]) -> dict[str, int]:
-    """Return the float metrics that can be averaged, in units of 2**-1074."""
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, int | None]:
+    """Return the float metrics in units of 2**-1074; `None` for one that is not finite."""
     if len(metrics) > _MAX_METRICS:
         raise MetricsError(
             f"the update has {len(metrics)} metrics",
@@ -320,11 +343,9 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, int]:
             where="metrics",
         )
     return {
-        name: _exact(float(value))
+        name: _exact(float(value)) if math.isfinite(value) else None
         for name, value in metrics.items()
-        if isinstance(value, float | np.floating)
-        and math.isfinite(value)
-        and name not in _OWN_METRICS
+        if isinstance(value, float | np.floating) and name not in _OWN_METRICS
     }
 
 

@@ -7,13 +7,14 @@ class; it knows their tables through `ops`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bb_backend_numpy._op import Op
 from bb_backend_numpy.errors import KernelError
 from bb_backend_numpy.ops import FACTORIES
 from bb_roles.contracts import Backend, Kernel
+from bb_roles.fused import FusedGraph, compose
 
 __all__ = ["NumpyBackend"]
 
@@ -51,6 +52,36 @@ class NumpyBackend(Backend):
         made = factory(op)
         op.finish()
         return made
+
+    def compile(self, graph: FusedGraph) -> Kernel | None:
+        """Return a function for ops that run together, or `None` when it does not have one of them.
+
+        Where only plain numpy functions read a value, nobody needs it to be an array at rank zero,
+        and the bare function makes it: a call of Python less for each.
+
+        Raises:
+            KernelError: As `kernel` does.
+        """
+        kernels: list[Kernel] = []
+        for node in graph.nodes:
+            kernel = self.kernel(node.op_type, node.attributes, len(node.outputs))
+            if kernel is None:
+                return None
+            kernels.append(kernel)
+        return compose(graph, _bare(graph, kernels))
+
+
+def _bare(graph: FusedGraph, kernels: Sequence[Kernel]) -> list[Kernel]:
+    """Return kernels without their last check where numpy's scalars do no harm."""
+    bare = [getattr(kernel, "__wrapped__", None) for kernel in kernels]
+    checked = set(graph.outputs)
+    for node, function in zip(graph.nodes, bare, strict=True):
+        if function is None:
+            checked.update(node.inputs)
+    return [
+        kernel if function is None or checked.intersection(node.outputs) else function
+        for node, kernel, function in zip(graph.nodes, kernels, bare, strict=True)
+    ]
 
 
 def _check_outputs(op_type: str, outputs: int) -> None:

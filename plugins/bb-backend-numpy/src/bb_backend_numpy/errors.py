@@ -8,7 +8,7 @@ __all__ = ["KernelError"]
 
 
 class KernelError(BytesAndBrainsError):
-    """An op that the ONNX standard does not allow as it was asked for.
+    """An op is asked for in a way that the ONNX standard does not allow.
 
     Raised at install for attributes and the number of outputs, at run time for inputs that only
     then are known, such as the lengths of `Split`.

@@ -1,14 +1,12 @@
 """Linear quantization of parameter sets, symmetric around zero.
 
 An encoded set is a parameter set, too, so it travels and is stored like any other. It says itself
-how it was made, so it is decoded with any configuration. It has the metadata
+how it was made, so it is decoded with any configuration. It has the metadata of the original and
+four tensors, whose lengths follow from the type of the original:
 
-    bb.codec: quantize/1    bits: 8 or 4    per: tensor or channel
-
-and four tensors
-
-    layout   uint8    the header of the original set, byte for byte (`Layout.header`): names,
-                      shapes, dtypes, order and metadata
+    layout   uint8    compact JSON: {"codec":"quantize/1","bits":8,"per":"tensor","tensors":
+                      {"w":["float32",[3,2]]}}, with the width, what shares a scale, and name, dtype
+                      and shape of each tensor of the original, in order
     scales   float32, or float64 if the original has float64 tensors: the largest magnitude of
                       each group, of all float tensors in order
     codes    uint8    the codes of all float tensors in order, each from a new byte on: int8 from
@@ -26,7 +24,8 @@ the variant that it uses in practice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any, ClassVar, Final, Literal, NamedTuple, cast, get_args
@@ -51,7 +50,8 @@ from bb_codec_quantize.errors import (
     ValueNotFinite,
 )
 from bb_ir.errors import ParameterSetError
-from bb_ir.params import Draft, Layout, ParameterSet
+from bb_ir.params import MAX_HEADER_BYTES, Draft, Layout, ParameterSet
+from bb_ir.types import Type
 from bb_roles import Codec, Context, Environment
 
 __all__ = ["Quantize", "QuantizeConfig"]
@@ -124,6 +124,26 @@ class Quantize(Codec):
         super().__init__(config, env)
         self._config = config
 
+    @classmethod
+    def infer_types(
+        cls, config: QuantizeConfig, op: str, inputs: tuple[Type, ...]
+    ) -> Mapping[str, Type] | None:
+        """Return the type of an encoded set, once that of the original is known."""
+        if op != "Encode" or inputs[0].kind != "params" or inputs[0].items is None:
+            return None
+        tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
+        for name, known in inputs[0].items:
+            shape = tuple(length for length in known.shape or () if isinstance(length, int))
+            if not known.dtype or known.shape is None or len(shape) != len(known.shape):
+                return None
+            tensors[name] = (known.dtype, shape)
+        try:
+            layout = Layout.of(tensors)
+        except ParameterSetError:  # too large for any memory, so there is no such value
+            return None
+        parts = list(_parts(layout, config.bits, config.per))
+        return {"encoded": _encoded_layout(layout, parts, config).type}
+
     def encode(self, ctx: Context, value: Any) -> ParameterSet:
         """Return a set of a quarter or an eighth of the bytes, for large sets of float32.
 
@@ -137,9 +157,10 @@ class Quantize(Codec):
         """
         params = _need_params(value, "encoded")
         bits = self._config.bits
-        parts = list(_parts(params.layout, bits, self._config.per))
-        draft = Draft(_encoded_layout(params.layout, parts, self._config), self.env.pool)
-        draft["layout"][:] = np.frombuffer(params.layout.header, np.uint8)
+        layout = _canonical(params.layout)
+        parts = list(_parts(layout, bits, self._config.per))
+        draft = Draft(_encoded_layout(layout, parts, self._config), self.env.pool)
+        draft["layout"][:] = np.frombuffer(_written(layout, self._config), np.uint8)
         scales, codes, kept = (draft[name] for name in _TENSORS[1:])
         rng = ctx.rng() if self._config.rounding == "stochastic" else None
         for part in parts:
@@ -156,6 +177,8 @@ class Quantize(Codec):
     def decode(self, ctx: Context, encoded: Any) -> ParameterSet:
         """Return a set with the names, order, shapes, dtypes and metadata of the original.
 
+        It is laid out as this project lays sets out, also where the original came from elsewhere.
+
         Args:
             ctx: The call's context; nothing of it is used.
             encoded: What `encode` returned, of this or of another configuration.
@@ -165,9 +188,8 @@ class Quantize(Codec):
             EncodingDamaged: It was not made by this codec, or has been changed since.
         """
         params = _need_params(encoded, "decoded")
-        bits, per = _read_metadata(params.layout)
         _check_tensors(params)
-        layout = _original_layout(params["layout"].tobytes())
+        bits, per, layout = _read(params["layout"].tobytes(), dict(params.layout.metadata))
         parts = list(_parts(layout, bits, per))
         _check_lengths(params, layout, parts)
         scales = params["scales"].astype(np.float64)
@@ -203,10 +225,9 @@ def _itemsize(dtype: str) -> int:
     return np.dtype(dtype).itemsize
 
 
-def _lengths(layout: Layout, parts: list[_Part]) -> dict[str, int]:
-    """Return the length of each tensor of an encoded set."""
+def _lengths(parts: list[_Part]) -> dict[str, int]:
+    """Return the length of each tensor of an encoded set but `layout`."""
     return {
-        "layout": len(layout.header),
         "scales": max((p.scales.stop for p in parts if p.scales is not None), default=0),
         "codes": max((p.place.stop for p in parts if p.scales is not None), default=0),
         "kept": max((p.place.stop for p in parts if p.scales is None), default=0),
@@ -218,12 +239,30 @@ def _scale_dtype(layout: Layout) -> str:
 
 
 def _encoded_layout(layout: Layout, parts: list[_Part], config: QuantizeConfig) -> Layout:
-    lengths = _lengths(layout, parts)
+    lengths = {"layout": len(_written(layout, config)), **_lengths(parts)}
     dtypes = {"scales": _scale_dtype(layout)}
     return Layout.of(
         {name: (dtypes.get(name, "uint8"), (lengths[name],)) for name in _TENSORS},
-        metadata={"bb.codec": _CODEC, "bits": str(config.bits), "per": config.per},
+        metadata=dict(layout.metadata),
     )
+
+
+def _canonical(layout: Layout) -> Layout:
+    """Return a layout as decoding makes it again; only one from elsewhere differs from that."""
+    described = zip(layout.names, layout.dtypes, layout.shapes, strict=True)
+    tensors = {name: (dtype, shape) for name, dtype, shape in described}
+    return Layout.of(tensors, metadata=dict(layout.metadata))
+
+
+def _written(layout: Layout, config: QuantizeConfig) -> bytes:
+    """Return how a set was encoded and what it held; as long for any order of its tensors."""
+    described = zip(layout.names, layout.dtypes, layout.shapes, strict=True)
+    return _text(config.bits, config.per, {name: [d, list(shape)] for name, d, shape in described})
+
+
+def _text(bits: object, per: object, tensors: object) -> bytes:
+    told = {"codec": _CODEC, "bits": bits, "per": per, "tensors": tensors}
+    return json.dumps(told, separators=(",", ":")).encode()
 
 
 def _need_params(value: object, what: str) -> ParameterSet:
@@ -246,15 +285,34 @@ def _need_finite(scales: NDArray[np.float64], part: _Part) -> None:
         )
 
 
-def _read_metadata(layout: Layout) -> tuple[int, Per]:
-    metadata = dict(layout.metadata)
-    codec, bits, per = (metadata.get(key) for key in ("bb.codec", "bits", "per"))
-    if codec != _CODEC:
-        raise _damaged(f"its metadata names the codec {codec!r}")
-    widths = {str(width): width for width in TOPS}
-    if bits not in widths or per not in get_args(Per):
-        raise _damaged(f"its metadata says bits {bits!r} and per {per!r}")
-    return widths[bits], cast("Per", per)
+def _read(text: bytes, metadata: Mapping[str, str]) -> tuple[int, Per, Layout]:
+    """Return the width, what shares a scale, and the layout of the original; believe nothing."""
+    if len(text) > MAX_HEADER_BYTES:
+        raise _damaged(f"its layout has {len(text)} bytes")
+    try:
+        told: Any = json.loads(text)
+        codec, bits, per, tensors = (told[key] for key in ("codec", "bits", "per", "tensors"))
+        same = _text(bits, per, tensors) == text
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise _damaged(f"its layout cannot be read: {type(error).__name__}") from error
+    if codec != _CODEC or type(bits) is not int or bits not in TOPS or per not in get_args(Per):
+        raise _damaged(f"its layout names codec {codec!r:.40}, bits {bits!r:.40}, per {per!r:.40}")
+    if not same or not isinstance(tensors, dict):
+        raise _damaged("its layout is spelled otherwise than it is written")
+    entries = cast("dict[str, Any]", tensors)
+    try:
+        described = {name: _entry(entry) for name, entry in entries.items()}
+        return bits, cast("Per", per), Layout.of(described, metadata=metadata)
+    except (ParameterSetError, ValueError, TypeError) as error:
+        raise _damaged(f"its layout cannot be read: {error!s:.200}") from error
+
+
+def _entry(entry: Any) -> tuple[str, tuple[int, ...]]:
+    """Return dtype and shape of one tensor as it was written."""
+    dtype, shape = entry
+    if type(dtype) is not str or any(type(length) is not int for length in shape):
+        raise TypeError("a tensor is not described by its dtype and its shape")
+    return dtype, tuple(shape)
 
 
 def _check_tensors(params: ParameterSet) -> None:
@@ -266,15 +324,8 @@ def _check_tensors(params: ParameterSet) -> None:
             raise _damaged(f"its {name} are {tensor.dtype.name}{list(tensor.shape)}")
 
 
-def _original_layout(header: bytes) -> Layout:
-    try:
-        return Layout.from_header(header)
-    except ParameterSetError as error:
-        raise _damaged(f"its layout cannot be read: {error.found}") from error
-
-
 def _check_lengths(params: ParameterSet, layout: Layout, parts: list[_Part]) -> None:
-    for name, length in _lengths(layout, parts).items():
+    for name, length in _lengths(parts).items():
         if params[name].size != length:
             raise _damaged(f"it has {params[name].size} {name} where its layout asks for {length}")
     if params["scales"].dtype.name != _scale_dtype(layout):

@@ -8,6 +8,7 @@ bundles it (`sklearn.datasets.load_digits`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache, lru_cache
 from importlib.util import find_spec
@@ -17,19 +18,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bb_ir.types import tensor
 from bb_roles import Environment
-from bb_roles.data import DataConfig, DataError, InMemory, parts
+from bb_roles.data import DataConfig, DataError, InMemory, batch_types, parts
 
 __all__ = ["Digits", "load_digits"]
 
 _FILE = Path("datasets", "data", "digits.csv.gz")
 _DARKEST = 16
+_PIXELS = 64
 
 
 class Digits(InMemory):
     """1,797 handwritten digits: float32 (n, 64) from 0 to 1, and int64 labels (n,) from 0 to 9."""
 
     Config = DataConfig
+
+    @classmethod
+    def value_types(cls, config: DataConfig) -> Mapping[str, str]:  # noqa: ARG003  # whatever it is
+        """Return the types of batches of images and labels."""
+        return batch_types(tensor("float32", (_PIXELS,)), tensor("int64", ()))
 
     def __init__(self, config: DataConfig, env: Environment) -> None:
         images, labels = load_digits()

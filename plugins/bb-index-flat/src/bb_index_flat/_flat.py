@@ -7,6 +7,7 @@ comes from outside and refuses it whole.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast, get_args
 
@@ -38,10 +39,14 @@ class FlatConfig:
         metric: `l2` for the squared Euclidean distance, `ip` for the inner product (its negative
             is the distance, so that the largest product comes first), `cosine` for one minus the
             cosine of the angle.
+        defer_above: A search that compares more numbers than this (queries times vectors times
+            their length) is handed to the host's executor, so that the Node does other work
+            meanwhile; `None` for never. A hundred million take some milliseconds.
     """
 
     dim: int | None = None
     metric: Metric = "l2"
+    defer_above: int | None = 100_000_000
 
     def __post_init__(self) -> None:
         if self.dim is not None and not 1 <= self.dim <= MAX_DIM:
@@ -58,6 +63,13 @@ class FlatConfig:
                 fix="choose one of them",
                 where="metric",
             )
+        if self.defer_above is not None and self.defer_above < 0:
+            raise InvalidSetting(
+                f"defer_above is {self.defer_above}",
+                expected="an integer of at least 0, or None",
+                fix="give 0 to hand every search to the executor, None for none",
+                where="defer_above",
+            )
 
 
 class Flat(Index):
@@ -71,12 +83,17 @@ class Flat(Index):
 
     Ids count up from 0 and are never used again. There is nothing to train.
 
+    Large searches are deferred: they look at the vectors as they were when they were asked for, and
+    several can run at the same time.
+
     Args:
         config: A `FlatConfig`.
         env: Where it is being built.
     """
 
     Config: ClassVar[type] = FlatConfig
+    defers: ClassVar[Collection[str]] = ("search",)
+    reentrant: ClassVar[bool] = True
 
     def __init__(self, config: FlatConfig, env: Environment) -> None:
         super().__init__(config, env)
@@ -102,11 +119,13 @@ class Flat(Index):
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return the ids, int64 (m, k), and distances, float32 (m, k), of the nearest vectors.
 
+        What is large, as the configuration says, is done by the host's executor.
+
         The nearest comes first; equal distances come in the order of their ids. Where fewer than
         `k` vectors are stored, the rest has id -1 and distance +inf.
 
         Args:
-            ctx: The call's context; nothing of it is used.
+            ctx: The call's context.
             queries: Vectors (m, d).
             k: How many to return for each, at least 1.
 
@@ -124,7 +143,13 @@ class Flat(Index):
             )
         checked, _ = self._check(queries)
         store = self._store or Store(checked.shape[1])
-        return nearest(store.rows, store.live, checked, k, self._metric)
+        most = cast("FlatConfig", self.config).defer_above
+        if most is None or checked.size * len(store.rows) <= most:
+            return nearest(store.rows, store.live, checked, k, self._metric)
+        found: tuple[NDArray[np.int64], NDArray[np.float32]] = ctx.defer(
+            nearest, store.snapshot(), store.live, checked, k, self._metric
+        )
+        return found
 
     def remove(self, ctx: Context, ids: Tensor) -> None:
         """Remove vectors by id, int64 (n,), all of them or none; one may be named twice.

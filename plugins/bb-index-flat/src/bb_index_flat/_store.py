@@ -76,6 +76,14 @@ class Store:
         """All rows, those of removed vectors among them."""
         return self._rows.part(slice(self._size))
 
+    def snapshot(self) -> Rows:
+        """Return all rows as they are now, whatever is added or removed later.
+
+        Rows are written once, before they are part of any view; marks alone are changed.
+        """
+        rows = self.rows
+        return Rows(rows.vectors, rows.squares, rows.ids, rows.alive.copy())
+
     def add(self, vectors: NDArray[np.float32], squares: NDArray[np.float64]) -> NDArray[np.int64]:
         """Copy vectors in and return their ids."""
         ids = np.arange(self.next_id, self.next_id + len(vectors), dtype=np.int64)

@@ -28,6 +28,8 @@ from numpy.typing import NDArray
 
 from bb_ir.errors import BytesAndBrainsError
 from bb_ir.params import Draft, Layout, ParameterSet
+from bb_ir.types import Type, tensor
+from bb_ir.types import params as params_type
 from bb_model_mlp import _network as network
 from bb_roles import Batches, Context, Environment, Model, State
 
@@ -41,7 +43,11 @@ LOSSES = ("cross_entropy",)
 
 
 class MlpError(BytesAndBrainsError, ValueError):
-    """A configuration, batch or parameter set that this network cannot work with."""
+    """A configuration, a batch or parameters do not fit the model.
+
+    Met when the model is built, and when it is given data or parameters of another shape. The
+    error says what it takes.
+    """
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,31 @@ class Mlp(Model):
         self._adopt(first)
         self._velocity: Tensor | None = None
         self._kept: _Kept | None = None
+
+    @classmethod
+    def value_types(cls, config: MlpConfig) -> Mapping[str, str]:
+        """Return the types of parameters, logits and metrics of a network like this."""
+        dtype, classes = config.dtype, config.layers[-1]
+        shapes = network.shapes(config.layers)
+        held = params_type({name: tensor(dtype, shape) for name, shape in shapes.items()})
+        return {
+            **dict.fromkeys(("Params.params", "LoadParams.params", "ApplyDelta.delta"), str(held)),
+            "Forward.y": f"tensor({dtype})[?,{classes}]",
+            "Backward.grad": f"tensor[?,{classes}]",
+            "Backward.x": f"tensor({dtype})",
+            "ComputeLoss.prediction": f"tensor[?,{classes}]",
+            "Fit.metrics": "record(examples:int64,loss:float64)",
+            "Evaluate.metrics": "record(examples:int64,loss:float64,accuracy:float64)",
+        }
+
+    @classmethod
+    def infer_types(
+        cls, config: MlpConfig, op: str, inputs: tuple[Type, ...]
+    ) -> Mapping[str, Type] | None:
+        """Return the type of logits: as many rows as inputs."""
+        if op != "Forward" or not inputs[0].shape:
+            return None
+        return {"y": tensor(config.dtype, (inputs[0].shape[0], config.layers[-1]))}
 
     # Parameters: lent, borrowed, written.
 

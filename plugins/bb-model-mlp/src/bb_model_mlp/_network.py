@@ -21,6 +21,7 @@ __all__ = [
     "initial",
     "is_right",
     "names",
+    "shapes",
 ]
 
 Tensor = NDArray[Any]
@@ -31,6 +32,15 @@ Layer = tuple[Tensor, Tensor]
 def names(index: int) -> tuple[str, str]:
     """Return the names of a layer's weights and biases."""
     return f"layers.{index}.weight", f"layers.{index}.bias"
+
+
+def shapes(widths: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the parameters by name, in their order."""
+    found: dict[str, tuple[int, ...]] = {}
+    for i, (inputs, outputs) in enumerate(pairwise(widths)):
+        weight, bias = names(i)
+        found |= {weight: (outputs, inputs), bias: (outputs,)}
+    return found
 
 
 def initial(

@@ -13,7 +13,11 @@ __all__ = ["PeersError", "Static", "StaticConfig"]
 
 
 class PeersError(BytesAndBrainsError, ValueError):
-    """A list of peers, or a cohort of them, that cannot be."""
+    """A list of peers, or a cohort of them, cannot be.
+
+    A peer stands in the list twice or is none, or a sample is drawn from no peers. Correct the
+    slot's `peers`.
+    """
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from onnx import ModelProto
 
 from bb_compiler.passes.analyze_wire_edges import analyze_wire_edges
+from bb_compiler.passes.expand_ops import expand_ops
+from bb_compiler.passes.fuse_backend_subgraphs import fuse_backend_subgraphs
 from bb_compiler.passes.infer_peer_classes import infer_peer_classes
 from bb_compiler.passes.infer_regions import infer_regions
 from bb_compiler.passes.inline_for_partition import inline_for_partition
@@ -18,6 +20,7 @@ from bb_compiler.passes.sequence_effects import sequence_effects
 from bb_compiler.passes.solve_types import solve_types
 from bb_compiler.passes.stamp_deadlines import stamp_deadlines
 from bb_compiler.passes.stamp_passport import stamp_passport
+from bb_compiler.passes.stamp_wire_policies import stamp_wire_policies
 from bb_compiler.passes.synthesize_receives import synthesize_receives
 from bb_compiler.passes.verify_artifact import verify_artifact
 from bb_compiler.passes.verify_recording import verify_recording
@@ -26,11 +29,11 @@ __all__ = ["CANONICAL", "Pass"]
 
 Pass = Callable[[ModelProto], ModelProto]
 
-#: The passes in order. The numbers in their docstrings are those of the design; 3, 14 and 16
-#: are not needed yet.
+#: The passes in order. The numbers in their docstrings are those of the design.
 CANONICAL: tuple[Pass, ...] = (
     verify_recording,
     inline_for_partition,
+    expand_ops,
     infer_peer_classes,
     infer_regions,
     resolve_slots,
@@ -41,7 +44,9 @@ CANONICAL: tuple[Pass, ...] = (
     synthesize_receives,
     partition_by_class,
     analyze_wire_edges,
+    stamp_wire_policies,
     stamp_deadlines,
+    fuse_backend_subgraphs,
     verify_artifact,
     stamp_passport,
 )

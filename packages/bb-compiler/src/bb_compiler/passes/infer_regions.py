@@ -8,8 +8,10 @@ from collections.abc import Iterator
 
 from onnx import FunctionProto, ModelProto, NodeProto
 
+from bb_compiler._blocks import captured_pairs, is_child_block, is_root_block
 from bb_compiler._placement import Placement, place
 from bb_compiler._placement_errors import lines_of
+from bb_compiler._rounds import empty_rounds
 from bb_compiler.errors import CompileError, DeadlineInversion, Findings, QuorumUnreachable
 from bb_ir import keys, onnx_tools
 from bb_ir.durations import format_duration
@@ -20,8 +22,8 @@ def infer_regions(model: ModelProto) -> ModelProto:
 
     Raises:
         CompileError: A value leaves its fan-out without a gather, regions that no frame sees
-            together meet in one op, an inner gather may outlast an outer one, or a quorum is
-            larger than the number of peers asked.
+            together meet in one op, an inner gather may outlast an outer one, a quorum is
+            larger than the number of peers asked, or nothing contributes to a round.
     """
     result = ModelProto()
     result.CopyFrom(model)
@@ -35,6 +37,7 @@ def infer_regions(model: ModelProto) -> ModelProto:
             *placement.region_problems,
             *_inversions(gathers),
             *_unreachable(function, gathers),
+            *empty_rounds(function, placement),
         ):
             findings.add(problem)
         for node, where in zip(function.node, placement.nodes, strict=True):
@@ -46,7 +49,7 @@ def infer_regions(model: ModelProto) -> ModelProto:
 
 
 def _inversions(gathers: _Gathers) -> Iterator[CompileError]:
-    """Find gathers that may wait longer than one that waits for an answer behind them."""
+    """Find gathers and blocks that may take longer than what waits for them."""
     for outer, asked in gathers.outer():
         for inner in gathers.behind(asked):
             if _deadline(inner) > _deadline(outer):
@@ -61,6 +64,9 @@ def _unreachable(function: FunctionProto, gathers: _Gathers) -> Iterator[Compile
         if node.domain == keys.role_domain("peer_selector") and node.op_type == "Sample"
         for name in node.output
     }
+    for block in filter(is_root_block, function.node):
+        pairs = captured_pairs(block, function.node)
+        samples.update({inside: samples[old] for old, inside in pairs if old in samples})
     asked_of = {
         onnx_tools.get_meta(node, keys.EDGE): samples[node.input[0]]
         for node in function.node
@@ -99,7 +105,7 @@ class _Gathers:
             if node.domain == keys.WIRE and node.op_type == keys.SEND
             for name in node.output
         }
-        #: Region -> gathers in it with the region that answers each.
+        #: Region -> gathers and blocks in it, with the region that each waits for.
         self.standing: dict[str, list[tuple[NodeProto, str]]] = {}
         for node, where in zip(function.node, placement.nodes, strict=True):
             if node.domain == keys.SYSCALL and node.op_type == keys.GATHER:
@@ -107,19 +113,22 @@ class _Gathers:
                 replies = self.regions.get(edges.get(value) or homes.get(value, ""))
                 asked = replies.answers if replies else ""
                 self.standing.setdefault(where.region, []).append((node, asked))
+            elif is_child_block(node):
+                turns = onnx_tools.get_meta(node, keys.OPENS)
+                self.standing.setdefault(where.region, []).append((node, turns))
         self.children: dict[str, list[str]] = {}
         for region in self.regions.values():
             self.children.setdefault(region.parent, []).append(region.name)
 
     def outer(self) -> Iterator[tuple[NodeProto, str]]:
-        """Yield the gathers that say how long they wait, with the region they wait for."""
+        """Yield what says how long it waits, with the region it waits for."""
         for standing in self.standing.values():
             for node, asked in standing:
                 if asked and _deadline(node):
                     yield node, asked
 
     def behind(self, region: str) -> Iterator[NodeProto]:
-        """Yield the gathers that a frame of a region may wait for, and those behind them."""
+        """Yield what a frame of a region may wait for, and what is behind that."""
         waiting, seen = [region], {region}
         while waiting:
             here = waiting.pop()
@@ -127,7 +136,7 @@ class _Gathers:
             for node, asked in self.standing.get(here, ()):
                 yield node
                 nearer.append(asked)
-            waiting += [name for name in nearer if name and name not in seen]
+            waiting += [name for name in dict.fromkeys(nearer) if name and name not in seen]
             seen.update(nearer)
 
 
@@ -137,9 +146,15 @@ def _deadline(node: NodeProto) -> int:
 
 def _inversion(inner: NodeProto, outer: NodeProto) -> DeadlineInversion:
     short, long = format_duration(_deadline(outer)), format_duration(_deadline(inner))
+    gathers = inner.op_type == keys.GATHER
+    what = "this gather may wait" if gathers else f"this {inner.op_type.lower()} block may take"
+    waiting = (
+        "the gather that waits for its peer's answer"
+        if outer.op_type == keys.GATHER
+        else f"the {outer.op_type.lower()} block around it"
+    )
     return DeadlineInversion(
-        f"this gather may wait {long}, but the gather that waits for its peer's answer gives up "
-        f"after {short}",
+        f"{what} {long}, but {waiting} gives up after {short}",
         expected=f"a deadline of at most {short} here, or of at least {long} there",
         where=lines_of(inner, outer),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from onnx import FunctionProto, ModelProto, NodeProto
 
+from bb_compiler._renaming import renamed
 from bb_ir import keys, onnx_tools
 from bb_ir.types import Type, meet
 
@@ -42,7 +43,7 @@ def _inline(function: FunctionProto, library: dict[str, FunctionProto]) -> Funct
     alias: dict[str, str] = {}
     for node in function.node:
         if node.domain != keys.MODULE:
-            nodes.append(_renamed(node, alias))
+            nodes.append(renamed(node, alias))
         else:
             nodes += _expand(node, _inline(library[node.op_type], library), alias, types)
     result.output[:] = [alias.get(name, name) for name in function.output]
@@ -55,7 +56,7 @@ def _expand(
     call: NodeProto, body: FunctionProto, alias: dict[str, str], types: dict[str, Type]
 ) -> list[NodeProto]:
     """Return the ops of a called body, and remember what its outputs are called here."""
-    scope = onnx_tools.get_meta(call, keys.SCOPE)
+    scope, block = onnx_tools.get_meta(call, keys.SCOPE), onnx_tools.get_meta(call, keys.BLOCK)
     actuals = [alias.get(name, name) for name in call.input]
     names = dict(zip(body.input, actuals, strict=True))
     for name, known in onnx_tools.types_of(body).items():
@@ -64,10 +65,14 @@ def _expand(
     nodes: list[NodeProto] = []
     results: dict[str, str] = {}
     for node in body.node:
+        kept = node
         if node.op_type == keys.OUTPUT and node.domain == keys.SYSCALL:
             results[node.output[0]] = names[node.input[0]]
-        else:
-            nodes.append(_scoped(_renamed(node, names), scope))
+            if not onnx_tools.get_meta(node, keys.AFTER):
+                continue
+            kept = _passed_on(node)  # what waits is a value of its own
+            results[node.output[0]] = names[node.output[0]]
+        nodes.append(_scoped(renamed(kept, names), scope, block))
     if nodes:
         inner = onnx_tools.get_meta(nodes[0], keys.ENTER)
         entry = f"{scope}:{','.join(actuals)}"
@@ -77,38 +82,27 @@ def _expand(
     return nodes
 
 
-def _renamed(node: NodeProto, names: dict[str, str]) -> NodeProto:
-    result = NodeProto()
-    result.CopyFrom(node)
-    result.input[:] = [names.get(name, name) for name in node.input]
-    result.output[:] = [names.get(name, name) for name in node.output]
-    for entry in result.metadata_props:
-        if entry.key == keys.AFTER:
-            entry.value = _listed(entry.value, names)
-        elif entry.key == keys.ENTER:
-            entry.value = ";".join(_entered(one, names) for one in entry.value.split(";"))
-        elif entry.key == keys.AT and entry.value.startswith("value:"):
-            name = entry.value.removeprefix("value:")
-            entry.value = f"value:{names.get(name, name)}"
-    return result
+def _passed_on(output: NodeProto) -> NodeProto:
+    """Return what stands for an output that waits for something besides its value."""
+    node = NodeProto()
+    node.CopyFrom(output)
+    node.op_type = keys.PASS_THROUGH
+    del node.attribute[:]
+    return node
 
 
-def _listed(text: str, names: dict[str, str]) -> str:
-    return ",".join(names.get(name, name) for name in text.split(","))
+def _scoped(node: NodeProto, scope: str, block: str) -> NodeProto:
+    """Put a scope before the names of calls, edges and blocks of an op.
 
-
-def _entered(text: str, names: dict[str, str]) -> str:
-    scope, _, listed = text.partition(":")
-    return f"{scope}:{_listed(listed, names)}"
-
-
-def _scoped(node: NodeProto, scope: str) -> NodeProto:
-    """Put a scope before the names of calls and edges of an op."""
+    What stands in no block of the body stands in the one around the call.
+    """
     inner = onnx_tools.get_meta(node, keys.SCOPE)
     onnx_tools.set_meta(node, keys.SCOPE, f"{scope}.{inner}" if inner else scope)
     for entry in node.metadata_props:
-        if entry.key == keys.EDGE:
+        if entry.key in (keys.EDGE, keys.BLOCK, keys.OPENS):
             entry.value = f"{scope}.{entry.value}"
         elif entry.key == keys.ENTER:
             entry.value = ";".join(f"{scope}.{one}" for one in entry.value.split(";"))
+    if not onnx_tools.get_meta(node, keys.BLOCK):
+        onnx_tools.set_meta(node, keys.BLOCK, block)
     return node

@@ -10,7 +10,7 @@ from onnx import FunctionProto, ModelProto, NodeProto
 from bb_ir import keys, onnx_tools
 
 #: What only placement needed; it names values that may stand in another function now.
-_SPENT = (keys.AT, keys.ENTER)
+_SPENT = (keys.AT, keys.ENTER, keys.BLOCK)
 
 
 def partition_by_class(model: ModelProto) -> ModelProto:

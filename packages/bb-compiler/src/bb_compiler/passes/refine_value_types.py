@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from onnx import ModelProto, NodeProto
 
 from bb_compiler._placement_errors import lines_of
+from bb_compiler._relations import Lengths
 from bb_compiler.errors import ComponentTypeMisfit, Findings
 from bb_ir import keys, onnx_tools
 from bb_ir.errors import TypeTextError
-from bb_ir.ops import Port, role_op
-from bb_ir.types import Type, meet, parse_type
+from bb_ir.ops import ROLE_OPS, Port, parse_schema, schema_of
+from bb_ir.type_texts import brief
+from bb_ir.types import ANY, Type, meet, parse_type
 
 
 def refine_value_types(model: ModelProto) -> ModelProto:
     """Narrow the ports of role ops to what the components of their slots declare.
 
-    Results are narrowed in place; what an op takes is noted on it, for `solve_types` to check.
+    Results are narrowed in place; what an op takes is noted on it, for `solve_types` to check. A
+    length that an input decides is left to that pass too.
 
     Raises:
-        ComponentTypeMisfit: A component declares a type that its role rules out.
+        ComponentTypeMisfit: A component declares a type that its role rules out, or one of an op
+            or a port that does not exist.
     """
     result = ModelProto()
     result.CopyFrom(model)
     findings = Findings()
     table: dict[str, dict[str, Any]] = json.loads(onnx_tools.get_meta(model, keys.RESOLVED, "{}"))
+    for rows in table.values():
+        for row in rows.values():
+            _check_places(row, findings)
     for function in result.functions:
         types = onnx_tools.types_of(function)
         for node in function.node:
@@ -39,20 +48,49 @@ def refine_value_types(model: ModelProto) -> ModelProto:
     return result
 
 
+def _check_places(row: Mapping[str, Any], findings: Findings) -> None:
+    """Check that the ops and ports exist of which a component declares types."""
+    declared: dict[str, str] = row.get("types", {})
+    if not declared:
+        return
+    own: dict[str, str] = row.get("ops", {})
+    schemas = [parse_schema(name, text) for name, text in own.items()]
+    schemas += ROLE_OPS[row["role"]].values() if row["role"] in ROLE_OPS else ()
+    known = [
+        f"{schema.name}.{port.name}"
+        for schema in schemas
+        for port in (*schema.inputs, *schema.results)
+    ]
+    for place in declared:
+        if place not in known:
+            close = get_close_matches(place, known, n=1)
+            findings.add(
+                ComponentTypeMisfit(
+                    f"{row['component']!r} declares a type of {place!r}, which role "
+                    f"{row['role']} does not have",
+                    expected=", ".join(known) if len(known) < 20 else "",
+                    fix=f"did you mean {close[0]!r}?" if close else "remove it",
+                )
+            )
+
+
 def _refine(
     node: NodeProto,
     row: dict[str, Any],
     types: dict[str, Type],
     findings: Findings,
 ) -> None:
-    schema = role_op(node.domain, node.op_type)
+    schema = schema_of(node)
     if schema is None:
         return
     takes = [_declared(node, port, row, findings) for port in schema.inputs]
     if any(known != port.type for known, port in zip(takes, schema.inputs, strict=True)):
         onnx_tools.set_meta(node, keys.TAKES, ";".join(str(known) for known in takes))
+    lengths = Lengths(node)
+    for taken in takes:
+        lengths.learn(taken, ANY)
     for port, name in zip(schema.results, node.output, strict=False):
-        known = _declared(node, port, row, findings)
+        known = lengths.result(_declared(node, port, row, findings))
         types[name] = meet(types.get(name, known), known) or known
 
 
@@ -62,7 +100,8 @@ def _declared(node: NodeProto, port: Port, row: dict[str, Any], findings: Findin
     if not text:
         return port.type
     try:
-        met = meet(port.type, parse_type(text))
+        found = parse_type(text)
+        met, text = meet(port.type, found), brief(found)
     except TypeTextError as error:
         met, text = None, f"{text} ({error.found})"
     if met is None:

@@ -10,6 +10,7 @@ from onnx import ModelProto
 from bb_compiler.errors import DependencyMissing, Findings
 from bb_compiler.passes.resolve_slots import row_of
 from bb_ir import keys, onnx_tools
+from bb_ir.errors import SourceLine
 
 
 def resolve_dependencies(model: ModelProto) -> ModelProto:
@@ -28,7 +29,9 @@ def resolve_dependencies(model: ModelProto) -> ModelProto:
             for needed, role in sorted(row["depends"].items()):
                 found = rows.get(needed) or row_of(bound, cls, needed)
                 if found is None or found["role"] != role:
-                    findings.add(_missing(slot, row["component"], needed, role, found))
+                    what = f"{row['component']!r} in slot {slot!r} needs slot {needed!r}"
+                    line = _line_of(model, cls, slot)
+                    findings.add(_missing(what, (needed, role), found, line))
                 elif needed not in rows:
                     rows[needed] = found
                     waiting.append((needed, found))
@@ -39,12 +42,25 @@ def resolve_dependencies(model: ModelProto) -> ModelProto:
     return result
 
 
+def _line_of(model: ModelProto, cls: str, slot: str) -> SourceLine | None:
+    """Return the first line that uses a slot on a class; none uses what only components need."""
+    nodes = (node for function in model.functions for node in function.node)
+    used = (n for n in nodes if onnx_tools.get_meta(n, keys.SLOT) == slot)
+    here = (n for n in used if onnx_tools.get_meta(n, keys.CLASS) == cls)
+    return next(map(onnx_tools.source_of, here), None)
+
+
 def _missing(
-    slot: str, component: str, needed: str, role: str, found: dict[str, Any] | None
+    what: str,
+    dependency: tuple[str, str],
+    found: dict[str, Any] | None,
+    line: SourceLine | None,
 ) -> DependencyMissing:
-    what = "is not bound" if found is None else f"is bound to a {found['role']}"
+    needed, role = dependency
+    bound = "is not bound" if found is None else f"is bound to a {found['role']}"
     return DependencyMissing(
-        f"{component!r} in slot {slot!r} needs slot {needed!r}, which {what}",
+        f"{what}, which {bound}",
         expected=f"a component of role {role}",
         fix=f'bind_{role}("{needed}", "<component>"); `bb plugins` lists what is installed',
+        where=() if line is None else line,
     )

@@ -10,6 +10,7 @@ from typing import Any
 from onnx import ModelProto
 
 from bb_compiler.errors import CompileError, Findings, UnboundSlot, UnknownSlot, WrongRole
+from bb_compiler.passes._own_ops import check_own_ops
 from bb_ir import keys, onnx_tools
 from bb_ir.errors import SourceLine
 
@@ -22,7 +23,8 @@ def resolve_slots(model: ModelProto) -> ModelProto:
     """Stamp the model with the component of each slot on each class.
 
     Raises:
-        CompileError: A slot is unbound, a binding names no slot, or its role is another.
+        CompileError: A slot is unbound, a binding names no slot, its role is another, or its
+            component lacks an op.
     """
     findings = Findings()
     bound: list[Row] = json.loads(onnx_tools.get_meta(model, keys.BINDINGS, "[]"))
@@ -42,6 +44,8 @@ def resolve_slots(model: ModelProto) -> ModelProto:
     table: dict[str, dict[str, Row]] = {}
     for cls, slot in uses:
         table.setdefault(cls, {})[slot] = row_of(bound, cls, slot) or {}
+    check_own_ops(model, table, findings)
+    findings.done()
     result = ModelProto()
     result.CopyFrom(model)
     onnx_tools.set_meta(result, keys.RESOLVED, json.dumps(table, sort_keys=True))
@@ -93,7 +97,8 @@ def _check_bindings(
         if slot not in slots:
             findings.add(_unknown(slot, slots))
         elif slots[slot]["role"] != row["role"]:
-            findings.add(_wrong_role(row, slots[slot]["role"]))
+            line = next((line for (_, used), line in uses.items() if used == slot), None)
+            findings.add(_wrong_role(row, slots[slot]["role"], line))
         elif on and slot not in needed and (on, slot) not in uses:
             findings.add(_unused_on(row, classes, [cls for cls, used in uses if used == slot]))
 
@@ -126,12 +131,13 @@ def _unknown(slot: str, slots: dict[str, dict[str, str]]) -> CompileError:
     )
 
 
-def _wrong_role(row: Row, role: str) -> CompileError:
+def _wrong_role(row: Row, role: str, line: SourceLine | None) -> CompileError:
     return WrongRole(
         f"slot {row['slot']!r} is a {role} slot and bound to {row['component']!r}, "
         f"of role {row['role']}",
         expected=f"a component of role {role}",
         fix=f'bind_{role}("{row["slot"]}", "<component>"); `bb plugins` lists what is installed',
+        where=() if line is None else line,
     )
 
 

@@ -13,16 +13,26 @@ from onnx import (
     shape_inference,
 )
 
-from bb_compiler._placement_errors import lines_of
-from bb_compiler.errors import Findings, NotSendable, TypeMismatch
+from bb_compiler import _type_errors as errors
+from bb_compiler._block_types import BlockTypes, Listeners, listeners
+from bb_compiler._custom_types import absent_types, not_installed
+from bb_compiler._inferences import Inferences
+from bb_compiler._relations import Facts
+from bb_compiler._role_types import RoleTypes
+from bb_compiler._values import Rows, Values
+from bb_compiler._wording import value_text
+from bb_compiler.errors import Findings
 from bb_ir import keys, onnx_tools
-from bb_ir.errors import SourceLine
-from bb_ir.ops import OpSchema, role_op
-from bb_ir.types import ANY, TRIGGER, Type, list_of, meet, parse_type, record, scalar, tensor
+from bb_ir.ops import schema_of
+from bb_ir.types import ANY, TRIGGER, Type, list_of, record, tensor
 
 
 def solve_types(model: ModelProto) -> ModelProto:
     """Narrow declared types by what ops give, and check what ops are given.
+
+    Goes through all ops in their order, again while an op asked about values of which a later op
+    told: parameters that come back at the end of a round are those with which it began. What
+    configured components infer is noted in their rows.
 
     Raises:
         CompileError: An op is given a value of a type it cannot take, or a value that cannot
@@ -30,122 +40,115 @@ def solve_types(model: ModelProto) -> ModelProto:
     """
     result = ModelProto()
     result.CopyFrom(model)
-    findings = Findings()
+    rows, facts, listening = Rows(model), Facts(), listeners(model)
+    inferences = Inferences(rows)
+    again = True
+    while again:
+        findings = Findings()
+        inferences.forget()
+        for function in result.functions:
+            solver = _Solver(
+                function, rows, facts, findings, listening=listening, inferences=inferences
+            )
+            onnx_tools.set_types(function, solver.run().items())
+        findings.done()
+        again = facts.stale()
     for function in result.functions:
-        solver = _Solver(function, findings)
-        onnx_tools.set_types(function, solver.run().items())
         onnx_tools.set_nodes(function, function.node)
-    findings.done()
+    rows.note(result, inferences.noted)
     return result
 
 
 class _Solver:
-    def __init__(self, function: FunctionProto, findings: Findings) -> None:
+    """Goes through the ops of one function."""
+
+    def __init__(
+        self,
+        function: FunctionProto,
+        rows: Rows,
+        facts: Facts,
+        findings: Findings,
+        *,
+        listening: Listeners,
+        inferences: Inferences,
+    ) -> None:
         self.function = function
         self.findings = findings
-        self.types = onnx_tools.types_of(function)
-        self.makers = {name: node for node in function.node for name in node.output}
+        self.values = Values(function, findings)
+        self.roles = RoleTypes(function, rows, facts, self.values, inferences)
+        self.blocks = BlockTypes(function.node, self.values, listening)
         self.constants: dict[str, TensorProto] = {}
 
     def run(self) -> dict[str, Type]:
         for node in self.function.node:
-            schema = role_op(node.domain, node.op_type)
+            schema = schema_of(node)
             if schema is not None:
-                self._role(node, schema)
+                self.roles.solve(node, schema)
             elif onnx_tools.domain_of(node) == keys.ONNX:
                 self._onnx(node)
             elif node.domain == keys.WIRE and node.op_type == keys.SEND:
                 self._send(node)
             elif node.domain == keys.SYSCALL:
                 self._syscall(node)
-        return self.types
-
-    def _of(self, name: str) -> Type:
-        return self.types.get(name, ANY)
-
-    def _narrow(self, node: NodeProto, name: str, known: Type) -> None:
-        """Note what is known about a result beside what was declared of it."""
-        met = meet(self._of(name), known)
-        if met is None:
-            self.findings.add(
-                TypeMismatch(
-                    f"{node.op_type} gives {name!r} as {known}, but it is used as {self._of(name)}",
-                    expected=f"a use as {known}",
-                    where=lines_of(node),
-                )
-            )
-        else:
-            self.types[name] = met
+        return self.values.types
 
     # Ops of the framework
 
     def _send(self, node: NodeProto) -> None:
-        to = self._of(node.input[0])
-        if to.kind not in ("peers", "senders"):
-            self._mismatch(node, 0, node.input[0], "peers or return addresses")
+        values = self.values
+        if values.of(node.input[0]).kind not in ("peers", "senders"):
+            self._unfit(node, 0, "peers or return addresses")
         for sent, arrived in zip(node.input[1:], node.output, strict=False):
-            known = self._of(sent)
-            if known.sendable:
-                self._narrow(node, arrived, known)
-            else:
-                self._not_sendable(node, sent, known)
+            values.follow(node, arrived, values.trail(sent))
+            if values.of(sent).sendable:
+                values.narrow(node, arrived, values.of(sent))
+            self._check_sendable(node, sent, values.of(sent))
         if len(node.input) == 1:
-            self.types[node.output[0]] = TRIGGER
+            values.types[node.output[0]] = TRIGGER
+
+    def _check_sendable(self, node: NodeProto, sent: str, known: Type) -> None:
+        if not known.sendable:
+            maker, where = self.values.makers.get(sent), self.values.lines(node, sent)
+            self.findings.add(errors.not_sendable(node, sent, known, maker, where))
+        for name in absent_types(known):
+            edge, where = onnx_tools.get_meta(node, keys.EDGE), self.values.lines(node, sent)
+            value = value_text(sent, self.values.makers.get(sent), node)
+            self.findings.add(not_installed(name, value, edge, where))
 
     def _syscall(self, node: NodeProto) -> None:
-        attributes = onnx_tools.attributes(node)
-        inputs = [self._of(name) for name in node.input]
-        if node.op_type == keys.OUTPUT:
-            self.types[node.output[0]] = inputs[0]
+        values = self.values
+        inputs = [values.of(name) for name in node.input]
+        if node.op_type in (keys.OUTPUT, keys.PASS_THROUGH):
+            values.types[node.output[0]] = inputs[0]
         elif node.op_type == "Record":
-            self.types[node.output[0]] = record(dict(zip(attributes["names"], inputs, strict=True)))
+            names = onnx_tools.attributes(node)["names"]
+            values.types[node.output[0]] = record(dict(zip(names, inputs, strict=True)))
         elif node.op_type == "Field":
-            found = inputs[0].field(attributes["name"]) if inputs[0].kind == "record" else ANY
-            self._narrow(node, node.output[0], found or ANY)
+            self._field(node, inputs[0])
         elif node.op_type == keys.GATHER and len(node.output) > 3:
-            self.types[node.output[3]] = list_of(inputs[0])
+            values.types[node.output[3]] = list_of(inputs[0])
+        else:
+            self.blocks.solve(node)
 
-    # Ops of roles
-
-    def _role(self, node: NodeProto, schema: OpSchema) -> None:
-        text = onnx_tools.get_meta(node, keys.TAKES)
-        takes = map(parse_type, text.split(";")) if text else (p.type for p in schema.inputs)
-        for at, (port, taken, name) in enumerate(
-            zip(schema.inputs, takes, node.input, strict=False)
-        ):
-            if meet(taken, self._of(name)) is None:
-                self._mismatch(node, at, name, f"{taken} for {port.name!r}")
-        if len(node.input) != len(schema.inputs) or len(node.output) != len(schema.results):
-            self.findings.add(
-                TypeMismatch(
-                    f"{node.op_type} has {len(node.input)} inputs and {len(node.output)} outputs",
-                    expected=f"{len(schema.inputs)} and {len(schema.results)}",
-                    where=lines_of(node),
-                )
-            )
+    def _field(self, node: NodeProto, known: Type) -> None:
+        if known.kind not in ("record", "any"):
+            self._unfit(node, 0, "a record")
             return
-        for port, name in zip(schema.results, node.output, strict=True):
-            self._narrow(node, name, port.type)
-        if node.op_type == "Contribute":
-            self._check_weight(node)
-
-    def _check_weight(self, node: NodeProto) -> None:
-        metrics = self._of(node.input[1])
-        if metrics.kind != "record":
-            return
-        examples = metrics.field("examples")
-        if examples is None or meet(examples, scalar("int64")) is None:
-            self._mismatch(
-                node, 1, node.input[1], "a record with examples:int64, the weight of the update"
-            )
+        name = onnx_tools.attributes(node)["name"]
+        found = known.field(name) if known.kind == "record" else ANY
+        if found is None:
+            maker = self.values.makers.get(node.input[0])
+            self.findings.add(errors.misnamed_field(node, known, maker))
+        else:
+            self.values.narrow(node, node.output[0], found)
 
     # Ops of ONNX
 
     def _onnx(self, node: NodeProto) -> None:
-        inputs = {name: self._of(name) for name in node.input if name}
+        inputs = {name: self.values.of(name) for name in node.input if name}
         for name, known in inputs.items():
             if known.kind not in ("tensor", "any"):
-                self._mismatch(node, list(node.input).index(name), name, "a tensor")
+                self._unfit(node, list(node.input).index(name), "a tensor")
                 return
         for attribute in node.attribute:
             if node.op_type == "Constant" and attribute.name == "value":
@@ -153,7 +156,7 @@ class _Solver:
         ready = all(t.kind == "tensor" and t.dtype for t in inputs.values())
         inferred = self._infer(node, inputs) if ready else {}
         for name in node.output:
-            self._narrow(node, name, inferred.get(name) or tensor())
+            self.values.narrow(node, name, inferred.get(name) or tensor())
 
     def _infer(self, node: NodeProto, inputs: dict[str, Type]) -> dict[str, Type]:
         """Ask ONNX for the types of an op's outputs."""
@@ -167,66 +170,10 @@ class _Solver:
                 opset_imports=[helper.make_opsetid("", keys.OPSET)],
             )
         except (shape_inference.InferenceError, checker.ValidationError) as error:
-            given = ", ".join(f"{name!r}: {known}" for name, known in inputs.items())
-            why = str(error).splitlines()[-1].partition("] ")[2] or str(error)
-            self.findings.add(
-                TypeMismatch(
-                    f"{node.op_type} cannot take {given}: {why}",
-                    expected=f"element types and shapes that ONNX allows for {node.op_type}",
-                    fix="self.backend.op(g, 'Cast', x, to=...) changes an element type, "
-                    "self.backend.reshape(g, x, shape) a shape",
-                    where=self._lines(node, *inputs),
-                )
-            )
+            where = self.values.lines(node, *inputs)
+            self.findings.add(errors.no_inference(node, inputs, error, where))
             return {}
         return {name: onnx_tools.type_from_proto(proto) for name, proto in found.items()}
 
-    # Complaints
-
-    def _mismatch(self, node: NodeProto, at: int, name: str, expected: str) -> None:
-        self.findings.add(
-            TypeMismatch(
-                f"{node.op_type} is given {name!r} of type {self._of(name)} as its "
-                f"{_ORDINALS.get(at, f'{at + 1}th')} input",
-                expected=expected,
-                where=self._lines(node, name),
-            )
-        )
-
-    def _not_sendable(self, node: NodeProto, name: str, known: Type) -> None:
-        why, fix = _unsendable(known)
-        maker = self.makers.get(name)
-        if known.kind == "any" and maker is not None and maker.op_type == "Field":
-            field = onnx_tools.attributes(maker)["name"]
-            fix = f'say its type: g.field(record, "{field}", "float64")'
-        self.findings.add(
-            NotSendable(
-                f"{name!r} of type {known} cannot cross edge "
-                f"{onnx_tools.get_meta(node, keys.EDGE)!r}: {why}",
-                expected="tensors, parameters, metrics, numbers, texts, bytes or peers",
-                fix=fix,
-                where=self._lines(node, name),
-            )
-        )
-
-    def _lines(self, node: NodeProto, *names: str) -> tuple[SourceLine, ...]:
-        return lines_of(node, *(self.makers.get(name) for name in names))
-
-
-_ORDINALS = {0: "first", 1: "second", 2: "third"}
-
-
-def _unsendable(known: Type) -> tuple[str, str]:
-    """Return why a value cannot cross the network, and what to do instead."""
-    if known.kind == "any":
-        return "its type is not known", 'declare it: g.input("name", type)'
-    if known.kind == "senders":
-        return (
-            "return addresses mean something on the Node that received them only",
-            "send to them: g.net_out(name, g.sender(received), value)",
-        )
-    if known.kind == "local":
-        return "it makes sense on its own Node only", "make it on the Node that needs it"
-    return "a part of it is of unknown type, or makes sense on its own Node only", (
-        "send its parts that can travel"
-    )
+    def _unfit(self, node: NodeProto, at: int, expected: str) -> None:
+        self.findings.add(errors.unfit(self.values.use(node, at), expected))

@@ -8,19 +8,25 @@ from typing import Any
 
 from onnx import FunctionProto, ModelProto, NodeProto
 
+from bb_compiler._blocks import is_child_block
 from bb_ir import keys, onnx_tools
 
 #: What a frame gets when nothing in it says more: 60 s.
 FRAME_NS = 60 * 10**9
+#: What the turns of a block get together when nobody knows how many there are, in turns.
+UNKNOWN_TURNS = 60
+#: No frame gets more than this, 146 years: clocks and envelopes count in 64 bits.
+LONGEST_NS = 2**62
 
 
 def stamp_deadlines(model: ModelProto) -> ModelProto:
     """Stamp a deadline on each region and edge.
 
-    A frame may take the default, or twice what its gathers may wait, whichever is more. A gather
-    without a deadline of its own waits as long as the frames that answer it may take. An edge
-    carries what its send says, else what the gather over its answers waits, else the default or
-    the deadline of the region that it opens.
+    A frame may take the default, or twice what its gathers may wait, whichever is more, and what
+    the turns of its blocks may take together: what the block says, else a turn's deadline times
+    the number of turns, 60 where that is not known. A gather without a deadline of its own waits
+    as long as the frames that answer it may take. An edge carries what its send says, else what
+    the gather over its answers waits, else the default or the deadline of the region it opens.
     """
     result = ModelProto()
     result.CopyFrom(model)
@@ -50,6 +56,8 @@ class _Budgets:
         #: Region -> of each gather in it, how long it waits and the edge whose answers it gathers.
         self.gathers: dict[tuple[str, str], list[tuple[int, str]]] = {}
         self.sends: dict[str, int] = {}
+        #: Region -> the blocks of its frames.
+        self.blocks: dict[tuple[str, str], list[NodeProto]] = {}
         self.phases: dict[str, str] = {}
         self.known: dict[tuple[str, str], int] = {}
         for function in model.functions:
@@ -61,6 +69,9 @@ class _Budgets:
                 for node in function.node
                 for name in node.output
             }
+            for node in filter(is_child_block, function.node):
+                here = phase, onnx_tools.get_meta(node, keys.REGION)
+                self.blocks.setdefault(here, []).append(node)
             for node, deadline in _with_deadlines(function):
                 if node.op_type == keys.GATHER:
                     here = phase, onnx_tools.get_meta(node, keys.REGION)
@@ -78,8 +89,21 @@ class _Budgets:
             waits = sum(
                 deadline or self._answer(edge) for deadline, edge in self.gathers.get(key, ())
             )
-            self.known[key] = max(FRAME_NS, 2 * waits)
+            known = max(FRAME_NS, 2 * waits) + self._turns(key)
+            self.known[key] = min(known, LONGEST_NS)
         return self.known[key]
+
+    def _turns(self, key: tuple[str, str]) -> int:
+        """Return how long the turns of a frame's blocks may take."""
+        return sum(self._together(key[0], node) for node in self.blocks.get(key, ()))
+
+    def _together(self, phase: str, block: NodeProto) -> int:
+        facts = onnx_tools.attributes(block)
+        region = onnx_tools.get_meta(block, keys.OPENS)
+        if facts.get("deadline_ns"):
+            return int(facts["deadline_ns"])
+        known = 1 if block.op_type == "When" else facts.get("times", UNKNOWN_TURNS)
+        return int(known) * self.of_region((phase, region))
 
     def _answer(self, edge: str) -> int:
         """Return how long the frames may take that answer an edge, if that is more than usual."""

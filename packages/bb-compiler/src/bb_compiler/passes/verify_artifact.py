@@ -20,8 +20,10 @@ def verify_artifact(model: ModelProto) -> ModelProto:
     result.CopyFrom(model)
     findings = Findings()
     table = json.loads(onnx_tools.get_meta(model, keys.RESOLVED, "{}"))
+    fused = {f.name: f for f in result.functions if f.domain == keys.FUSED}
     for function in result.functions:
         _check_function(function, table, findings)
+        _check_calls(function, fused, findings)
     findings.done()
     onnx_tools.draw(result)
     del result.opset_import[:]
@@ -36,6 +38,13 @@ def verify_artifact(model: ModelProto) -> ModelProto:
     return result
 
 
+def _invalid(found: str) -> ArtifactInvalid:
+    return ArtifactInvalid(
+        found,
+        fix="look at the stages that you inserted; where there are none, report this as a defect",
+    )
+
+
 def _check_function(
     function: FunctionProto, table: dict[str, dict[str, object]], findings: Findings
 ) -> None:
@@ -45,11 +54,24 @@ def _check_function(
         reads = [n for n in node.input if n] + onnx_tools.meta_list(node, keys.AFTER)
         dangling = [name for name in reads if name not in known]
         if dangling:
-            findings.add(ArtifactInvalid(f"{function.name}: {dangling[0]!r} is never given"))
+            findings.add(_invalid(f"{function.name}: {dangling[0]!r} is never given"))
         slot = onnx_tools.get_meta(node, keys.SLOT)
         if slot and slot not in rows:
-            findings.add(ArtifactInvalid(f"{function.name}: slot {slot!r} has no component"))
+            findings.add(_invalid(f"{function.name}: slot {slot!r} has no component"))
         known.update(node.output)
     for name in function.output:
         if name not in known:
-            findings.add(ArtifactInvalid(f"{function.name}: output {name!r} is never given"))
+            findings.add(_invalid(f"{function.name}: output {name!r} is never given"))
+
+
+def _check_calls(
+    function: FunctionProto, fused: dict[str, FunctionProto], findings: Findings
+) -> None:
+    for node in function.node:
+        if node.domain != keys.FUSED:
+            continue
+        called = fused.get(node.op_type)
+        if called is None:
+            findings.add(_invalid(f"{function.name}: there is no function {node.op_type}"))
+        elif (len(called.input), len(called.output)) != (len(node.input), len(node.output)):
+            findings.add(_invalid(f"{function.name}: {node.op_type} is called with other ports"))

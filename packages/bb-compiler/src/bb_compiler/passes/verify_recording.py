@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 from onnx import FunctionProto, ModelProto, NodeProto, defs
 
+from bb_compiler._blocks import is_block, is_turn
 from bb_compiler._placement_errors import lines_of
 from bb_compiler.errors import CompileError, Findings, MalformedRecording, UnknownOp
 from bb_ir import keys, onnx_tools
-from bb_ir.ops import ROLE_OPS
+from bb_ir.errors import OpSchemaError
+from bb_ir.ops import ROLE_OPS, OpSchema, schema_of
+
+#: Of ops that belong to blocks: how many inputs they have.
+_INPUTS = {keys.UNTIL: (2,), keys.LAST: (1, 2), keys.PUBLISH: (1,)}
 
 
 def verify_recording(model: ModelProto) -> ModelProto:
@@ -33,6 +38,7 @@ def verify_recording(model: ModelProto) -> ModelProto:
     _check_calls(model, findings)
     for function in model.functions:
         _check_values(function, findings)
+        _check_blocks(function, findings)
         for node in function.node:
             _check_op(node, findings)
     findings.done()
@@ -83,19 +89,66 @@ def _check_values(function: FunctionProto, findings: Findings) -> None:
             findings.add(MalformedRecording(f"{function.name} never gives its output {name!r}"))
 
 
+def _check_blocks(function: FunctionProto, findings: Findings) -> None:
+    """Check that each block is followed by its turn, and that ops stand in blocks that exist."""
+    opened, begun = {""}, ""
+    for node, after in zip(function.node, [*function.node[1:], None], strict=False):
+        block = onnx_tools.get_meta(node, keys.OPENS)
+        if is_turn(node) and not block == begun == onnx_tools.get_meta(node, keys.BLOCK):
+            findings.add(_malformed(node, "a turn that does not begin its block"))
+        begun = block if is_block(node) else ""
+        if onnx_tools.get_meta(node, keys.BLOCK) not in opened:
+            findings.add(_malformed(node, f"{node.op_type} stands in a block that has not begun"))
+        if is_block(node):
+            if block in opened:
+                findings.add(_malformed(node, f"block {block!r} is opened a second time"))
+            opened.add(block)
+            if after is None or not is_turn(after, block):
+                call = f"g.{node.op_type.lower()}(...)"
+                findings.add(
+                    MalformedRecording(
+                        f"{call} opens a block that holds nothing",
+                        fix=f"with {call}:",
+                        where=lines_of(node),
+                    )
+                )
+
+
 def _check_op(node: NodeProto, findings: Findings) -> None:
     domain = onnx_tools.domain_of(node)
     role = keys.role_of(domain)
     if role and not onnx_tools.get_meta(node, keys.SLOT):
         findings.add(_malformed(node, f"{node.op_type} of role {role!r} names no slot"))
-    if domain == keys.ONNX:
+    if role in ROLE_OPS:
+        _check_schema(node, ROLE_OPS[role], findings)
+    elif onnx_tools.get_meta(node, keys.SCHEMA):
+        findings.add(_own_schema(node))
+    elif domain == keys.ONNX:
         _check_onnx(node, findings)
-    elif role in ROLE_OPS and node.op_type not in ROLE_OPS[role]:
-        findings.add(_unknown(node, ROLE_OPS[role]))
     elif domain == keys.WIRE:
         _check_wire(node, findings)
     elif domain == keys.SYSCALL and node.op_type == keys.GATHER and len(node.output) < 3:
         findings.add(_malformed(node, "a gather without count, missing and senders"))
+    elif domain == keys.SYSCALL and (is_block(node) or is_turn(node)):
+        if not onnx_tools.get_meta(node, keys.OPENS) or not node.output:
+            findings.add(_malformed(node, f"{node.op_type} without a region or a result"))
+    elif domain == keys.SYSCALL and len(node.input) not in _INPUTS.get(
+        node.op_type, (len(node.input),)
+    ):
+        findings.add(_malformed(node, f"{node.op_type} with {len(node.input)} inputs"))
+
+
+def _check_schema(node: NodeProto, known: Mapping[str, OpSchema], findings: Findings) -> None:
+    if node.op_type in known and onnx_tools.get_meta(node, keys.SCHEMA):
+        findings.add(_own_schema(node))
+        return
+    try:
+        schema = schema_of(node)
+    except OpSchemaError as error:
+        findings.add(_malformed(node, error.found))
+        return
+    if schema is None:
+        findings.add(_unknown(node, known))
 
 
 def _check_wire(node: NodeProto, findings: Findings) -> None:
@@ -145,6 +198,15 @@ def _unknown(node: NodeProto, known: Iterable[str]) -> CompileError:
         + (f" in opset {keys.OPSET}" if domain == keys.ONNX else ""),
         expected=", ".join(listed) if len(listed) < 20 else "",
         fix=f"did you mean {close[0]!r}?" if close else "",
+        where=lines_of(node),
+    )
+
+
+def _own_schema(node: NodeProto) -> MalformedRecording:
+    domain = onnx_tools.domain_of(node)
+    return MalformedRecording(
+        f"{node.op_type} of {domain} carries a schema of its own",
+        expected="one on ops that a component adds to its role only",
         where=lines_of(node),
     )
 

@@ -119,7 +119,7 @@ class Leaving(_message.Message):
     def __init__(self) -> None: ...
 
 class Value(_message.Message):
-    __slots__ = ("integer", "real", "boolean", "text", "data", "list", "record", "null")
+    __slots__ = ("integer", "real", "boolean", "text", "data", "list", "record", "null", "whole")
     INTEGER_FIELD_NUMBER: _ClassVar[int]
     REAL_FIELD_NUMBER: _ClassVar[int]
     BOOLEAN_FIELD_NUMBER: _ClassVar[int]
@@ -128,6 +128,7 @@ class Value(_message.Message):
     LIST_FIELD_NUMBER: _ClassVar[int]
     RECORD_FIELD_NUMBER: _ClassVar[int]
     NULL_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_FIELD_NUMBER: _ClassVar[int]
     integer: int
     real: float
     boolean: bool
@@ -136,7 +137,8 @@ class Value(_message.Message):
     list: ValueList
     record: ValueRecord
     null: Null
-    def __init__(self, integer: _Optional[int] = ..., real: _Optional[float] = ..., boolean: bool = ..., text: _Optional[str] = ..., data: _Optional[bytes] = ..., list: _Optional[_Union[ValueList, _Mapping]] = ..., record: _Optional[_Union[ValueRecord, _Mapping]] = ..., null: _Optional[_Union[Null, str]] = ...) -> None: ...
+    whole: int
+    def __init__(self, integer: _Optional[int] = ..., real: _Optional[float] = ..., boolean: bool = ..., text: _Optional[str] = ..., data: _Optional[bytes] = ..., list: _Optional[_Union[ValueList, _Mapping]] = ..., record: _Optional[_Union[ValueRecord, _Mapping]] = ..., null: _Optional[_Union[Null, str]] = ..., whole: _Optional[int] = ...) -> None: ...
 
 class ValueList(_message.Message):
     __slots__ = ("items",)

@@ -10,7 +10,7 @@ import click
 from bytesandbrains.cli import _session
 from bytesandbrains.cli._explain import print_summary
 from bytesandbrains.cli._json import print_json
-from bytesandbrains.cli._options import arg_option, bind_option
+from bytesandbrains.cli._options import arg_option, bind_option, config_option, stage_option
 from bytesandbrains.cli._program import load_program
 
 __all__ = ["command"]
@@ -27,12 +27,16 @@ log = logging.getLogger(__name__)
     help="Where to write the artifact; <Module>.onnx here when left out.",
 )
 @bind_option
+@config_option
+@stage_option
 @arg_option
 def command(
     *,
     program: str,
     out: Path | None,
     binds: dict[str, str],
+    config_file: Path | None,
+    stages: tuple[str, ...],
     arguments: dict[str, str],
     as_json: bool,
 ) -> None:
@@ -47,11 +51,11 @@ def command(
     """  # noqa: D301  # click's mark for lines that stay
     from bb_compiler.explain import explain
     from bytesandbrains._files import write_atomically
-    from bytesandbrains.cli._bindings import compile_program
+    from bytesandbrains.cli._bindings import How, compile_program
 
     loaded = load_program(program, arguments)
     log.info("recorded %s: %d functions", program, len(loaded.model.functions))
-    artifact = compile_program(loaded, binds)
+    artifact = compile_program(loaded, How(binds, stages, config_file))
     told = explain(artifact)
     path = out or Path(f"{told.module}.onnx")
     data = artifact.SerializeToString(deterministic=True)

@@ -3,50 +3,61 @@
 from __future__ import annotations
 
 import json
+import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from bytesandbrains.cli._errors import CliError
 
 if TYPE_CHECKING:
     from bb_runtime import Artifact
 
-__all__ = ["configuration", "read_config"]
+__all__ = ["Fixed", "configuration", "fixed_configuration", "read_config"]
 
 #: Class ("" for all), index in it (`None` for all), slot -> fields.
 Entries = dict[tuple[str, int | None, str], dict[str, Any]]
+#: What `{index}` and its like stand for is known when Nodes are made, and not before.
+_PLACEHOLDERS: tuple[str, ...] = ("index", "count", "seed")
 
 
-class BadConfig(CliError):
-    """A configuration file that cannot be read, or names what the program does not have."""
+class BadConfigFile(CliError):
+    """A configuration file cannot be read, or names what the program does not have.
+
+    `bb run --config` takes TOML or JSON with a table per slot. The error says which table, or
+    where the file breaks.
+    """
 
 
 def read_config(path: Path | None) -> dict[str, Any]:
     """Return what a TOML or JSON file says.
 
     Raises:
-        BadConfig: It cannot be read as what its ending says.
+        BadConfigFile: It cannot be read as what its ending says.
     """
     if path is None:
         return {}
     if path.suffix not in (".toml", ".json"):
-        raise BadConfig(f"{str(path)!r} has an unknown ending", expected="a .toml or .json file")
+        raise BadConfigFile(
+            f"{str(path)!r} has an unknown ending", expected="a .toml or .json file"
+        )
     try:
         text = path.read_text(encoding="utf-8")
         found: Any = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
-        raise BadConfig(
+        raise BadConfigFile(
             f"{str(path)!r} cannot be read: {error.strerror}", fix="check the path"
         ) from error
     except ValueError as error:  # both decoders' errors, and bytes that are no UTF-8
-        raise BadConfig(
+        raise BadConfigFile(
             f"{str(path)!r} cannot be read: {error}", fix=f"correct it as {path.suffix[1:].upper()}"
         ) from error
     if not isinstance(found, dict):
-        raise BadConfig(f"{str(path)!r} holds a {type(found).__name__}", expected="tables by slot")
+        raise BadConfigFile(
+            f"{str(path)!r} holds a {type(found).__name__}", expected="tables by slot"
+        )
     return cast("dict[str, Any]", found)
 
 
@@ -56,7 +67,7 @@ def configuration(
     """Return the configuration of each class's slots, as functions of the Node's index.
 
     Raises:
-        BadConfig: A table belongs to no slot, or to a Node that there is not.
+        BadConfigFile: A table belongs to no slot, or to a Node that there is not.
     """
     used = {(t.cls, row.slot) for t in artifact.targets.values() for row in t.rows}
     entries = _Reader(used, counts, file).read(found)
@@ -68,6 +79,50 @@ def configuration(
     }
 
 
+class Fixed(NamedTuple):
+    """What is the same for all Nodes of a class about one of its slots.
+
+    Attributes:
+        fields: Fields without a placeholder.
+        sample: All fields, as they are for a Node that is the only one of its class.
+    """
+
+    fields: dict[str, Any]
+    sample: dict[str, Any]
+
+
+def fixed_configuration(
+    artifact: Artifact, found: Mapping[str, Any], file: str
+) -> dict[tuple[str, str], Fixed]:
+    """Return what is known before there are Nodes, by class and slot.
+
+    What is said for one Node of a class is left out.
+
+    Raises:
+        BadConfigFile: A table belongs to no slot.
+    """
+    used = {(t.cls, row.slot) for t in artifact.targets.values() for row in t.rows}
+    entries = _Reader(used, dict.fromkeys(artifact.classes, sys.maxsize), file).read(found)
+    sample = dict(zip(_PLACEHOLDERS, (0, 1, 0), strict=True))
+    known: dict[tuple[str, str], Fixed] = {}
+    for cls, slot in sorted(used):
+        fields = {**entries.get(("", None, slot), {}), **entries.get((cls, None, slot), {})}
+        known[cls, slot] = Fixed(
+            {name: value for name, value in fields.items() if not _is_open(value)},
+            {name: _filled(value, sample) for name, value in fields.items()},
+        )
+    return known
+
+
+def _is_open(value: Any) -> bool:
+    """Tell whether a value holds a placeholder."""
+    if isinstance(value, str):
+        return any(f"{{{name}}}" in value for name in _PLACEHOLDERS)
+    if isinstance(value, dict):
+        value = list(value.values())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return isinstance(value, list) and any(map(_is_open, value))  # pyright: ignore[reportUnknownArgumentType]
+
+
 def _fields(
     entries: Entries, cls: str, slot: str, count: int, seed: int
 ) -> Callable[[int], dict[str, Any]]:
@@ -75,7 +130,7 @@ def _fields(
         merged: dict[str, Any] = {}
         for place in (("", None, slot), (cls, None, slot), (cls, index, slot)):
             merged.update(entries.get(place, {}))
-        known = {"index": index, "count": count, "seed": seed}
+        known = dict(zip(_PLACEHOLDERS, (index, count, seed), strict=True))
         return {name: _filled(value, known) for name, value in merged.items()}
 
     return fields
@@ -151,27 +206,27 @@ class _Reader:
         cls, index, slot = place
         if cls and (cls, slot) not in self._used:
             classes = sorted(other for other, used in self._used if used == slot)
-            raise BadConfig(
+            raise BadConfigFile(
                 f"[{'.'.join(path)}] is for slot {slot!r}, which class {cls!r} does not use",
                 expected=f"a class that does: {', '.join(classes)}",
                 fix=f"write [{classes[0]}.{slot}] or [{slot}]",
                 where=self._file,
             )
         if index is not None and index >= self._counts[cls]:
-            raise BadConfig(
+            raise BadConfigFile(
                 f"[{'.'.join(path)}] is for Node {index} of class {cls!r}",
                 expected=f"0 to {self._counts[cls] - 1}",
                 fix=f"ask for more with --nodes {cls}={index + 1}, or correct the number",
                 where=self._file,
             )
 
-    def _no_slot(self, path: tuple[str, ...]) -> BadConfig:
+    def _no_slot(self, path: tuple[str, ...]) -> BadConfigFile:
         name = ".".join(path)
         slots, classes = sorted(self._slots), list(self._counts)
         close = get_close_matches(
             name, [*slots, *(f"{cls}.{slot}" for cls in classes for slot in slots)], n=1
         )
-        return BadConfig(
+        return BadConfigFile(
             f"the configuration has {name!r}, which is no table of a slot",
             expected=f"tables [<slot>] or [<class>.<slot>] with the slots {', '.join(slots)} "
             f"and the classes {', '.join(classes)}",

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from bytesandbrains.cli import _session
-from bytesandbrains.cli._errors import Exit, as_data, as_text
+from bytesandbrains.cli._errors import Exit, as_data, as_text, screen_width
 from bytesandbrains.cli._json import print_json
 
 __all__ = ["command"]
@@ -62,7 +62,7 @@ def _print(facts: dict[str, Any], rows: list[dict[str, Any]], broken: dict[str, 
     console = Screen()
     console.print(table(("", ""), [(f"[bold]{escape(n)}[/]", escape(v)) for n, v in lines]))
     for error in broken.values():
-        click.echo("\n" + as_text(error), err=True)
+        click.echo("\n" + as_text(error, width=screen_width()), err=True)
 
 
 def _health(rows: list[dict[str, Any]], broken: dict[str, Exception]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,20 @@ import click
 from bb_ir.errors import BytesAndBrainsError, SourceLine
 from bytesandbrains.cli._json import print_json
 
-__all__ = ["EXIT_CODES", "CliError", "Exit", "as_data", "as_text", "flatten", "show"]
+__all__ = [
+    "EXIT_CODES",
+    "CliError",
+    "Exit",
+    "as_data",
+    "as_text",
+    "as_texts",
+    "flatten",
+    "screen_width",
+    "show",
+]
+
+#: Errors that are printed of those that one stage of the compiler found; JSON has them all.
+MOST_SHOWN = 20
 
 
 class Exit(IntEnum):
@@ -34,7 +49,10 @@ EXIT_CODES = (
 
 
 class CliError(BytesAndBrainsError):
-    """An input of a command that cannot be used."""
+    """An input of a command cannot be used.
+
+    What the errors of `bb` itself are kinds of; it is caught, never raised itself.
+    """
 
 
 def show(error: Exception, *, as_json: bool, debug: bool = False) -> int:
@@ -42,15 +60,27 @@ def show(error: Exception, *, as_json: bool, debug: bool = False) -> int:
     if as_json:
         print_json({"errors": [as_data(one) for one in flatten(error)]})
     else:
-        for number, one in enumerate(flatten(error)):
-            click.echo(("\n" if number else "") + as_text(one, debug=debug), err=True)
+        click.echo(as_texts(error, debug=debug, width=screen_width()), err=True)
     return _code(error)
+
+
+def screen_width() -> int | None:
+    """Return how wide the terminal is that errors go to; `None` where they go to a file."""
+    return shutil.get_terminal_size().columns if sys.stderr.isatty() else None
 
 
 def flatten(error: Exception) -> list[Exception]:
     """Return the single errors of one that stands for several."""
     parts: tuple[Exception, ...] = getattr(error, "errors", ())
     return list(parts) if parts and isinstance(error, BytesAndBrainsError) else [error]
+
+
+def as_texts(error: Exception, *, debug: bool = False, width: int | None = None) -> str:
+    """Return the single errors of one as people read them, at most `MOST_SHOWN` of them."""
+    errors = flatten(error)
+    told = [as_text(one, debug=debug, width=width) for one in errors[:MOST_SHOWN]]
+    rest = len(errors) - MOST_SHOWN
+    return "\n\n".join([*told, f"and {rest} more errors"] if rest > 0 else told)
 
 
 def as_data(error: Exception) -> dict[str, Any]:
@@ -66,24 +96,49 @@ def as_data(error: Exception) -> dict[str, Any]:
     }
 
 
-def as_text(error: Exception, *, debug: bool = False) -> str:
-    """Return an error as people read it: what was found, where, what is expected, the fix."""
+def as_text(error: Exception, *, debug: bool = False, width: int | None = None) -> str:
+    """Return an error as people read it: what was found, where, what is expected, the fix.
+
+    Args:
+        error: What was raised.
+        debug: Whether a traceback belongs to it.
+        width: Columns to fold sentences into; `None` leaves them long.
+    """
     if not isinstance(error, BytesAndBrainsError):
-        hint = "" if debug else "\n  fix: run it again with -vv for the traceback, and report it"
-        return f"{click.style('error[Defect]', fg='red', bold=True)}: {_foreign(error)}{hint}"
+        lines = _folded("error[Defect]", "red", _foreign(error), width)
+        report = "run it again with -vv for the traceback, and report it"
+        return "\n".join([*lines, *([] if debug else _folded("  fix", "green", report, width))])
     data = as_data(error)
-    lines = [f"{click.style(f'error[{error.code}]', fg='red', bold=True)}: {error.found}"]
+    lines = _folded(f"error[{error.code}]", "red", error.found, width)
     for place in data["where"]:
         at = f"{place['file']}:{place['line']}" if "file" in place else place["place"]
         lines.append(f"  {click.style('-->', fg='cyan')} {at}")
         if place.get("text"):
-            lines.append(f"   {click.style('|', fg='cyan')}  {place['text']}")
-    told = [name for name in ("expected", "fix") if data[name]]
-    lines += [f"  {click.style(name, fg='green')}: {data[name]}" for name in told]
+            lines.append(f"   {click.style('|', fg='cyan')}  {_cut(place['text'], width)}")
+    for name in ("expected", "fix"):
+        lines += _folded(f"  {name}", "green", data[name], width) if data[name] else []
     trace = str(getattr(error, "trace", ""))
     if debug and trace:
         lines += ["", trace]
     return "\n".join(lines)
+
+
+def _folded(label: str, color: str, text: str, width: int | None) -> list[str]:
+    """Return a sentence after its label, in lines that are no longer than the screen is wide."""
+    lines = f"{label}: {text}".splitlines()
+    if width is not None:
+        fold = textwrap.TextWrapper(
+            width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+        )
+        lines = [part for line in lines for part in fold.wrap(line)]
+    styled = click.style(label, fg=color, bold=True if color == "red" else None)
+    return [lines[0].replace(label, styled, 1), *lines[1:]]
+
+
+def _cut(line: str, width: int | None) -> str:
+    """Return a line of a program as far as the screen is wide."""
+    room = len(line) if width is None else width - len("   |  ")
+    return line if len(line) <= room else f"{line[: room - 3]}..."
 
 
 def _place(place: SourceLine | str) -> dict[str, Any]:

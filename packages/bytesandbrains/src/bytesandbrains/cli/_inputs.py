@@ -17,7 +17,10 @@ __all__ = ["read_inputs"]
 
 
 class BadInput(CliError):
-    """An input that cannot be read as what the program declares."""
+    """An input cannot be read as what the program declares.
+
+    `bb run --input NAME=VALUE` takes a Python literal or a file `@array.npy`.
+    """
 
 
 def read_inputs(federation: LocalFederation, given: Mapping[str, str]) -> dict[str, Any]:

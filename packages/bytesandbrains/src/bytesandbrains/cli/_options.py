@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-__all__ = ["arg_option", "bind_option", "parse_pairs"]
+__all__ = ["arg_option", "bind_option", "config_option", "parse_pairs", "stage_option"]
 
 
 def parse_pairs(
@@ -36,4 +38,20 @@ arg_option = click.option(
     callback=parse_pairs,
     metavar="NAME=VALUE",
     help="An argument of the Module's constructor, as a Python literal.",
+)
+stage_option = click.option(
+    "--stage",
+    "stages",
+    multiple=True,
+    metavar="NAME",
+    help="A stage of the compiler that a plugin adds, run where the plugin says; "
+    "`bb plugins stage` lists them.",
+)
+config_option = click.option(
+    "--config",
+    "config_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="What components are configured with, as for `bb run`, in TOML or JSON. Types that "
+    "follow are checked and shapes are known; fields with {index} and its like are left to `run`.",
 )

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bb_ir.errors import did_you_mean
 from bytesandbrains.cli import _session
-from bytesandbrains.cli._errors import CliError, Exit, as_data, as_text
+from bytesandbrains.cli._errors import CliError, Exit, as_data, as_text, screen_width
 from bytesandbrains.cli._json import print_json
 
 if TYPE_CHECKING:
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
 __all__ = ["check_all", "command", "describe_all"]
 
 
-class _NoSuchRole(CliError):
-    """A kind of plugin that does not exist."""
+class NoSuchRole(CliError):
+    """A kind of plugin is named that does not exist.
 
-    code = "NoSuchRole"
+    `bb plugins ROLE` takes the roles, and kinds such as `op` and `type`.
+    """
 
 
 @_session.command
@@ -40,9 +42,10 @@ def command(ctx: click.Context, /, *, what: str, check: bool, as_json: bool) -> 
     role, _, name = what.partition(".")
     try:
         kind = _kind(role)
-    except _NoSuchRole as unknown:
+    except NoSuchRole as unknown:
         if not as_json:
-            raise click.BadParameter(f"{unknown.found}; {unknown.expected}") from None
+            told = f"{unknown.found}; {unknown.expected}; {unknown.fix}"
+            raise click.BadParameter(told) from None
         print_json({"errors": [as_data(unknown)]})
         ctx.exit(Exit.USAGE)
     rows = describe_all(kind)
@@ -86,7 +89,16 @@ def check_all(rows: list[dict[str, Any]]) -> dict[str, Exception]:
 
 def _import(row: dict[str, Any]) -> None:
     from bb_ir import keys
-    from bb_roles.registry import component_class, component_spec, import_named, ops_spec
+    from bb_roles.registry import (
+        component_class,
+        component_spec,
+        import_named,
+        ops_spec,
+        stage_function,
+        stage_spec,
+        type_spec,
+        value_codec,
+    )
 
     if row["role"] in keys.ROLES:
         spec = component_spec(row["role"], row["name"])
@@ -97,6 +109,16 @@ def _import(row: dict[str, Any]) -> None:
         for name, path in declared.ops.items():
             import_named(path, f"op.{row['name']}: {name}")
         row["summary"] = f"{len(declared.ops)} ops: {', '.join(declared.ops)}"
+    elif row["role"] == "type":
+        name, _, version = row["name"].rpartition(".")
+        found = type_spec(f"{name}/{version}")
+        value_codec(found)
+        row["summary"] = found.summary
+    elif row["role"] == "stage":
+        stage = stage_spec(row["name"])
+        stage_function(stage)
+        row["summary"] = stage.summary
+        row["runs"] = f"before {stage.before}" if stage.before else f"after {stage.after}"
     else:
         importlib.import_module(row["module"])
 
@@ -105,7 +127,7 @@ def _kind(role: str) -> str:
     """Return the kind of plugin that was asked for.
 
     Raises:
-        _NoSuchRole: There is no such role.
+        NoSuchRole: There is no such role.
     """
     from bb_ir import keys
     from bb_roles.registry import installed
@@ -113,10 +135,10 @@ def _kind(role: str) -> str:
     kind = role.replace("-", "_").lower()
     known = sorted({*keys.ROLES, *(one.kind for one in installed())})
     if kind and kind not in known:
-        raise _NoSuchRole(
+        raise NoSuchRole(
             f"{role!r} is no role",
             expected=f"there are {', '.join(known)}",
-            fix="`bb plugins` lists what is installed, with roles",
+            fix=did_you_mean(kind, known) or "`bb plugins` lists what is installed, with roles",
         )
     return kind
 
@@ -170,11 +192,12 @@ def _show_one(kind: str, name: str, rows: list[dict[str, Any]], *, as_json: bool
         from bytesandbrains.components import describe
 
         page = describe(kind, name)
-        more = {"summary": page.summary, "class": page.cls}
+        more: dict[str, Any] = {"summary": page.summary, "class": page.cls, "ops": list(page.ops)}
         fields = [one._asdict() for one in page.fields]
     else:
         _import(rows[0])
-        more, fields = {"summary": rows[0].get("summary", "")}, []
+        more = {"summary": rows[0].get("summary", ""), "ops": list[str]()}
+        fields = []
     told = {**rows[0], **more, "fields": fields}
     if as_json:
         print_json({"plugin": told})
@@ -190,8 +213,9 @@ def _print_one(told: dict[str, Any], *, configured: bool) -> None:
     screen = Screen()
     screen.print(f"[bold]{escape(_label(told))}[/]")
     told["location"] = _short(told["location"])
-    facts = ("summary", "version", "distribution", "class", "location")
+    facts = ("summary", "runs", "version", "distribution", "class", "location")
     shown = [[fact, escape(told[fact])] for fact in facts if told.get(fact)]
+    shown += [["" if at else "ops", escape(op)] for at, op in enumerate(told["ops"])]
     screen.print(table(["", ""], shown))
     if not configured:
         return
@@ -243,7 +267,7 @@ def _print(
     ]
     Screen().print(table(columns, cells))
     for error in broken.values():
-        click.echo("\n" + as_text(error), err=True)
+        click.echo("\n" + as_text(error, width=screen_width()), err=True)
 
 
 def _state(row: dict[str, Any]) -> str:

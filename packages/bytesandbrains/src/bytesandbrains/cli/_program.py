@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
-from bb_ir.errors import BytesAndBrainsError, SourceLine
+from bb_ir.errors import BytesAndBrainsError, SourceLine, did_you_mean
 from bytesandbrains.cli._errors import CliError
 
 if TYPE_CHECKING:
@@ -33,23 +33,38 @@ _HOW = "FILE.py:NAME, package.module:NAME, or an artifact FILE.onnx"
 
 
 class NoSuchFile(CliError):
-    """A file that is named and not there."""
+    """A file or module is named that is not there.
+
+    A program is named as `FILE.py:NAME` or `package.module:NAME`, an artifact by its file.
+    """
 
 
 class NoSuchName(CliError):
-    """A name that the user's module does not have, or none where one is needed."""
+    """The program's file does not have the name, or has several programs and none was named.
+
+    Name a Module of it: `bb compile my.py:MyModule`.
+    """
 
 
 class NotAProgram(CliError):
-    """Something that is neither a Module nor a model."""
+    """What is named is neither a Module nor a model.
+
+    Name a Module class, a Module, a function that returns one, or a model.
+    """
 
 
 class ProgramRaised(CliError):
-    """The user's own code raised while it was imported or recorded."""
+    """Your own code raised while it was imported or recorded.
+
+    The error names the deepest line of your file; `-vv` shows the whole traceback.
+    """
 
 
 class WrongArguments(CliError):
-    """Arguments that a Module does not take, or lacks."""
+    """A Module is given arguments that it does not take, or lacks one.
+
+    `--arg NAME=VALUE` fills the arguments of its `__init__`.
+    """
 
 
 @dataclass(frozen=True)
@@ -282,12 +297,18 @@ def _call(made_by: Any, arguments: Mapping[str, str], module: ModuleType) -> Any
         raise WrongArguments(
             f"{name} cannot be made: {error}",
             expected=f"{name}({', '.join(map(_shown, known))})",
-            fix=options and f"add {options}",
+            fix=(options and f"add {options}") or _meant(given, signature),
         ) from error
     try:
         return made_by(**given)
     except Exception as error:
         raise _raised(f"{name}(...) raised", error, module) from error
+
+
+def _meant(given: Mapping[str, Any], signature: inspect.Signature) -> str:
+    """Return the question for an argument that is almost one of those taken, or nothing."""
+    unknown = [name for name in given if name not in signature.parameters]
+    return did_you_mean(unknown[0], signature.parameters) if unknown else ""
 
 
 def _shown(parameter: inspect.Parameter) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from bytesandbrains.cli import _session
-from bytesandbrains.cli._errors import CliError, Exit, as_data, as_text
+from bytesandbrains.cli._errors import CliError, Exit, as_data, as_text, screen_width
 from bytesandbrains.cli._json import print_json
 from bytesandbrains.cli._options import arg_option, bind_option, parse_pairs
 from bytesandbrains.cli._program import load_program
@@ -37,7 +37,11 @@ def _counts(ctx: click.Context, param: click.Parameter, values: tuple[str, ...])
 
 
 class OpFailure(CliError):
-    """An op that failed on a Node, or a frame that did not end well."""
+    """An op failed on a Node, or a frame did not end well.
+
+    What `bb run` prints for each failure, with the line of the program, the component and the
+    Node. `-v` shows more, `-vv` the traceback.
+    """
 
     code = "OpFailed"
 
@@ -129,14 +133,14 @@ def command(
     batch_size = 8
     """  # noqa: D301  # click's mark for lines that stay
     from bb_runtime import load_artifact
-    from bytesandbrains.cli._bindings import compile_program
+    from bytesandbrains.cli._bindings import How, compile_program
     from bytesandbrains.cli._config import configuration, read_config
     from bytesandbrains.cli._inputs import read_inputs
     from bytesandbrains.local import LocalFederation, class_counts
 
     loaded = load_program(program, arguments)
     with loaded.blamed():
-        read = load_artifact(compile_program(loaded, binds))
+        read = load_artifact(compile_program(loaded, How(binds)))
     counts = class_counts(read, nodes, target=target, others=peers)
     config = configuration(read, read_config(config_file), counts, seed, str(config_file))
     with _blaming(config_file):
@@ -260,7 +264,7 @@ def _print(one: _Round, width: int) -> None:
     if one.dropped:
         click.echo(f"{head}  {one.dropped} envelopes or frames refused (-vv says which)")
     for error in one.failures:
-        click.echo(as_text(error) + "\n", err=True)
+        click.echo(as_text(error, width=screen_width()) + "\n", err=True)
 
 
 def _text(value: Any) -> str:

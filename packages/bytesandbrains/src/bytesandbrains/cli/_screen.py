@@ -27,6 +27,11 @@ class Screen:
         if not self._terminal:
             self._console.width = _UNFOLDED
 
+    @property
+    def width(self) -> int:
+        """Characters that a line may have."""
+        return self._console.width
+
     def print(self, what: Any = "") -> None:
         """Print a table, or a text with rich's markup."""
         with self._console.capture() as captured:

@@ -30,7 +30,11 @@ _VARIABLES = (
 
 
 class DemoPartsMissing(BytesAndBrainsError):
-    """The demo's plugins or libraries are not installed."""
+    """The demo's plugins or libraries are not installed.
+
+    `pip install "bytesandbrains[demo]"` brings them; `BB_PLUGINS` in the environment may hide
+    them.
+    """
 
 
 def need_parts(*, plot: bool) -> None:

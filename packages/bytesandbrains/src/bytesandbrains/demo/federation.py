@@ -97,7 +97,11 @@ class Round:
 
 
 def compile_federation(settings: Settings) -> bytes:
-    """Record and compile the federation; return the artifact's bytes."""
+    """Record and compile the federation; return the artifact's bytes.
+
+    The model's configuration is compiled in, all but its seed: so the artifact says what a round
+    sends, and is the same for every seed.
+    """
     from bb_compiler import Compiler
     from bytesandbrains.programs import FederatedAveraging
 
@@ -105,7 +109,7 @@ def compile_federation(settings: Settings) -> bytes:
     artifact = (
         Compiler()
         .bind_peer_selector("peers", "static")
-        .bind_model("model", "mlp")
+        .bind_model("model", "mlp", config=MODEL)
         .bind_data_source("data", "digits")
         .bind_data_source("test", "digits")
         .bind_aggregator("aggregator", "fedavg")

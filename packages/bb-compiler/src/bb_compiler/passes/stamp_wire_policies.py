@@ -1,0 +1,75 @@
+"""Pass 14: what admission enforces on each network edge.
+
+Only one policy differs from edge to edge as yet: how long a payload may be. Duplicates are refused
+by peer and message id on all edges alike, which needs no entry here. Peer health, backoff and
+retries are for those who ship envelopes over real networks, and are stamped when these exist.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from onnx import ModelProto, NodeProto
+
+from bb_compiler._placement_errors import lines_of
+from bb_compiler._sizes import edge_bytes, largest_payload
+from bb_compiler.errors import EdgeLimitTooLow, Findings
+from bb_ir import keys, onnx_tools
+from bb_ir.types import parse_type
+
+
+def stamp_wire_policies(model: ModelProto) -> ModelProto:
+    """Stamp on each edge the longest payload that it may have, in bytes.
+
+    It is what the send says (`max_bytes`), else the most that the types of the values allow, with
+    64 KiB more for each parameter set, whose header may hold metadata. It is 0 where the types
+    allow any length: then the limit is that of each Node.
+
+    Raises:
+        CompileError: A send allows less than its values take.
+    """
+    findings = Findings()
+    sends = {
+        onnx_tools.get_meta(node, keys.EDGE): node
+        for function in model.functions
+        for node in function.node
+        if (node.domain, node.op_type) == (keys.WIRE, keys.SEND)
+    }
+    edges: list[dict[str, Any]] = json.loads(onnx_tools.get_meta(model, keys.EDGES, "[]"))
+    for edge in edges:
+        edge["max_payload"] = _limit(edge, sends[edge["name"]], findings)
+    findings.done()
+    result = ModelProto()
+    result.CopyFrom(model)
+    onnx_tools.set_meta(result, keys.EDGES, json.dumps(edges))
+    return result
+
+
+def _limit(edge: dict[str, Any], send: NodeProto, findings: Findings) -> int:
+    ports = [(name, parse_type(type_)) for name, type_ in edge["ports"]]
+    said = int(onnx_tools.attributes(send).get("max_bytes", 0))
+    if not said:
+        largest = largest_payload(ports)
+        # What carries no bytes may carry none; but 0 would leave it to the Node.
+        return 0 if largest is None else max(largest, 1)
+    payload = edge_bytes(
+        ports,
+        answered=edge["answered"],
+        answers=bool(edge["answers"]),
+        deadline_ns=0,
+        dims={},
+    ).payload
+    needed = payload.least if payload.most is None else payload.most
+    if said < needed:
+        findings.add(_too_low(edge["name"], said, needed, send))
+    return said
+
+
+def _too_low(name: str, said: int, needed: int, send: NodeProto) -> EdgeLimitTooLow:
+    return EdgeLimitTooLow(
+        f"edge {name!r} may carry {said:,} bytes, but its values take {needed:,} by their types",
+        expected=f"max_bytes={needed} or more",
+        fix="raise it, or leave it out where the types say all lengths",
+        where=lines_of(send),
+    )

@@ -1,0 +1,56 @@
+"""Values, names and the wire.
+
+Texts and bytes that cannot be read or written: types, ids, addresses, parameters, envelopes. You
+meet them where you write such a text, load a file, or look at what a peer sent.
+"""
+
+import numpy as np
+
+import bytesandbrains as bb
+
+
+# %% AddressError: 'udp4'
+bb.Address.parse("/ip4/10.0.0.7/udp4/4001")
+
+
+# %% DumpError: begin otherwise
+from bb_ir.dump import load
+
+load(b"a letter from a friend, and no dump at all")
+
+
+# %% EnvelopeRefused: b'GET '
+from bb_ir.wire import DEFAULT_LIMITS, read_prelude
+
+read_prelude(b"GET / HTTP/1.1".ljust(32), DEFAULT_LIMITS)  # a browser knocks
+
+
+# %% IdError: 0l
+bb.PeerId.parse("12D3KooWFUKKzQtmK4jaKf5QE1ye9j9QGzSHqzGydzDPFaWQSn0l")
+
+
+# %% ModelTextError: 'modle M'
+from bb_ir.text import parse_model
+
+parse_model("modle M")
+
+
+# %% OpSchemaError: 'Greet'; 'name'
+from bb_ir.ops import OpSchema, Port, ops
+
+ops(OpSchema("Greet", "greet", (Port("name", bb.scalar("string")), Port("name", bb.tensor()))))
+
+
+# %% ParameterSetError: 77 bytes
+weights = bb.ParameterSet.from_tensors({"w": np.zeros(4, np.float32)})
+bb.ParameterSet.from_image(bytes(weights.image)[:-3])  # a file that was cut off
+
+
+# %% TypeTextError: 'float33'
+bb.tensor("float33", (2, 3))
+
+
+# %% WireError: 'three'
+from bb_ir.values import encode_value
+
+encode_value("three", bb.scalar("int64"))

@@ -1,0 +1,1 @@
+"""Directed graphs as values: they travel between Nodes as they lie in memory."""

@@ -1,0 +1,1 @@
+"""What acme asks of the programs that it runs."""
