@@ -55,22 +55,15 @@ def calculate(*operands: Any, how: str) -> Any:
     return result
 
 
-_CALCULATIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
+#: How a calculation is called -> the function of `operator` that carries it out.
+_OPERATORS: Mapping[str, str] = MappingProxyType(
     {
-        "add": operator.add,
-        "subtract": operator.sub,
-        "multiply": operator.mul,
-        "divide": operator.truediv,
-        "modulo": operator.mod,
-        "power": operator.pow,
-        "equal": operator.eq,
-        "less": operator.lt,
-        "less_or_equal": operator.le,
-        "greater": operator.gt,
-        "greater_or_equal": operator.ge,
-        "and": operator.and_,
-        "or": operator.or_,
-        "not": operator.not_,
+        "add": "add", "subtract": "sub", "multiply": "mul", "divide": "truediv", "modulo": "mod",
+        "power": "pow", "equal": "eq", "less": "lt", "less_or_equal": "le", "greater": "gt",
+        "greater_or_equal": "ge", "and": "and_", "or": "or_", "not": "not_",
     }
-)
+)  # fmt: skip
+_CALCULATIONS: dict[str, Callable[..., Any]] = {
+    how: getattr(operator, name) for how, name in _OPERATORS.items()
+}
 _TRUTHS = frozenset(_CALCULATIONS) - {"add", "subtract", "multiply", "divide", "modulo", "power"}
