@@ -14,6 +14,7 @@ nox -s dev                 make `.venv-dev`, an environment to work in
 nox -s proto -- --write    generate the protobuf code anew; without `--write` compare it
 nox -s wheels              build everything, check the lockstep, install what was built and run it
 nox -s minimums            the suite on the lowest versions that the packages promise
+nox -s swarm               programs in hundreds of random worlds; `-- --seed N` for one of them
 nox -s bench               the benchmarks, as JSON in bench-out/
 nox -s constraints         write constraints.txt anew from what resolves today
 nox -s release -- minor    changelog, versions, commit, tag; pushes nothing
@@ -216,6 +217,13 @@ def minimums(session: nox.Session) -> None:
     pins.write_text("\n".join(line for line in str(lowest).splitlines() if "==" in line))
     session.install(*group("test"), "-c", str(pins))
     run_tests(session)
+
+
+@nox.session
+def swarm(session: nox.Session) -> None:
+    """Run programs in random worlds, one per seed, and see that what must hold does."""
+    install_editable(session, "test")
+    session.run("python", "-W", "error", "tests/swarm/run.py", *session.posargs)
 
 
 @nox.session

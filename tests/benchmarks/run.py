@@ -21,7 +21,10 @@ import report
 from measure import SMOKE, Effort, environment
 
 ROOT = Path(__file__).parents[2]
-NAMES = ["engine", "federation", "memory", "fold", "envelope", "start", "compile", "bytes"]
+NAMES = [
+    "engine", "federation", "memory", "fold", "envelope", "start", "compile", "bytes", "journal",
+    "snapshot",
+]  # fmt: skip
 THREADS = ["OMP", "OPENBLAS", "MKL", "BLIS", "NUMBA", "VECLIB_MAXIMUM"]
 
 

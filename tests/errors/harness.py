@@ -49,7 +49,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 #: Files of cases in the order in which a user meets the errors.
 ORDER = (
-    "recording", "compiling", "installing", "running", "data_and_wire", "plugins",
+    "recording", "compiling", "installing", "running", "simulating", "data_and_wire", "plugins",
     "components", "command_line",
 )  # fmt: skip
 #: Classes that only stand for others: they are caught, never raised.

@@ -78,6 +78,6 @@ def test_three_hundred_rounds_leave_nothing_behind(compiled):
         assert engine.payload_held == 0
         assert len(engine.timers._heap) <= 1 + 256
         assert engine.timers.next() is None
-        assert len(node._admission._windows) <= CLIENTS
+        assert len(engine.peers.records) <= CLIENTS
     assert stage.server.component("aggregator").rounds == {}
     assert stage.server.counters["late"] + stage.server.counters["answer_failed"] > 200

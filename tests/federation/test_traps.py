@@ -13,7 +13,7 @@ import bb_runtime
 from bb_ir.ids import PeerId
 from bb_ir.types import tensor
 from bb_ir.wire import PRELUDE_SIZE, Prelude, pack_prelude
-from bb_runtime import Refuse, errors, install, load_artifact, steps
+from bb_runtime import Options, Refuse, errors, install, load_artifact, steps
 from bb_testing.programs import CountingModel, Stage, Wire
 
 SECOND = 10**9
@@ -284,5 +284,15 @@ def test_every_kind_of_step_is_emitted(compiled):
     kinds |= {type(step).__name__ for step in slow.wire.works}
     slow.wire.run()
     kinds |= {type(step).__name__ for _, step in slow.wire.steps}
+    full = Stage(compiled(Round(2)), clients=2, options=Options(max_frames=2))
+    full.invoke()
+    full.wire.deliver()
+    full.wire.deliver()
+    answer, _ = full.wire.flying
+    data = memoryview(answer.ship.envelope.head)
+    lease = full.server.offer(data[:PRELUDE_SIZE], data[PRELUDE_SIZE:], answer.source)
+    full.wire.deliver(1)  # there is no room for a third frame
+    full.server.abandon(lease)
+    kinds |= {type(step).__name__ for step in full.server.poll()}
     declared = {name for name in steps.__all__ if name not in ("FrameId", "Step")}
     assert kinds == declared

@@ -90,7 +90,8 @@ def test_value_of_a_turn_after_the_block(refused, block):
             y = self.model.params(g)  # (2)
         g.output("y", y)  # (1)
 
-    refused(body, BlockEscape, "Output reads", f"outside the {block} block", "g.last(params)")
+    last = "g.last(params, default)" if block == "when" else "g.last(params)"
+    refused(body, BlockEscape, "Output reads", f"outside the {block} block", last)
 
 
 @pytest.mark.parametrize("block", ["rounds", "every", "on"])

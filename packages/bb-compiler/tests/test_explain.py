@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import bb_dsl as bb
 from bb_compiler import Compiler
 from bb_compiler.explain import NotAnArtifact, explain
 from bytesandbrains.programs import FederatedAveraging
@@ -52,6 +53,23 @@ def test_edge_tells_what_it_carries_and_where_it_was_written(told):
     assert (update.source_class, update.target_class) == ("client", "server")
     assert [port.type.partition("(")[0] for port in update.ports] == ["params", "record"]
     assert "fedavg.py:" in update.source
+
+
+def test_edges_tell_how_often_they_are_sent_again(told):
+    class Sure(bb.Module):
+        peer_class = "server"
+        peers = bb.slots.PeerSelector(of="client")
+
+        def body(self, g):
+            got = g.net_out("ask", self.peers.sample(g, 1), retries=5)
+            g.gather(g.net_out("tell", g.sender(got), retries=1))
+            g.net_out("word", self.peers.sample(g, 1))
+
+    sure = explain(Compiler().bind_peer_selector("peers", "static").compile(Sure().build()))
+
+    assert {edge.name: edge.retries for edge in sure.edges} == {"ask": 5, "tell": 1, "word": 0}
+    assert "sent again up to 5 times" in sure.to_html()
+    assert "sent again" not in told.to_html()
 
 
 def test_bindings_are_those_of_the_class(told):

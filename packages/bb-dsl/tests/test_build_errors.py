@@ -354,6 +354,18 @@ def bytes_beyond_numbers(self, g):
     g.net_out("x", self.peers.current_view(g), max_bytes=1 << 63)  # (!)
 
 
+def retries_without_end(self, g):
+    g.net_out("x", self.peers.current_view(g), retries=17)  # (!)
+
+
+def retries_below_none(self, g):
+    g.net_out("x", self.peers.current_view(g), retries=-1)  # (!)
+
+
+def retries_as_a_truth(self, g):
+    g.net_out("x", self.peers.current_view(g), retries=True)  # (!)
+
+
 def wait_misspelt(self, g):
     g.gather(self.model.params(g), wait="al")  # (!)
 
@@ -430,6 +442,9 @@ def attribute_that_is_a_value(self, g):
         (bytes_as_a_text, ["max_bytes='1 MiB'", "1 << 20"]),
         (bytes_as_a_truth, ["max_bytes=True"]),
         (bytes_beyond_numbers, ["max_bytes=9223372036854775808"]),
+        (retries_without_end, ["retries=17", "from 0 to 16"]),
+        (retries_below_none, ["retries=-1"]),
+        (retries_as_a_truth, ["retries=True"]),
         (wait_misspelt, ["wait='al'", "'quorum' or 'all'", "did you mean 'all'?"]),
         (values_that_are_not_collected, ["collects no values", "values=True"]),
         (sample_of_none, ["n=0", "from 1 on"]),
@@ -438,7 +453,7 @@ def attribute_that_is_a_value(self, g):
         (type_that_is_none, ["'tensr' is not a kind of type", "tensor, params"]),
         (field_that_is_not_there, ["no field 'los'", "one of loss", "did you mean 'loss'?"]),
         (field_of_another_type, ["no field 'loss' of type int64"]),
-        (field_by_number, ["0 stands where the name of the field is expected"]),
+        (field_by_number, ["Item is given", "an item of a record has a name, not a number"]),
         (field_of_a_tensor, ["has no field 'loss'", "a record with that field"]),
         (empty_record, ["a record without fields"]),
         (half_an_integer, ["0.5 cannot be a constant of int64", "cast"]),

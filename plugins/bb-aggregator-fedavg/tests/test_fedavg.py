@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tracemalloc
 from fractions import Fraction
+from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -484,3 +485,16 @@ def test_the_plugin_declares_the_class_and_imports_nothing_heavy():
 def test_the_configuration_is_checked_by_the_contract():
     config = build_config(FedAvg.Config, {"cohort": 8, "engine": "numpy"}, "aggregator")
     assert config == FedAvgConfig(cohort=8, engine="numpy")
+
+
+def test_a_round_that_is_named_as_the_engine_names_frames_is_saved():
+    class Name(NamedTuple):
+        incarnation: int
+        number: int
+
+    ctx = FakeContext(round=Name(1, 4))
+    aggregator, other = make(), make()
+    aggregator.contribute(ctx, params(1.0), {"examples": 1})
+    other.load(aggregator.save())
+    other.contribute(ctx, params(3.0), {"examples": 1})
+    assert other.aggregate(ctx)[0]["w"].tolist() == [2.0]

@@ -64,6 +64,14 @@ class Echo(bb.Module):
 # $ BB_PLUGINS=model.mlp bb demo --no-plot
 
 
+# %% NoProgram: names no program
+# file: scenario.toml
+# rounds = 3
+# peers = { client = 100 }
+
+# $ bb sim scenario.toml
+
+
 # %% NoSuchFile: 'progam.py'
 # $ bb compile progam.py:Trains
 

@@ -260,6 +260,16 @@ class Forgets(Federated):
 compile_(Forgets())
 
 
+# %% NothingWaits: g.sleep(...), and nothing takes its trigger
+class Waits(Federated):
+    def body(self, g):
+        g.sleep("5s", after=self.model.params(g))  # (1)
+        g.output("params", self.model.params(g))
+
+
+compile_(Waits())
+
+
 # %% OutsideBlock: LoadParams; when block; class 'server'
 class Strays(Federated):
     def body(self, g):

@@ -13,6 +13,14 @@ import bytesandbrains as bb
 bb.Address.parse("/ip4/10.0.0.7/udp4/4001")
 
 
+# %% AddressRefused: another peer
+from bb_runtime.addresses import sign_addresses
+
+keys = bb.KeyPair.derive(0)
+there = bb.PeerId.from_seed(1)
+sign_addresses(keys, [f"/ip4/10.0.0.7/tcp/4001/p2p/{there}"], sequence=1)
+
+
 # %% DumpError: begin otherwise
 from bb_ir.dump import load
 

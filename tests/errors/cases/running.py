@@ -5,21 +5,30 @@ its frame with an `OpFailed` step, whose `error` is one of these, or what the co
 `federation.run()` raises `FrameFailed` for it. `OpError` catches those of the engine.
 """
 
+from dataclasses import dataclass, field
+
 import numpy as np
 
 import bytesandbrains as bb
 from bb_roles import Model
+from bb_runtime.replay import replay
+from bytesandbrains.journal import FileJournal
 
 PEER = bb.PeerId.from_seed(0)
 
 
-def federation_of(module, **parts):
-    """Compile a Module and install it in this process."""
+def compiled(module, **parts):
+    """Compile a Module."""
     compiler = bb.Compiler()
     roles = {handle.name: handle.role for handle in module.slots_of()}
     for slot, part in parts.items():
         compiler.bind(slot, part, role=roles[slot])
-    return bb.LocalFederation(compiler.compile(module.build()))
+    return compiler.compile(module.build())
+
+
+def federation_of(module, **parts):
+    """Compile a Module and install it in this process."""
+    return bb.LocalFederation(compiled(module, **parts))
 
 
 def fail(federation, inputs=None):
@@ -101,6 +110,25 @@ federation_of(Trains(), model=Small, data="digits").run()
 federation_of(Echo()).run({"x": np.zeros(4, np.float32)})
 
 
+# %% JournalDamaged: record 3
+records = []
+node = bb.install(PEER, [], compiled(Echo()), ["Echo"], journal=records.append)
+node.advance(1)
+node.advance(2)
+replay(records[:2] + records[3:])  # one is missing
+
+
+# %% JournalFull: has 1 segments
+journal = FileJournal("journal", segment_bytes=1024, segments=1)
+artifact = compiled(Echo())
+records = []
+node = bb.install(PEER, [], artifact, ["Echo"], journal=records.append)
+for now in range(50):
+    node.advance(now)
+for record in records:
+    journal(record)
+
+
 # %% NodeBroken: was interrupted in the middle of an op
 class Interrupted(Own):
     """Stands for Ctrl-C while an op runs."""
@@ -116,8 +144,77 @@ except KeyboardInterrupt:
     federation.run()
 
 
+# %% NotReplayable: 'token' of slot 'model' is a secret
+@dataclass(frozen=True)
+class Settings:
+    """What the model is told."""
+
+    token: str = field(metadata={"secret": True})
+
+
+class Guarded(Own):
+    """Needs a secret."""
+
+    Config = Settings
+
+    def fit(self, ctx, batches): ...
+
+
+class Shows(bb.Module):
+    model = bb.slots.Model()
+
+    def body(self, g):
+        g.output("params", self.model.params(g))
+
+
+records = []
+artifact = compiled(Shows(), model=Guarded)
+bb.install(PEER, [], artifact, ["Shows"], {"model": {"token": "x"}}, journal=records.append)
+replay(records)
+
+
+# %% NodeBusy: Fit of slot 'model'
+class Slow(Own):
+    defers = ("fit",)
+
+    def fit(self, ctx, batches):
+        return ctx.defer(lambda: {"examples": batches.examples, "loss": 0.0})
+
+
+class Trains(bb.Module):
+    model = bb.slots.Model()
+    data = bb.slots.DataSource()
+
+    def body(self, g):
+        self.model.fit(g, self.data.batches(g))  # (1)
+
+
+node = federation_of(Trains(), model=Slow, data="digits").server
+node.invoke("Trains")
+node.poll()
+node.snapshot()
+
+
 # %% NotPublished: 'sam'
 federation_of(Echo()).run({"x": np.zeros(3, np.float32)})["sam"]
+
+
+# %% NotStorable: goes over a Batches
+class Shows(bb.Module):
+    peer_class = "server"
+    peers = bb.slots.PeerSelector(of="client")
+    data = bb.slots.DataSource()
+
+    def body(self, g):
+        with g.each(self.data.batches(g)) as (inputs, _labels):  # (1)
+            seen = g.net_out("show", self.peers.current_view(g), inputs)
+            g.gather(g.net_out("seen", g.sender(seen)))
+
+
+node = federation_of(Shows(), peers="static", data="digits").server
+node.invoke("Shows")
+node.poll()
+node.snapshot()
 
 
 # %% NoTurn: no turn of the block ran
@@ -162,3 +259,58 @@ class Asks(bb.Module):
 federation = federation_of(Asks(), peers="static", model="mlp")
 federation.bus.remove(federation.nodes["client"][0].peer)
 fail(federation)
+
+
+# %% ReplayDiverged: Emitted loss of Trains
+class Clocked(Own):
+    """Depends on something that no journal holds."""
+
+    calls = 0
+
+    def fit(self, ctx, batches):
+        Clocked.calls += 1
+        return {"examples": 1, "loss": float(self.calls)}
+
+
+class Trains(bb.Module):
+    model = bb.slots.Model()
+    data = bb.slots.DataSource()
+
+    def body(self, g):
+        g.output("loss", self.model.fit(g, self.data.batches(g)))  # (1)
+
+
+records = []
+artifact = compiled(Trains(), model=Clocked, data="digits")
+node = bb.install(PEER, [], artifact, ["Trains"], journal=records.append)
+node.invoke("Trains")
+node.poll()
+replay(records)
+
+
+# %% SnapshotDamaged: checksum differs
+node = federation_of(Echo()).server
+damaged = bytearray(node.snapshot())
+damaged[-1] ^= 1
+node.restore(damaged)
+
+
+# %% SnapshotError: incarnation 1
+node = federation_of(Echo()).server
+node.restore(node.snapshot(), clean=False)
+
+
+# %% SnapshotForeign: another peer
+def node_of(peer):
+    artifact = bb.Compiler().compile(Echo().build())
+    return bb.install(peer, [], artifact, ["Echo"])
+
+
+node_of(bb.PeerId.from_seed(1)).restore(node_of(PEER).snapshot())
+
+
+# %% SnapshotNewer: version 9
+node = federation_of(Echo()).server
+later = bytearray(node.snapshot())
+later[4] = 9
+node.restore(later)

@@ -51,15 +51,18 @@ def escapes_block(
         )
     if replies:
         fix = "gather the replies inside the block first"
+    elif block.op_type == "When":
+        fix = f"bring it out: g.last({label}, default), where the default stands in otherwise"
     elif block.op_type in keys.CHILD_BLOCKS:
         fix = (
             f"bring it out: g.last({label}) takes the last one, g.gather({label}, values=True) all"
         )
     else:
         fix = "use it inside, or publish it there: g.output(...)"
+    exists = "if its condition holds" if block.op_type == "When" else "once for every turn"
     return BlockEscape(
         f"{node.op_type} reads {value_text(name, maker, node)} outside the {kind} block, where it "
-        "exists once for every turn",
+        f"exists {exists}",
         expected="a value that exists where the op runs",
         fix=fix,
         where=lines_of(node, maker, block),

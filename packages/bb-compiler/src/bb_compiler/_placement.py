@@ -282,6 +282,12 @@ class _Walk:
             # Of the value, not of the op: `with g.at(...)` may have put that somewhere else.
             came_in = self.values.get(node.input[0], where).region
             self._remember_address(node, came_in, node.output[0])
+        elif node.domain == keys.SYSCALL and node.op_type in (keys.PASS_THROUGH, keys.SLEEP):
+            if node.input and node.input[0] in self.addresses:  # they stay what they are
+                self.addresses[node.output[0]] = self.addresses[node.input[0]]
+                self._name_class(node.output[0], self.types[node.input[0]].of)
+        elif node.domain == keys.SYSCALL and node.op_type == keys.ME:
+            self._name_class(node.output[0], self.regions[where.region].cls)
         elif _is_gather(node) and self.regions[self.values[node.input[0]].region].kind:
             names = zip(node.output[1:3], ("missing", "senders"), strict=True)
             self.without_peers.update({name: (node, what) for name, what in names})

@@ -25,6 +25,7 @@ __all__ = [
     "MalformedRecording",
     "NotSendable",
     "NothingContributed",
+    "NothingWaits",
     "OutsideBlock",
     "QuorumUnreachable",
     "RefusedByStage",
@@ -163,6 +164,13 @@ class OutsideBlock(CompileError):
 
     Its inputs, or the op before it, place it on a peer or in a frame that nothing inside the
     block leads to. Move it out, or send inside the block what it needs.
+    """
+
+
+class NothingWaits(CompileError):
+    """A `g.sleep` delays nothing, because nothing takes its result.
+
+    What is recorded after it does not wait for it: only what uses the value that it returns does.
     """
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "positive",
     "quorum_text",
     "read_duration",
+    "read_retries",
     "read_size",
     "read_type",
     "suggest",
@@ -135,6 +136,17 @@ def read_size(option: str, given: object) -> int:
     raise BadOption(
         f"{option}={given!r}",
         expected="a whole number of bytes, such as 1 << 20 for 1 MiB",
+        where=user_line(),
+    )
+
+
+def read_retries(given: object) -> int:
+    """Return how often an envelope is sent again."""
+    if type(given) is int and 0 <= given <= keys.MAX_RETRIES:
+        return given
+    raise BadOption(
+        f"retries={given!r}",
+        expected=f"a whole number from 0 to {keys.MAX_RETRIES}",
         where=user_line(),
     )
 

@@ -17,19 +17,18 @@ from bb_dsl._checks import (
     check_class,
     check_name,
     check_one_of,
-    check_text,
     quorum_text,
     read_duration,
+    read_retries,
     read_size,
     read_type,
-    suggest,
     to_array,
 )
+from bb_dsl._framework import Framework
 from bb_dsl._output import Gathered, Output
 from bb_dsl._recorder import type_name
 from bb_dsl._source import user_line
 from bb_dsl.errors import (
-    BadOption,
     NoBackendInScope,
     UnnamedModule,
     WrongPortType,
@@ -47,17 +46,14 @@ from bb_ir.types import (
     senders,
     tensor,
 )
-from bb_ir.types import record as record_type
 
 if TYPE_CHECKING:
     from bb_dsl._module import Module
 
 __all__ = ["Graph"]
 
-_SCALAR_KINDS = {int: "int64", float: "float64", bool: "bool", str: "string"}
 
-
-class Graph(Blocks):
+class Graph(Framework, Blocks):
     """Records the body of one Module.
 
     Handed to `body` and `bootstrap`; users do not build one.
@@ -114,7 +110,14 @@ class Graph(Blocks):
 
     @overload
     def net_out(
-        self, name: str, peers: Output, /, *, deadline: str = "", max_bytes: int | None = None
+        self,
+        name: str,
+        peers: Output,
+        /,
+        *,
+        deadline: str = "",
+        max_bytes: int | None = None,
+        retries: int | None = None,
     ) -> Output: ...
     @overload
     def net_out(
@@ -126,6 +129,7 @@ class Graph(Blocks):
         *,
         deadline: str = "",
         max_bytes: int | None = None,
+        retries: int | None = None,
     ) -> Output: ...
     @overload
     def net_out(
@@ -138,6 +142,7 @@ class Graph(Blocks):
         *,
         deadline: str = "",
         max_bytes: int | None = None,
+        retries: int | None = None,
     ) -> tuple[Output, Output]: ...
     @overload
     def net_out(
@@ -151,6 +156,7 @@ class Graph(Blocks):
         *,
         deadline: str = "",
         max_bytes: int | None = None,
+        retries: int | None = None,
     ) -> tuple[Output, Output, Output]: ...
     @overload
     def net_out(
@@ -161,6 +167,7 @@ class Graph(Blocks):
         *values: Output,
         deadline: str = "",
         max_bytes: int | None = None,
+        retries: int | None = None,
     ) -> Any: ...
     def net_out(
         self,
@@ -170,6 +177,7 @@ class Graph(Blocks):
         *values: Output,
         deadline: str = "",
         max_bytes: int | None = None,
+        retries: int | None = None,
     ) -> Any:
         """Send values to peers, in one envelope per peer.
 
@@ -181,6 +189,9 @@ class Graph(Blocks):
             max_bytes: Longest payload of one envelope, as `bb explain` counts it; longer ones are
                 neither sent nor taken. Left out, it is what the types of the values allow, and
                 where they leave it open, what each Node takes.
+            retries: How often an envelope is sent again, under the same number, until the peer
+                says that it came: nothing runs twice for it. Left out, it is what the edge that
+                this one answers says, and 0 where there is none.
 
         Returns:
             The values as they arrive at the peers: a trigger when none was sent, an Output for
@@ -193,6 +204,8 @@ class Graph(Blocks):
         attributes = {"deadline_ns": read_duration("deadline", deadline)} if deadline else {}
         if max_bytes is not None:
             attributes["max_bytes"] = read_size("max_bytes", max_bytes)
+        if retries is not None:
+            attributes["retries"] = read_retries(retries)
         self._edges.add(name)
         outs = [self._fresh(name, type_) for type_ in [v.type for v in sent] or [TRIGGER]]
         node = self._append(keys.WIRE, keys.SEND, [to, *sent], [o.name for o in outs], attributes)
@@ -272,62 +285,6 @@ class Graph(Blocks):
         """
         return self.constant_for(None, value, dtype)
 
-    def scalar(self, value: bool | float | str) -> Output:  # noqa: FBT001  # a value, no switch
-        """Record a number, truth value or text, such as a field of a record.
-
-        `g.constant` gives a tensor; this gives what `node.invoke` would take for an input of
-        type int64, float64, bool or string.
-        """
-        import numpy as np
-        from onnx import numpy_helper
-
-        kind = _SCALAR_KINDS.get(type(value))
-        if kind is None or (kind == "int64" and not -(2**63) <= int(value) < 2**63):
-            raise BadOption(
-                f"{value!r} is a {type(value).__name__}",
-                expected="an int of 64 bits, a float, a bool or a text",
-                fix="g.constant(...) takes arrays",
-                where=user_line(),
-            )
-        out = self._fresh("scalar", scalar(kind))
-        # A tensor keeps all 64 bits; a float attribute of ONNX has 32.
-        held = value if kind == "string" else numpy_helper.from_array(np.array(value, kind))
-        self._append(keys.SYSCALL, "Scalar", [], [out.name], {"value": held})
-        return out
-
-    def field(self, record: Output, name: str, type: Type | str = ANY) -> Output:  # noqa: A002  # as in input
-        """Record reading one field of a record; `record["name"]` is the same.
-
-        Args:
-            record: The record.
-            name: Name of the field.
-            type: Type of the field, where the record's own type does not say it.
-        """
-        check_text("field", name)
-        value = self.own(record)
-        known = value.type.field(name) if value.type.kind in ("record", "any") else None
-        found = None if known is None else meet(known, read_type(type))
-        if found is None:
-            fields = [field for field, _ in value.type.items or ()]
-            raise BadOption(
-                f"{value!r} has no field {name!r}" + (f" of type {type}" if known else ""),
-                expected=f"one of {', '.join(fields)}" if fields else "a record with that field",
-                fix=suggest(str(name), fields),
-                where=user_line(),
-            )
-        out = self._fresh(name, found)
-        self._append(keys.SYSCALL, "Field", [value], [out.name], {"name": name})
-        return out
-
-    def record(self, **values: Output) -> Output:
-        """Record a record of values under names, such as metrics to send."""
-        own = {name: self.own(value) for name, value in values.items()}
-        if not own:
-            raise BadOption("a record without fields", expected="name=value", where=user_line())
-        out = self._fresh("record", record_type({n: v.type for n, v in own.items()}))
-        self._append(keys.SYSCALL, "Record", list(own.values()), [out.name], {"names": list(own)})
-        return out
-
     # What slots, values and the recording of parts call
 
     def tensor_op(self, op_type: str, *operands: Output | float) -> Output:
@@ -352,13 +309,6 @@ class Graph(Blocks):
         out = self._fresh(how, result)
         self._append(keys.SYSCALL, "Calculate", operands, [out.name], {"how": how})
         return out
-
-    def scalar_for(self, user: Output, value: bool | float | str) -> Output:  # noqa: FBT001  # as in scalar
-        """Record a plain value where the value stands that it is used with."""
-        made = self.scalar(value)
-        if not self._at:
-            onnx_tools.set_meta(self.nodes[-1], keys.AT, f"value:{user.name}")
-        return made
 
     def constant_for(self, user: Output | None, value: Any, dtype: str = "") -> Output:
         """Record a constant where the value stands that it is used with."""
@@ -475,10 +425,6 @@ class Graph(Blocks):
         return outs
 
     # Inside
-
-    def _listed(self, after: Output | Sequence[Output] | None) -> str:
-        waits = [after] if isinstance(after, Output) else list(after or ())
-        return ",".join(self.own(value).name for value in waits)
 
     def _backend_slot(self) -> str:
         if not self._backend:

@@ -150,8 +150,10 @@ class Output:
     def _plain(self) -> bool:
         return self.type.kind in SCALARS
 
-    def __getitem__(self, field: str) -> Output:
-        return self.graph.field(self, field)
+    def __getitem__(self, key: str | int | Output) -> Output:
+        if isinstance(key, str):
+            return self.graph.field(self, key)
+        return self.graph.item(self, key)
 
 
 class Gathered(Output):

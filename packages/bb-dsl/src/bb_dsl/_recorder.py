@@ -56,6 +56,8 @@ class Recorder:
         #: Blocks that nobody has entered yet: the call, and its line.
         self._unopened: dict[str, tuple[str, SourceLine]] = {}
         self._calls: dict[str, int] = {}
+        #: Kind of each metric by its name; of the root, whose parts share them.
+        self.metrics: dict[str, str] = {}
         self._backend = ""
 
     def own(self, value: object) -> Output:

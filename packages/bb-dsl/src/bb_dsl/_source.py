@@ -68,6 +68,8 @@ def _short(file: str) -> str:
     if inside:
         return file[len(max(inside, key=len)) + 1 :].replace(os.sep, "/")
     name = Path(file).name
-    # Errors quote lines by this short name, under which the file could not be found again.
-    linecache.cache.setdefault(name, (lambda: "".join(linecache.getlines(file)),))
+    # Errors quote lines by this short name, under which the file could not be found again. Code
+    # that was compiled from a text may have that name only.
+    if name != file:
+        linecache.cache.setdefault(name, (lambda: "".join(linecache.getlines(file)),))
     return name

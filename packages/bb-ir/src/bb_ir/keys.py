@@ -36,6 +36,14 @@ UNTIL: Final = "Until"
 LAST: Final = "Last"
 PASS_THROUGH: Final = "PassThrough"  # noqa: S105  # no password
 PUBLISH: Final = "Publish"
+SLEEP: Final = "Sleep"
+METRIC: Final = "Metric"
+
+# Ops of the syscall domain that are given the context of their frame
+NOW: Final = "Now"
+RANDOM: Final = "Random"
+CHOICE: Final = "Choice"
+ME: Final = "Me"
 
 # Blocks. The turns of some are children of the frame that stands around them, and it goes on when
 # the last has ended; those of others are root frames.
@@ -85,6 +93,9 @@ ROOT: Final = PREFIX + "root"  # name of the recorded Module
 TYPE_DOMAIN: Final = "ai.bytesandbrains"
 
 SELF_CLASS: Final = "@self"
+
+#: Most times that an edge may have an envelope sent again.
+MAX_RETRIES: Final = 16
 
 ROLES: Final = (
     "backend",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from bb_runtime._admission import Lease, Refuse
+from bb_runtime._admission import Later, Lease, Refuse
+from bb_runtime._peers import PeerInfo
 from bb_runtime.artifact import Artifact, load_artifact
 from bb_runtime.bus import Event, LocalBus
-from bb_runtime.errors import DeliveryError, InstallError, OpError
+from bb_runtime.errors import DeliveryError, InstallError, OpError, SnapshotError
 from bb_runtime.inbox import Inbox
 from bb_runtime.install import Config, install
+from bb_runtime.metrics import Histogram, Metric
 from bb_runtime.node import Node
 from bb_runtime.options import Options
 from bb_runtime.steps import (
@@ -18,6 +20,7 @@ from bb_runtime.steps import (
     FrameEnded,
     FrameId,
     OpFailed,
+    Readable,
     Ship,
     Step,
 )
@@ -33,16 +36,22 @@ __all__ = [
     "Event",
     "FrameEnded",
     "FrameId",
+    "Histogram",
     "Inbox",
     "InstallError",
+    "Later",
     "Lease",
     "LocalBus",
+    "Metric",
     "Node",
     "OpError",
     "OpFailed",
     "Options",
+    "PeerInfo",
+    "Readable",
     "Refuse",
     "Ship",
+    "SnapshotError",
     "Step",
     "install",
     "load_artifact",

@@ -3,8 +3,9 @@
 `offer` sees prelude and header only. In order: format and limits, blocked peers, duplicates,
 program, edge, then either the frame that expects the reply or the class that may send the edge,
 then what the edge may carry, then what the Node can take on. What fails is counted by reason,
-dropped, and never answered, unless an authorized peer waits for an answer that now will not come.
-What passes gets a `Lease` with a buffer of exactly its size.
+dropped, and never answered, unless an authorized peer waits for an answer that now will not come,
+or a peer that we talk to would send it again. What only finds no room is to come `Later`. What
+passes gets a `Lease` with a buffer of exactly its size.
 
 Nothing is remembered about a peer before one of its envelopes passed. This module decides and
 decodes; frames are the engine's.
@@ -12,6 +13,7 @@ decodes; frames are the engine's.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple, cast
 
 from bb_ir.buffers import allocate
@@ -27,13 +29,20 @@ from bb_ir.wire import (
     read_header,
     read_prelude,
 )
+from bb_runtime._controls import Controls
 from bb_runtime._engine import Engine
 from bb_runtime._frames import LIVE, OPEN, Frame
+from bb_runtime._peers import Peer
+from bb_runtime._windows import Window
 from bb_runtime.artifact import Edge
 
-__all__ = ["Admission", "Lease", "Refuse"]
+__all__ = ["Admission", "Later", "Lease", "Refuse"]
 
-_WINDOW = 256
+#: Why a message that may be sent again is better not.
+_FOR_GOOD = frozenset({"late", "too_large", "too_old", "unknown_frame"})
+
+#: Stands for the edge of control messages that have none.
+_NO_EDGE = Edge("", 0, "", "", "", "", "", answered=False, ports=(), deadline_ns=0)
 
 
 class Refuse(NamedTuple):
@@ -50,6 +59,19 @@ class Refuse(NamedTuple):
     close: bool
 
 
+class Later(NamedTuple):
+    """An envelope for which there is no room now.
+
+    The host keeps it and reads nothing more from its peer, until a `Readable` step says that it
+    may offer it again.
+
+    Attributes:
+        reason: A stable code.
+    """
+
+    reason: str
+
+
 class Lease:
     """A place for the payload of one admitted envelope.
 
@@ -57,7 +79,7 @@ class Lease:
         buffer: Writable bytes of exactly the payload's size; the host fills them.
     """
 
-    __slots__ = ("buffer", "edge", "head", "parent", "source", "used")
+    __slots__ = ("buffer", "edge", "head", "parent", "record", "source", "used")
 
     def __init__(
         self,
@@ -66,42 +88,16 @@ class Lease:
         source: PeerId,
         buffer: memoryview,
         parent: Frame | None,
+        *,
+        record: Peer,
     ) -> None:
         self.head = head
         self.edge = edge
         self.source = source
         self.buffer = buffer
         self.parent = parent
+        self.record = record
         self.used = False
-
-
-class _Window:
-    """Message ids seen from one peer: the highest, and a bit for each of the 256 below."""
-
-    __slots__ = ("bits", "highest", "incarnation")
-
-    def __init__(self, incarnation: int) -> None:
-        self.incarnation = incarnation
-        self.highest = 0
-        self.bits = 0
-
-    def check(self, message_id: int) -> str:
-        """Return why an id is refused, or an empty text."""
-        behind = self.highest - message_id
-        if behind < 0:
-            return ""
-        if behind >= _WINDOW:
-            return "too_old"
-        return "duplicate" if self.bits >> behind & 1 else ""
-
-    def mark(self, message_id: int) -> None:
-        """Remember an id that was admitted."""
-        ahead = message_id - self.highest
-        if ahead > 0:
-            self.bits = (self.bits << min(ahead, _WINDOW) | 1) & ((1 << _WINDOW) - 1)
-            self.highest = message_id
-        else:
-            self.bits |= 1 << -ahead
 
 
 class _No(Exception):  # never leaves this module
@@ -132,75 +128,175 @@ class Admission:
         self._limits = WireLimits(
             header=options.max_header_bytes, payload=options.max_envelope_bytes
         )
-        self._windows: dict[PeerId, _Window] = {}
+        self.controls = Controls(engine)
+        #: Leases that were lent and neither received nor abandoned, and until when.
+        self._leases: dict[Lease, int] = {}
+        engine.pressure.leases = self._leases
+
+    @property
+    def open_leases(self) -> int:
+        """How many leases were lent and neither received nor abandoned."""
+        return len(self._leases)
+
+    @property
+    def windows(self) -> list[tuple[Any, ...]]:
+        """What was seen of each peer, as a `Window` is made of it."""
+        records = self.engine.peers.records.values()
+        return [(record.id, *record.window.state()) for record in records if record.window]
+
+    def replace(
+        self, authorized: dict[str, set[PeerId]], windows: Iterable[tuple[Any, ...]]
+    ) -> None:
+        """Let others be authorized, and other messages have been seen."""
+        self.authorized = authorized
+        peers = self.engine.peers
+        for record in peers.records.values():
+            record.window = None
+        for peer, *seen in windows:
+            peers.of(peer).window = Window(*seen)
 
     def offer(
         self, prelude: bytes | memoryview, header: bytes | memoryview, source: PeerId
-    ) -> Lease | Refuse:
+    ) -> Lease | Refuse | Later:
         """Check an envelope by its first two parts."""
         try:
             head = read_header(read_prelude(prelude, self._limits), header, self._limits)
         except EnvelopeRefused as error:
             self.engine.drop(error.reason, source, "")
             return Refuse(error.reason, error.skip, error.close)
+        peers = self.engine.peers
+        record = peers.records.get(source)
+        if record is not None:
+            now = record.heard_ns = self.engine.now_ns
+            if record.failures or record.holds or -1 < record.asked_ns < now:
+                peers.heard(record)
+            else:
+                record.asked_ns = -1
         try:
-            edge, parent = self._decide(head, source)
-            buffer = self._room(head, edge, parent)
+            edge, parent = self._decide(head, source, record)
+            buffer = self._room(head, edge, parent, record)
         except _No as no:
-            self.engine.drop(no.reason, source, no.edge.name if no.edge else "")
-            if no.tell and no.edge is not None:
-                self._branch_ends(head, no.edge, no.parent, source, no.reason)
-            return Refuse(no.reason, head.payload_length, close=False)
-        self._mark(head, source)
+            return self._refuse(no, head, source, record)
+        if record is None:
+            record = peers.of(source)
+            record.heard_ns = self.engine.now_ns
+        window = record.window
+        if window is None:
+            window = record.window = Window(head.incarnation)
+        if not edge.retries or head.control is not None:  # else when its payload is here
+            window.mark(head.message_id)
+        record.frames += 1
+        record.held += head.payload_length
         self.engine.payload_held += head.payload_length
-        return Lease(head, edge, source, buffer, parent)
+        if head.control is None:
+            flow = self.engine.metrics.flow(edge.name)
+            flow[2] += 1
+            flow[3] += len(prelude) + len(header) + head.payload_length
+        lease = Lease(head, edge, source, buffer, parent, record=record)
+        self._leases[lease] = self.engine.now_ns + self.engine.options.lease_ns
+        return lease
 
     def abandon(self, lease: Lease) -> None:
         """Give back a lease whose payload did not come."""
         if lease.used:
             return
         lease.used = True
-        self.engine.payload_held -= lease.head.payload_length
+        del self._leases[lease]
+        self._released(lease)
         self.engine.drop("abandoned", lease.source, lease.edge.name)
-        self._branch_ends(lease.head, lease.edge, lease.parent, lease.source, "abandoned")
+        if not lease.edge.retries:  # else it is sent again
+            self._branch_ends(lease.head, lease.edge, lease.parent, lease.source, "abandoned")
 
     def receive(self, lease: Lease) -> None:
         """Take in an envelope whose payload is in the lease's buffer."""
         if lease.used:
             return
         lease.used = True
+        del self._leases[lease]
         engine, head, edge, parent = self.engine, lease.head, lease.edge, lease.parent
+        record = lease.record
         if head.control is not None:
-            assert parent is not None  # only word of a failed answer is admitted
+            self._released(lease)
+            if parent is None:
+                self.controls.take(head.control, record)
+                return
             engine.gathers.answer_failed(parent, edge.name, lease.source, "answer_failed")
             engine.tidy()
             return
+        if edge.retries and not self._is_new(lease):
+            self._released(lease)
+            return
         if parent is not None and not _still_open(parent, edge, lease.source):
-            engine.payload_held -= head.payload_length
+            self._released(lease)
             engine.drop("late", lease.source, edge.name)
+            if edge.retries:
+                self.controls.refuse(record, head, "late")
             return
         try:
             values = self._decode(head, edge, lease.buffer)
         except WireError as error:
-            engine.payload_held -= head.payload_length
+            self._released(lease)
             engine.drop("bad_value", lease.source, edge.name)
             self._branch_ends(head, edge, parent, lease.source, type(error).__name__)
+            if edge.retries:
+                self.controls.refuse(record, head, "bad_value")
             return
-        engine.receive(edge, values, head, lease.source, parent)
+        if edge.retries:
+            self.controls.acknowledge(record, head)
+        record.bytes_in += head.payload_length
+        if parent is not None:
+            asked = parent.asked_at
+            took_time = asked is not None and asked.get(edge.name) != engine.now_ns
+            if took_time or record.retrying:
+                engine.peers.answered(record, parent, edge.name)
+        engine.receive(edge, values, head, lease.source, parent, account=record)
+
+    def expire(self) -> None:
+        """Abandon leases that were not filled in time."""
+        now = self.engine.now_ns
+        for lease, until in tuple(self._leases.items()):
+            if until > now:
+                return
+            self.abandon(lease)
+
+    def next_expiry(self) -> int | None:
+        """Return when the oldest lease has to be filled."""
+        return next(iter(self._leases.values()), None)
+
+    def _released(self, lease: Lease) -> None:
+        self.engine.pressure.release(lease.record, lease.head.payload_length)
+
+    def _is_new(self, lease: Lease) -> bool:
+        """Whether a message that may come twice comes for the first time; it is marked then."""
+        head, window = lease.head, lease.record.window
+        if window is None or window.incarnation != head.incarnation:
+            self.engine.drop("stale", lease.source, lease.edge.name)
+            return False
+        if window.check_received(head.message_id):
+            self.engine.drop("duplicate", lease.source, lease.edge.name)
+            self.controls.acknowledge(lease.record, head)
+            return False
+        window.mark_received(head.message_id)
+        return True
 
     # Decisions
 
-    def _decide(self, head: EnvelopeHead, source: PeerId) -> tuple[Edge, Frame | None]:
+    def _decide(
+        self, head: EnvelopeHead, source: PeerId, record: Peer | None
+    ) -> tuple[Edge, Frame | None]:
         """Return the edge of an envelope and the frame that waits for it, or raise why not."""
         engine = self.engine
-        if source in engine.gathers.blocked:
+        blocked, allowed = engine.gathers.blocked, engine.options.allowed_peers
+        if (blocked and source in blocked) or (allowed is not None and source not in allowed):
             raise _No("blocked")
-        self._check_seen(head, source)
+        edge = engine.artifact.edges_by_id.get(head.edge)
+        window = None if record is None else record.window
+        if window is not None and record is not None:
+            self._check_seen(head, record, window, edge)
         if head.program != engine.post.program:
             raise _No("version_skew")
         if head.control is not None:
-            return self._decide_control(head, source)
-        edge = engine.artifact.edges_by_id.get(head.edge)
+            return self._decide_control(head, source, record)
         if edge is None or edge.name not in engine.regions:
             raise _No("unknown_edge")
         expected_hops = bool(edge.parent) + edge.answered
@@ -213,10 +309,16 @@ class Admission:
             raise _No("not_authorized", edge)
         return edge, None
 
-    def _decide_control(self, head: EnvelopeHead, source: PeerId) -> tuple[Edge, Frame]:
+    def _decide_control(
+        self, head: EnvelopeHead, source: PeerId, record: Peer | None
+    ) -> tuple[Edge, Frame | None]:
         control = head.control
+        assert control is not None  # that is why we are here
         if not isinstance(control, Failed):
-            raise _No("unknown_control")
+            why_not = self.controls.why_not(control, record)
+            if why_not:
+                raise _No(why_not)
+            return _NO_EDGE, None
         edge = self.engine.artifact.edges_by_id.get(control.edge)
         if edge is None:
             raise _No("unknown_edge")
@@ -235,37 +337,58 @@ class Admission:
             raise _No("late", edge)
         return parent
 
-    def _check_seen(self, head: EnvelopeHead, source: PeerId) -> None:
-        window = self._windows.get(source)
-        if window is None:
-            return
+    def _check_seen(
+        self, head: EnvelopeHead, record: Peer, window: Window, edge: Edge | None
+    ) -> None:
         if head.incarnation < window.incarnation:
             raise _No("stale")
         if head.incarnation == window.incarnation:
-            seen = window.check(head.message_id)
+            again = edge is not None and edge.retries and head.control is None
+            seen = (window.check_received if again else window.check)(head.message_id)
             if seen:
-                raise _No(seen)
+                raise _No(seen, edge if again else None)
         elif head.program == self.engine.post.program:
             # It started anew, and what it was asked before is forgotten there.
-            del self._windows[source]
-            self.engine.gathers.peer_lost(source, "restarted")
+            record.window = None
+            self.engine.gathers.peer_lost(record.id, "restarted")
 
-    def _mark(self, head: EnvelopeHead, source: PeerId) -> None:
-        window = self._windows.get(source)
-        if window is None:
-            window = self._windows[source] = _Window(head.incarnation)
-        window.mark(head.message_id)
+    def _refuse(
+        self, no: _No, head: EnvelopeHead, source: PeerId, record: Peer | None
+    ) -> Refuse | Later:
+        """Report an envelope that is not taken; tell those who are to know."""
+        engine, edge = self.engine, no.edge
+        if no.reason == "later":
+            engine.pressure.pause(record or engine.peers.of(source), head.payload_length)
+            return Later("busy")
+        refuse = Refuse(no.reason, head.payload_length, close=False)
+        if no.reason == "version_skew" and not engine.peers.version_skew(source):
+            engine.counters[no.reason] += 1
+            return refuse
+        engine.drop(no.reason, source, edge.name if edge else "")
+        again = edge is not None and edge.retries > 0 and head.control is None
+        if no.tell and edge is not None and not (again and no.reason == "busy"):
+            self._branch_ends(head, edge, no.parent, source, no.reason)
+        if record is None:
+            return refuse
+        if no.reason == "stale" and record.window is not None:
+            self.controls.stale(record, record.window.incarnation)
+        elif again and no.reason == "duplicate" and head.program == engine.post.program:
+            self.controls.acknowledge(record, head)
+        elif again and no.reason in _FOR_GOOD:
+            self.controls.refuse(record, head, no.reason)
+        return refuse
 
-    def _room(self, head: EnvelopeHead, edge: Edge, parent: Frame | None) -> memoryview:
+    def _room(
+        self, head: EnvelopeHead, edge: Edge, parent: Frame | None, record: Peer | None
+    ) -> memoryview:
         """Return the buffer for a payload that the edge allows, if the Node can take on more."""
-        engine, options = self.engine, self.engine.options
+        engine = self.engine
         if edge.max_payload and head.payload_length > edge.max_payload:
             raise _No("too_large", edge, parent, tell=True)
-        if head.control is None and (
-            engine.payload_held + head.payload_length > options.max_inbound_bytes
-            or len(engine.frames) >= options.max_frames
-        ):
-            raise _No("busy", edge, parent, tell=True)
+        if head.control is None:
+            full = engine.pressure.check(record, head.payload_length, answer=parent is not None)
+            if full:
+                raise _No(full, edge, parent, tell=True)
         try:
             return memoryview(cast("Any", allocate(head.payload_length, self.engine.pool)))
         except MemoryError:

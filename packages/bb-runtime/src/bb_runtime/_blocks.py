@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bb_runtime._program import BlockInfo
     from bb_runtime.artifact import Op
 
-__all__ = ["Blocks", "truth"]
+__all__ = ["Blocks", "items_after", "truth"]
 
 
 class Blocks:
@@ -35,7 +35,8 @@ class Blocks:
 
         def start(frame: Frame, *values: Any) -> None:
             engine = self._engine
-            state = BlockState(info, frame, engine.regions[info.region], items(info, *values))
+            made = items(info, *values)
+            state = BlockState(info, frame, engine.regions[info.region], made, values)
             frame.blocks[info.index] = state
             if deadline_ns:
                 engine.timers.set(engine.now_ns + deadline_ns, frame, state)
@@ -66,6 +67,7 @@ class Blocks:
         item = None if state.stopped else next(state.items, None)
         if item is None:
             state.fired = True
+            state.source = ()
             state.frame.fired.add(state.info.index)
             self._engine.wake(state.frame)
             self._engine.touch(state.frame)
@@ -190,6 +192,22 @@ def _pair(item: Any) -> tuple[Any, ...]:
     if not issubclass(kind, (tuple, list)) or len(parts) != 2:
         raise OpError(f"a batch is a {kind.__name__}", expected="a pair: inputs and labels")
     return tuple(parts)
+
+
+def items_after(info: BlockInfo, source: tuple[Any, ...], number: int) -> Iterator[tuple[Any, ...]]:
+    """Return the items of the turns of a block that has made so many.
+
+    Raises:
+        OpError: The source has no items, or fewer.
+    """
+    if info.op.name == "Loop":
+        end = turn_count(info.op, source)
+        rest = itertools.count(number + 1) if end is None else range(number + 1, end + 1)
+        return ((one,) for one in rest)
+    made = 1 if info.op.name == "When" else len(source[0])
+    if number > made:
+        raise OpError(f"{number} turns were made of {made} items")
+    return itertools.islice(_ITEMS[info.op.name](info, *source), number, None)
 
 
 #: Of each kind of block, what gives the items of its turns.

@@ -24,13 +24,14 @@ __all__ = ["OpContext"]
 class OpContext:
     """The context of one op of one Node; the op's line sets `frame` before each call."""
 
-    __slots__ = ("_defers", "_engine", "_path", "_state", "frame")
+    __slots__ = ("_defers", "_engine", "_path", "frame", "state")
 
     def __init__(self, engine: Engine, path: str, *, defers: bool = False) -> None:
         self._engine = engine
         self._defers = defers
         self._path = path.encode()
-        self._state: tuple[int, int] = (-1, 0)
+        #: Number of the frame that drew last, and how often it has.
+        self.state: tuple[int, int] = (-1, 0)
         self.frame: Frame
 
     @property
@@ -60,9 +61,9 @@ class OpContext:
         """Return a generator keyed by seed, frame, op and number of draws in this call's frame."""
         import numpy as np
 
-        number, index = self._state
+        number, index = self.state
         index = index + 1 if number == self.frame.number else 0
-        self._state = (self.frame.number, index)
+        self.state = (self.frame.number, index)
         digest = hashlib.blake2b(digest_size=16, key=self._engine.seed_key)
         key = self.frame.draw_key(self._engine.peer)
         for part in (key, self._path, index.to_bytes(8, "little")):

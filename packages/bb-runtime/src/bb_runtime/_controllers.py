@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bb_runtime._engine import Engine
     from bb_runtime._program import BlockInfo
 
-__all__ = ["Controller", "Controllers", "Every"]
+__all__ = ["Controller", "Controllers", "Every", "On", "Rounds"]
 
 
 class Controller(ABC):
@@ -45,7 +45,8 @@ class Controller(ABC):
         self.stopped = False
         #: What `tell` says of a block that was stopped.
         self.why = "stopped"
-        self._told = False
+        #: Whether its end was reported.
+        self.told = False
 
     @abstractmethod
     def begin(self) -> None:
@@ -90,8 +91,8 @@ class Controller(ABC):
 
     def tell(self, how: str) -> None:
         """Report the end of the block, once."""
-        if not self._told:
-            self._told = True
+        if not self.told:
+            self.told = True
             target = self.bound.program.target.short
             step = BlockEnded(target, self.info.region, self.number, self.failed, how)
             self.engine.steps.append(step)
@@ -261,6 +262,29 @@ class Controllers:
         for block in listening:
             block.event(frozen(value))
         return len(listening)
+
+    def started(self) -> tuple[dict[str, Controller], dict[str, list[On]]]:
+        """Return what ticks or listens, by region and by topic."""
+        return self._running, self._topics
+
+    def replace(self, running: dict[str, Controller], topics: dict[str, list[On]]) -> None:
+        """Let other blocks be those that have started."""
+        self._running, self._topics = running, topics
+
+    def announce(self, topic: str, value: Any) -> None:
+        """Hand an event of the program to the blocks that listen.
+
+        One that nobody listens to is counted, and reported when it is the first of its topic.
+
+        Raises:
+            InvalidInput: The event is not of the type that a block declares.
+        """
+        if self.publish(topic, value):
+            return
+        counted = f"events_unheard.{topic}"
+        if counted not in self._engine.counters:
+            self._engine.drop("event_unheard", None, topic)
+        self._engine.counters[counted] += 1
 
     def clear(self) -> None:
         """Forget all blocks that have started."""

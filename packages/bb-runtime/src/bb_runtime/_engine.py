@@ -33,10 +33,12 @@ from bb_ir.buffers import BufferPool
 from bb_ir.ids import PeerId
 from bb_ir.wire import EnvelopeHead
 from bb_roles.contracts import Component
+from bb_runtime._alarms import Alarms
 from bb_runtime._blocks import Blocks
 from bb_runtime._context import OpContext
 from bb_runtime._controllers import Controller, Controllers, Every
 from bb_runtime._deferred import Works
+from bb_runtime._delays import Delays
 from bb_runtime._failures import failed_op, forget_traceback, place_of, trace_of
 from bb_runtime._frames import (
     ANSWERED,
@@ -45,17 +47,22 @@ from bb_runtime._frames import (
     QUEUED,
     BlockState,
     BoundRegion,
+    DelayState,
     Frame,
     GatherState,
     ReturnAddress,
 )
 from bb_runtime._freeze import frozen
 from bb_runtime._gathers import Gathers
+from bb_runtime._peers import Peer, Peers
 from bb_runtime._post import Post
+from bb_runtime._pressure import Pressure
 from bb_runtime._slots import Slots
 from bb_runtime._timers import Timers
+from bb_runtime.addresses import AddressBook
 from bb_runtime.artifact import Artifact, Edge, Op
 from bb_runtime.inbox import Inbox
+from bb_runtime.metrics import Metrics
 from bb_runtime.options import Options
 from bb_runtime.steps import Dropped, Emitted, FrameEnded, FrameId, OpFailed, Step
 
@@ -94,21 +101,33 @@ class Engine:
         #: Set when something that is no `Exception` passed through.
         self.broken = False
         self.timers = Timers()
+        self.addresses = AddressBook()
+        self.alarms = Alarms()
+        self.peers = Peers(self)
+        self.pressure = Pressure(self)
         self.gathers = Gathers(self)
         self.post = Post(self)
         self.blocks = Blocks(self)
         self.controllers = Controllers(self)
+        self.delays = Delays(self)
+        self.metrics = Metrics()
         self.inbox = Inbox()
         self.works = Works(self, self.inbox)
         self.slots = Slots()
+        #: Contexts of the ops, in the order in which they were bound.
+        self.contexts: list[OpContext] = []
+        #: Whether no root frame and no deferred work is to start.
+        self.paused = False
         self._ready: deque[tuple[Frame, int]] = deque()
+        #: Stretches that were ready when no deferred work was to start.
+        self._parked: deque[tuple[Frame, int]] = deque()
         self._touched: deque[Frame] = deque()
         #: Regions whose queues may go on.
         self._vacant: deque[BoundRegion] = deque()
         self._roots = 0
         self._children = 0
         self._bootstraps = 0
-        self._ordinals: Counter[str] = Counter()
+        self.ordinals: Counter[str] = Counter()
 
     # Opening frames
 
@@ -120,8 +139,8 @@ class Engine:
         for name, position in program.inputs.items():
             if position >= 0:
                 values[position] = frozen(given[name])
-        ordinal = self._ordinals[target]
-        self._ordinals[target] += 1
+        ordinal = self.ordinals[target]
+        self.ordinals[target] += 1
         deadline = self.now_ns + program.info.deadline_ns
         frame = Frame(self._root_number(), bound, values, deadline, ordinal)
         self._open_root(frame)
@@ -135,8 +154,13 @@ class Engine:
         head: EnvelopeHead,
         source: PeerId,
         parent: Frame | None,
+        *,
+        account: Peer | None = None,
     ) -> None:
-        """Open a frame for an envelope: a child of `parent`, or a root frame when it is `None`."""
+        """Open a frame for an envelope: a child of `parent`, or a root frame when it is `None`.
+
+        It takes over what the envelope was charged to its peer.
+        """
         bound = self.regions[edge.name]
         program = bound.program
         positions: list[Any] = [None] * program.size
@@ -151,6 +175,7 @@ class Engine:
         frame = Frame(number, bound, positions, self.now_ns + budget, origin)
         frame.sender = source
         frame.payload = head.payload_length
+        frame.account = account
         if edge.answered:
             hop = head.chain[-1]
             frame.return_address = ReturnAddress(source, hop.frame, hop.incarnation)
@@ -173,8 +198,8 @@ class Engine:
         """Open a root frame of a block that started earlier."""
         bound = controller.bound
         name = bound.program.info.name
-        ordinal = self._ordinals[name]
-        self._ordinals[name] += 1
+        ordinal = self.ordinals[name]
+        self.ordinals[name] += 1
         deadline = self.now_ns + bound.program.info.deadline_ns
         frame = Frame(self._root_number(), bound, _placed(bound, item), deadline, ordinal)
         frame.controller = controller
@@ -193,7 +218,7 @@ class Engine:
         """Start a root frame, put it in line, or end it at once when the line is full."""
         bound = frame.bound
         # Who waits in line already goes first: a block opens its next frame as one ends.
-        free = bound.active < bound.limit and not bound.queue
+        free = bound.active < bound.limit and not bound.queue and not self.paused
         if free and (bound.bootstrap or self._bootstraps == 0):
             self._start_root(frame)
         elif len(bound.queue) < self.options.max_queued:
@@ -253,14 +278,75 @@ class Engine:
             plans = frame.bound.plans
             if plans is None or (plan := plans[index]) is None:
                 self._run_stretch(frame, index)
+            elif self.paused and plan.group.number not in frame.held:
+                self._parked.append((frame, index))
+                self._limit_wait(frame)
             elif self.slots.claim(frame, index, plan):
                 self._run_stretch(frame, index)
                 self.slots.used(frame, plan)
                 self.grant()
-            elif not frame.bound.program.waits:
-                self.timers.set(frame.deadline_ns, frame)  # it was not to wait, and now it does
+            else:
+                self._limit_wait(frame)
             if left is not None:
                 left -= len(frame.bound.program.stretches[index].ops)
+
+    def _limit_wait(self, frame: Frame) -> None:
+        if not frame.bound.program.waits:
+            self.timers.set(frame.deadline_ns, frame)  # it was not to wait, and now it does
+
+    def resume(self) -> None:
+        """Let go on what was held up while the engine was paused."""
+        self.paused = False
+        self._ready.extend(self._parked)
+        self._parked.clear()
+        self.grant()
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Let all lines go on."""
+        self._vacant.extend(self.bounds)
+        self.tidy()
+
+    def ready_stretches(self) -> list[tuple[Frame, int]]:
+        """Return what runs next, or would if nothing held it up."""
+        return [*self.slots.in_line(), *self._parked, *self._ready]
+
+    @property
+    def numbers(self) -> tuple[int, int]:
+        """How many root frames and how many child frames were opened."""
+        return self._roots, self._children
+
+    def replace(
+        self, numbers: tuple[int, int], frames: Sequence[Frame], ready: Sequence[tuple[Frame, int]]
+    ) -> None:
+        """Let other frames, live and in line, take the place of all that there are.
+
+        Args:
+            numbers: How many root frames and how many child frames were opened.
+            frames: The frames, those of one line in their order.
+            ready: The stretches that run next.
+        """
+        self._roots, self._children = numbers
+        self.frames.clear()
+        for bound in self.bounds:
+            bound.active = 0
+            bound.queue.clear()
+        for frame in frames:
+            if frame.state == QUEUED:
+                frame.bound.queue.append(frame)
+                continue
+            self.frames[frame.number] = frame
+            frame.bound.active += frame.parent is None
+        self._bootstraps = sum(bound.active for bound in self.bounds if bound.bootstrap)
+        self._ready = deque(ready)
+        for line in (self._parked, self._touched, self._vacant):
+            line.clear()
+        self.slots.clear()
+
+    @property
+    def bounds(self) -> tuple[BoundRegion, ...]:
+        """All regions, always in the same order."""
+        return (*self.mains.values(), *self.regions.values())
 
     @property
     def busy(self) -> bool:
@@ -269,10 +355,12 @@ class Engine:
 
     @property
     def waiting(self) -> bool:
-        """Whether there is a frame, live or in line, that no tick opened."""
+        """Whether there is a frame, live or in line, that no tick opened; not while paused."""
+        if self.paused:
+            return False
         if any(not isinstance(frame.root.controller, Every) for frame in self.frames.values()):
             return True
-        lines = (bound.queue for bound in (*self.mains.values(), *self.regions.values()))
+        lines = (bound.queue for bound in self.bounds)
         return any(not isinstance(f.controller, Every) for line in lines for f in line)
 
     def _run_stretch(self, frame: Frame, index: int) -> None:
@@ -291,7 +379,7 @@ class Engine:
 
     def grant(self) -> None:
         """Make ready what waited for a component that is free now."""
-        if self.slots.waiting:
+        if self.slots.waiting and not self.paused:
             self._ready.extend(self.slots.granted())
 
     def wake(self, frame: Frame) -> None:
@@ -328,7 +416,9 @@ class Engine:
             for state in tuple(frame.gathers.values()):
                 if frame.state == LIVE:
                     self.gathers.judge(frame, state)
-            waits = frame.left or frame.open_replies or frame.children or frame.works
+            waits = (
+                frame.left or frame.open_replies or frame.children or frame.works or frame.unsent
+            )
             if frame.state == LIVE and not waits:
                 self.end(frame, "done", "")
 
@@ -368,15 +458,28 @@ class Engine:
         program = bound.program
         name, region = program.target.short, program.info.name
         self.steps.append(FrameEnded(name, region, self.id_of(frame), how, reason))
+        counts, key = self.metrics.ended, (name, region, how)
+        counts[key] = counts.get(key, 0) + 1
         # A turn that is done hands what it promised on to the frame around it.
         if (frame.return_address is not None or frame.owed) and (
             frame.block is None or how != "done"
         ):
             self.post.report_unsent(frame, how, reason)
         self.frames.pop(frame.number, None)
-        for message in frame.messages:
-            self.post.outgoing.pop(message, None)
+        if frame.messages:
+            if self.post.retries.open:
+                self.post.retries.frame_ended(frame)
+            for message in frame.messages:
+                self.post.outgoing.pop(message, None)
+        if frame.unsent:
+            self.post.outbound.frame_ended(frame)
         self.payload_held -= frame.payload
+        account = frame.account
+        if account is not None:
+            account.frames -= 1
+            account.held -= frame.payload
+            if self.pressure.paused:
+                self.pressure.resume()
         if bound.plans is not None:  # without deferred work nothing is held
             self.slots.leave(frame, self.works.cancel(frame))
             self.grant()
@@ -395,12 +498,12 @@ class Engine:
         self._bootstraps -= bound.bootstrap
         self._abandon(frame, failed=how != "done")
         if bound.bootstrap:
-            self._vacant.extend((*self.mains.values(), *self.regions.values()))
+            self._vacant.extend(self.bounds)
         elif bound.queue:
             self._vacant.append(bound)
 
     def _start_next(self, bound: BoundRegion) -> None:
-        while bound.queue and bound.active < bound.limit:
+        while bound.queue and bound.active < bound.limit and not self.paused:
             if self._bootstraps and not bound.bootstrap:
                 return
             frame = bound.queue.popleft()
@@ -441,8 +544,10 @@ class Engine:
         """Let go of everything that was bound: it refers back to this engine in circles."""
         for held in (self.mains, self.regions, self.components, self.frames):
             held.clear()
+        self.contexts.clear()
         self.controllers.clear()
         self.timers.clear()
+        self.alarms.clear()
 
     # Time and reports
 
@@ -454,21 +559,35 @@ class Engine:
         # What came in before the jump runs before deadlines pass.
         self.works.drain()
         self.run(None)
-        while (when := self.timers.next()) is not None and when <= now_ns:
-            _, frame, what = self.timers.pop()
+        while (when := self.next_wakeup()) is not None and when <= now_ns:
             self.now_ns = max(self.now_ns, when)
-            if isinstance(what, Every):
-                what.due(now_ns)
-            elif frame is not None:
-                self._fall_due(frame, what)
+            if self.timers.next() != when:
+                self.post.ring(self.alarms.pop())
+            else:
+                _, frame, what = self.timers.pop()
+                if isinstance(what, Every):
+                    what.due(now_ns)
+                elif frame is not None:
+                    self._fall_due(frame, what)
             self.tidy()
             self.run(None)  # what it set free, before the next instant
         self.now_ns = now_ns
+        if self.pressure.paused:
+            self.pressure.resume()
 
-    def _fall_due(self, frame: Frame, what: GatherState | BlockState | None) -> None:
+    def next_wakeup(self) -> int | None:
+        """Return the earliest instant at which something falls due."""
+        timer, alarm = self.timers.next(), self.alarms.next()
+        if timer is None or alarm is None:
+            return alarm if timer is None else timer
+        return min(timer, alarm)
+
+    def _fall_due(self, frame: Frame, what: GatherState | BlockState | DelayState | None) -> None:
         if isinstance(what, GatherState):
             self.gathers.judge(frame, what, expired=True)
             self.touch(frame)  # nothing may have waited for it, and then the frame has ended
+        elif isinstance(what, DelayState):
+            self.delays.due(frame, what)
         elif what is not None:
             self.blocks.expire(frame, what)
         else:
@@ -480,6 +599,8 @@ class Engine:
         if frame.state == LIVE and frame.gathers and self.gathers.only_late(frame):
             self.end(frame, "done", "")
         else:
+            for edge in frame.expected:
+                self.gathers.count_silent(frame, edge)
             self.end(frame, "expired", "DeadlineExceeded")
 
     def draw(self, label: str, index: int, below: int) -> int:
@@ -498,6 +619,8 @@ class Engine:
     def drop(self, reason: str, peer: PeerId | None, edge: str) -> None:
         """Count and report something that was refused."""
         self.counters[reason] += 1
+        if peer is not None and (record := self.peers.records.get(peer)) is not None:
+            record.count_refused(reason)
         self.steps.append(Dropped(reason, peer, edge))
 
 

@@ -8,16 +8,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bb_ir.ids import PeerId
-from bb_runtime._program import BlockInfo, GatherInfo, RegionProgram
+from bb_runtime._program import BlockInfo, DelayInfo, GatherInfo, RegionProgram
 from bb_runtime.artifact import Edge
 
 if TYPE_CHECKING:
     from bb_runtime._controllers import Controller
     from bb_runtime._deferred import Work
+    from bb_runtime._peers import Peer
     from bb_runtime._slots import Grant, Plan
     from bb_runtime.steps import FrameId
 
-__all__ = ["BlockState", "BoundRegion", "Frame", "GatherState", "ReturnAddress"]
+__all__ = ["BlockState", "BoundRegion", "DelayState", "Frame", "GatherState", "ReturnAddress"]
 
 #: What became of an expected answer.
 OPEN, ANSWERED, FAILED, CLOSED = range(4)
@@ -70,15 +71,24 @@ class BoundRegion:
 class BlockState:
     """One block of one frame whose turns are children of it."""
 
-    __slots__ = ("bound", "fired", "frame", "info", "items", "kept", "number", "stopped", "turns")
+    __slots__ = (
+        "bound", "fired", "frame", "info", "items", "kept", "number", "source", "stopped", "turns",
+    )  # fmt: skip
 
     def __init__(
-        self, info: BlockInfo, frame: Frame, bound: BoundRegion, items: Iterator[tuple[Any, ...]]
+        self,
+        info: BlockInfo,
+        frame: Frame,
+        bound: BoundRegion,
+        items: Iterator[tuple[Any, ...]],
+        source: tuple[Any, ...],
     ) -> None:
         self.info = info
         self.frame = frame
         self.bound = bound
         self.items = items
+        #: What the items are made of, until the last turn has ended.
+        self.source = source
         self.number = 0
         self.stopped = False
         #: Whether the last turn has ended.
@@ -86,6 +96,18 @@ class BlockState:
         #: What the turns arrived with, by what takes it.
         self.kept: dict[str, list[Any]] = {}
         self.turns: Counter[str] = Counter()
+
+
+class DelayState:
+    """One sleep of one frame: what is passed on, and when."""
+
+    __slots__ = ("fired", "info", "value", "when_ns")
+
+    def __init__(self, info: DelayInfo, when_ns: int, value: Any) -> None:
+        self.info = info
+        self.when_ns = when_ns
+        self.value = value
+        self.fired = False
 
 
 class GatherState:
@@ -109,12 +131,15 @@ class Frame:
     """One run of a region."""
 
     __slots__ = (
+        "account",
+        "asked_at",
         "block",
         "blocks",
         "bound",
         "children",
         "controller",
         "deadline_ns",
+        "delays",
         "expected",
         "fired",
         "gathers",
@@ -135,6 +160,7 @@ class Frame:
         "sent",
         "state",
         "touched",
+        "unsent",
         "values",
         "waiting",
         "works",
@@ -165,6 +191,8 @@ class Frame:
         #: Its blocks by their events; and for a turn, the block that it is one of.
         self.blocks: dict[int, BlockState] = {}
         self.block: BlockState | None = None
+        #: Its sleeps that have not woken, by their events.
+        self.delays: dict[int, DelayState] = {}
         #: What opens frames like this one: a block that started earlier.
         self.controller: Controller | None = None
         #: Work that was handed to the host and has not come back.
@@ -183,6 +211,12 @@ class Frame:
         self.paid: set[tuple[ReturnAddress, str]] = set()
         self.messages: list[int] = []
         self.payload = 0
+        #: The peer that it is charged to.
+        self.account: Peer | None = None
+        #: When answers were asked for, by their edge.
+        self.asked_at: dict[str, int] | None = None
+        #: Envelopes of it that wait to be sent.
+        self.unsent = 0
 
     @property
     def root(self) -> Frame:
@@ -228,6 +262,8 @@ class Frame:
             self.blocks = {}
         if self.works:
             self.works = {}
+        if self.delays:
+            self.delays = {}
         self.expected = {}
         self.messages = []
         self.owed = []

@@ -35,8 +35,14 @@ class Gathers:
 
     def expect(self, frame: Frame, reply: Edge, peers: tuple[PeerId, ...]) -> None:
         """Open an entry for each peer that was asked."""
-        entries = {peer: FAILED if peer in self.blocked else OPEN for peer in peers}
-        waiting = sum(entry == OPEN for entry in entries.values())
+        entries = dict.fromkeys(peers, OPEN)
+        waiting = len(entries)
+        allowed = self._engine.options.allowed_peers
+        if self.blocked or allowed is not None:
+            for peer in entries:
+                if not self.talks_to(peer):
+                    entries[peer] = FAILED
+                    waiting -= 1
         frame.expected[reply.name] = entries
         frame.open_replies += waiting
         for state in frame.gathers.values():
@@ -49,6 +55,11 @@ class Gathers:
                 when = self._engine.now_ns + state.info.deadline_ns
                 self._engine.timers.set(when, frame, state)
         self._engine.touch(frame)
+
+    def talks_to(self, peer: PeerId) -> bool:
+        """Whether the operator lets this Node talk to a peer."""
+        allowed = self._engine.options.allowed_peers
+        return peer not in self.blocked and (allowed is None or peer in allowed)
 
     def arrival(self, index: int, *, keeps: bool) -> Callable[[Frame, Any], None]:
         """Return the callable with which a child frame reaches a gather of its parent."""
@@ -74,6 +85,9 @@ class Gathers:
             return
         frame.expected[edge][peer] = FAILED
         frame.open_replies -= 1
+        record = self._engine.peers.records.get(peer)
+        if record is not None and record.retrying:
+            self._engine.post.retries.answered(record, frame, edge)
         for state in frame.gathers.values():
             if state.info.edge == edge:
                 state.pending -= 1
@@ -81,7 +95,14 @@ class Gathers:
         self._engine.touch(frame)
 
     def peer_lost(self, peer: PeerId, reason: str) -> None:
-        """Fail every answer that a peer still owes."""
+        """Fail every answer that a peer still owes.
+
+        Nothing more is sent to it, unless it has only restarted and is there again.
+        """
+        record = self._engine.peers.records.get(peer)
+        if record is not None and reason != "restarted":
+            self._engine.post.retries.drop_all(record)
+            self._engine.post.outbound.drop_all(record, reason)
         for frame in list(self._engine.frames.values()):
             for edge in tuple(frame.expected):
                 self.answer_failed(frame, edge, peer, reason)
@@ -97,6 +118,8 @@ class Gathers:
         """Fire a gather, let it fall short, or leave it waiting."""
         if state.asked is None or state.fired:
             return
+        if expired:
+            self.count_silent(frame, state.info.edge)
         count, info = len(state.answers), state.info
         if count >= state.need and count:
             if not info.wait_all or not state.pending or expired:
@@ -105,6 +128,15 @@ class Gathers:
             self._fall_short(frame, state, expired=expired)
         elif count + state.pending < state.need and (info.fail_short or not info.wait_all):
             self._fall_short(frame, state, expired=False)
+
+    def count_silent(self, frame: Frame, edge: str) -> None:
+        """Hold it against peers that they have not answered at a deadline."""
+        peers = self._engine.peers
+        for peer, entry in frame.expected.get(edge, {}).items():
+            record = peers.records.get(peer) if entry == OPEN else None
+            # One that waits here was not even asked.
+            if record is not None and not record.waiting:
+                peers.failed(record)
 
     def _fall_short(self, frame: Frame, state: GatherState, *, expired: bool) -> None:
         if not state.info.fail_short:

@@ -2,13 +2,13 @@
 
 A *stretch* is what a frame can run without waiting. What an op may have to wait for is an *event*
 of its frame or of one above it: a gather that fires, a block whose last turn has ended, an op that
-hands its work to the host's executor and completes. Which ops wait for which events is known when
-the artifact is read, so the ops of a region fall into stretches by the set of events they depend
-on, each a straight line in the order of recording, which respects both data and effects. A stretch
-is written out as one Python function with one line per op: values are locals or list positions,
-callables are bound when a Node is installed, and a value is dropped on the line of its last reader.
-So nothing is looked up, counted or parsed while a frame runs, and when an op raises, the number of
-the line says which.
+hands its work to the host's executor and completes, a sleep that is over. Which ops wait for which
+events is known when the artifact is read, so the ops of a region fall into stretches by the set of
+events they depend on, each a straight line in the order of recording, which respects both data and
+effects. A stretch is written out as one Python function with one line per op: values are locals or
+list positions, callables are bound when a Node is installed, and a value is dropped on the line of
+its last reader. So nothing is looked up, counted or parsed while a frame runs, and when an op
+raises, the number of the line says which.
 
 `g.last`, and a gather over a block, stand in two regions: the turn *arrives* with its value, and
 the frame around the block takes it when the block has ended. They are two ops here.
@@ -31,6 +31,7 @@ from bb_runtime._program import (
     BlockInfo,
     DeferInfo,
     Deferring,
+    DelayInfo,
     GatherInfo,
     Lowered,
     RegionProgram,
@@ -39,6 +40,7 @@ from bb_runtime._program import (
     is_block,
     is_gather,
     is_last,
+    is_sleep,
     reads_of,
 )
 from bb_runtime._soundness import check_target
@@ -108,12 +110,19 @@ class _Lowering:
         self.last = self._last_readers()
         programs = {name: self._region(info) for name, info in self.infos.items()}
         ops = [op for op, _ in self.events]
+        blocks = {id(op): self._block(op) for op in self.ops if is_block(op)}
+        for block in blocks.values():
+            programs[block.region].block = block
+        delays = {id(op): self._delay(op) for op in ops if is_sleep(op)}
+        for delay in delays.values():
+            programs[delay.op.region].delays += (delay,)
         return Lowered(
             self.target,
             programs,
             {id(op): self.event_of[id(op)] for op in ops if is_gather(op)},
-            {id(op): self._block(op) for op in self.ops if is_block(op)},
+            blocks,
             {id(op): self._defer(op) for op in ops if id(op) in self.deferring},
+            delays,
         )
 
     def _find_homes(self) -> None:
@@ -147,7 +156,7 @@ class _Lowering:
         for op in self.ops:
             child_block = is_block(op) and op.name in keys.CHILD_BLOCKS
             defers = id(op) in self.deferring
-            if not (is_gather(op) or child_block or defers):
+            if not (is_gather(op) or child_block or defers or is_sleep(op)):
                 continue
             index = self.event_of[id(op)] = len(self.events)
             self.events.append((op, op.region))
@@ -155,7 +164,7 @@ class _Lowering:
                 self.waits.update(dict.fromkeys(op.outputs, frozenset({index})))
             elif child_block:
                 opened[op.opens] = index
-            else:
+            elif defers:
                 self.works[index] = op.region, frozenset()
         #: Region of a block's turns -> the event that the last has ended.
         self.block_events = opened
@@ -217,6 +226,7 @@ class _Lowering:
             if op.region == info.name and is_gather(op)
         )
         main = not info.opened_in
+        placed = (name for name in self.positions if self.homes[name] == info.name)
         brought = (op.outputs for op in self.ops if op.region == info.name and begins(op))
         return RegionProgram(
             info=info,
@@ -233,6 +243,7 @@ class _Lowering:
                 if edge.answers == info.name
             ),
             waits=any(waits or any(map(self._asks, ops)) for waits, ops in pieces),
+            names=tuple(sorted(placed, key=self.positions.__getitem__)),
         )
 
     def _brought(self, info: RegionInfo, brought: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
@@ -288,6 +299,10 @@ class _Lowering:
     def _defer(self, op: Op) -> DeferInfo:
         outs = tuple(self.positions.get(name, -1) for name in op.outputs)
         return DeferInfo(self.event_of[id(op)], op, outs)
+
+    def _delay(self, op: Op) -> DelayInfo:
+        out = self.positions.get(op.outputs[0], -1)
+        return DelayInfo(self.event_of[id(op)], op, out, int(op.attributes["duration_ns"]))
 
     def _gather(self, index: int, op: Op) -> GatherInfo:
         a = op.attributes

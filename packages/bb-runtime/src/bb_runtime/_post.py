@@ -13,8 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from bb_ir.ids import PeerId
 from bb_ir.values import NO_CODECS, Codecs, Encoded, encode_value
-from bb_ir.wire import Built, EnvelopeTemplate, Failed, Hop, WireLimits, build_envelope
+from bb_ir.wire import Control, Failed, Hop, WireLimits, build_envelope
 from bb_runtime._frames import ENDED, Frame, ReturnAddress
+from bb_runtime._letters import Letter, Writer
+from bb_runtime._outbound import Outbound
+from bb_runtime._peers import Peer
+from bb_runtime._retries import Retries, Retry
 from bb_runtime.errors import OpError
 from bb_runtime.steps import Ship
 
@@ -32,16 +36,19 @@ class Post:
         self._engine = engine
         self.program = bytes.fromhex(engine.artifact.program)[:16]
         options = engine.options
-        self._limits = WireLimits(
+        self.limits = WireLimits(
             header=options.max_header_bytes, payload=options.max_envelope_bytes
         )
         #: Codecs of the types of plugins that the targets name; install fills them in.
         self.codecs: Codecs = NO_CODECS
-        self._messages = 0
+        #: Number of the last message.
+        self.messages = 0
         edges = engine.artifact.edges.values()
-        self._answering = {
+        self.answering = {
             edge.name: tuple(e for e in edges if e.answers == edge.name) for edge in edges
         }
+        self.outbound = Outbound(engine)
+        self.retries = Retries(engine)
         #: Message id -> (frame, reply edges, peer): whose answer fails with the message.
         self.outgoing: dict[int, tuple[Frame, tuple[Edge, ...], PeerId]] = {}
 
@@ -68,47 +75,53 @@ class Post:
                 f"nothing is left of the frame's deadline to send edge {edge.name!r}",
                 fix="give the frame or the gather a longer deadline",
             )
-        build = self._builder(frame, edge, fills, remaining)
-        replies = self._answering[edge.name]
+        own = (Hop(frame.number, engine.incarnation, engine.peer.raw),) if edge.answered else ()
+        writer = Writer(
+            self.program, edge, incarnation=engine.incarnation, own=own, fills=fills,
+            limits=self.limits,
+        )  # fmt: skip
+        replies = self.answering[edge.name]
         peers: list[PeerId] = []
+        flow = engine.metrics.flow(edge.name)
+        table, now, sure = engine.peers, engine.now_ns, edge.retries > 0
+        records = table.records
+        most, allowed = engine.options.max_unsent_bytes, engine.options.allowed_peers
+        blocked = engine.gathers.blocked
         for address in addresses:
             peer = address.peer if isinstance(address, ReturnAddress) else address
             peers.append(peer)
-            if peer in engine.gathers.blocked:
+            if (blocked and peer in blocked) or (allowed is not None and peer not in allowed):
                 engine.drop("blocked", peer, edge.name)
                 continue
-            self._messages += 1
-            built = build(address)
+            record = records.get(peer) or table.of(peer)
+            self.messages += 1
+            built = writer.build(address, self.messages, remaining)
             if edge.max_payload and built.payload_length > edge.max_payload:
                 raise _too_large(edge, built.payload_length)
-            engine.steps.append(Ship(peer, built, self._messages))
+            size = len(built.head) + built.payload_length
+            if -1 < record.asked_ns < now and table.suspected(record):
+                table.failed(record)
+            if sure or most or now < record.quiet_ns or record.waiting:
+                until = now + remaining
+                letter = Letter(writer, address, self.messages, frame, replies, until, size)
+                self.outbound.post(record, letter, built)
+            else:
+                record.bytes_out += size
+                engine.steps.append(Ship(peer, built, self.messages))
+            flow[0] += 1
+            flow[1] += len(built.head) + built.payload_length
             if replies:
-                self.outgoing[self._messages] = (frame, replies, peer)
-                frame.messages.append(self._messages)
+                self.outgoing[self.messages] = (frame, replies, peer)
+                frame.messages.append(self.messages)
+                if record.asked_ns < 0 and not record.waiting:
+                    record.asked_ns = now
         if edge.answers:
             self._paid(frame, edge, addresses)
         for reply in replies:
+            if frame.asked_at is None:
+                frame.asked_at = {}
+            frame.asked_at[reply.name] = now
             engine.gathers.expect(frame, reply, tuple(peers))
-
-    def _builder(
-        self, frame: Frame, edge: Edge, fills: list[Encoded], remaining: int
-    ) -> Callable[[PeerId | ReturnAddress], Built]:
-        """Return what builds the envelope of one destination; what all share is encoded once."""
-        incarnation = self._engine.incarnation
-        own = (Hop(frame.number, incarnation, self._engine.peer.raw),) if edge.answered else ()
-        if edge.answered and edge.answers:
-            # The return address differs by destination and stands before our own hop.
-            return lambda to: build_envelope(
-                self.program, edge.id, incarnation, self._messages, remaining_ns=remaining,
-                chain=(*_hop(to), *own), fills=fills, limits=self._limits,
-            )  # fmt: skip
-        template = EnvelopeTemplate(
-            program=self.program, edge=edge.id, incarnation=incarnation, chain=own, fills=fills,
-            limits=self._limits,
-        )  # fmt: skip
-        return lambda to: template.build(
-            self._messages, remaining_ns=remaining, nearest=next(iter(_hop(to)), None)
-        )
 
     @staticmethod
     def _paid(frame: Frame, edge: Edge, addresses: tuple[PeerId | ReturnAddress, ...]) -> None:
@@ -142,20 +155,52 @@ class Post:
 
     def refuse_all(self, edge: Edge, source: PeerId, hop: Hop, reason: str) -> None:
         """Tell the frame that sent an envelope which is not taken that no answer will come."""
-        for owed in self._answering[edge.name]:
+        for owed in self.answering[edge.name]:
             self.refuse(ReturnAddress(source, hop.frame, hop.incarnation), owed, reason)
 
     def refuse(self, address: ReturnAddress, edge: Edge, reason: str) -> None:
         """Ship a small `failed` envelope to a frame that waits for an answer."""
-        self._messages += 1
         control = Failed(reason[:64], address.frame, address.incarnation, edge.id)
+        self.control(address.peer, control)
+
+    def control(self, peer: PeerId, control: Control) -> None:
+        """Ship a message of engines to engines; nothing holds it up, and nobody answers it."""
+        self.messages += 1
         built = build_envelope(
-            self.program, 0, self._engine.incarnation, self._messages, control=control
+            self.program, 0, self._engine.incarnation, self.messages, control=control
         )
-        self._engine.steps.append(Ship(address.peer, built, self._messages))
+        self._engine.steps.append(Ship(peer, built, self.messages))
+
+    def ring(self, what: object) -> None:
+        """Do what an alarm was set for."""
+        if isinstance(what, Retry):
+            self.retries.due(what)
+        elif isinstance(what, Peer):
+            self.outbound.flush(what)
+
+    def sent(self, ship: Ship) -> bool:
+        """Note that the host does not hold an envelope any more; tells whether others go now."""
+        engine = self._engine
+        if not engine.options.max_unsent_bytes:
+            return False
+        record = engine.peers.records.get(ship.to)
+        if record is None or not record.unsent:
+            return False
+        before = len(engine.steps)
+        self.outbound.sent(record, ship.message_id)
+        engine.tidy()
+        return len(engine.steps) > before
 
     def failed(self, ship: Ship) -> None:
         """Note that an envelope could not be delivered."""
+        self.sent(ship)
+        peers = self._engine.peers
+        record = peers.records.get(ship.to)
+        if record is not None:
+            peers.failed(record)
+            if ship.message_id in record.retrying:
+                self._engine.drop("undeliverable", ship.to, "")
+                return  # it is sent again
         waiting = self.outgoing.pop(ship.message_id, None)
         if waiting is None:
             self._engine.drop("undeliverable", ship.to, "")
@@ -164,10 +209,6 @@ class Post:
         for reply in replies:
             self._engine.gathers.answer_failed(frame, reply.name, peer, "undeliverable")
         self._engine.tidy()
-
-
-def _hop(to: PeerId | ReturnAddress) -> tuple[Hop, ...]:
-    return (Hop(to.frame, to.incarnation, to.peer.raw),) if isinstance(to, ReturnAddress) else ()
 
 
 def _too_large(edge: Edge, found: int) -> OpError:

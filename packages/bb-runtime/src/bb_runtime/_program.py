@@ -18,6 +18,7 @@ __all__ = [
     "BlockInfo",
     "DeferInfo",
     "Deferring",
+    "DelayInfo",
     "GatherInfo",
     "Lowered",
     "RegionProgram",
@@ -26,6 +27,7 @@ __all__ = [
     "is_block",
     "is_gather",
     "is_last",
+    "is_sleep",
     "reads_of",
 ]
 
@@ -103,6 +105,16 @@ class DeferInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class DelayInfo:
+    """One sleep: number of its event, position of what it passes on, and how long it is."""
+
+    index: int
+    op: Op
+    out: int
+    duration_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stretch:
     """A straight piece of a region.
 
@@ -137,6 +149,9 @@ class RegionProgram:
         owes: Edges that answer the one that opens this region, and whether a frame of it or of
             its children sends them; else its parent does, after a gather.
         waits: Whether its frames may have to wait for messages.
+        names: Name of the value at each position.
+        block: The block whose turns run it.
+        delays: The sleeps that stand in it.
     """
 
     info: RegionInfo
@@ -149,6 +164,9 @@ class RegionProgram:
     gathers: tuple[GatherInfo, ...] = ()
     owes: tuple[tuple[Edge, bool], ...] = ()
     waits: bool = False
+    names: tuple[str, ...] = ()
+    block: BlockInfo | None = None
+    delays: tuple[DelayInfo, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -161,6 +179,7 @@ class Lowered:
         gathers: Number of each gather's event, by the identity of its op.
         blocks: Its blocks, by the identity of their ops.
         deferred: Ops whose work may be done elsewhere, by their identity.
+        delays: Its sleeps, by the identity of their ops.
     """
 
     target: Target
@@ -168,6 +187,7 @@ class Lowered:
     gathers: dict[int, int]
     blocks: dict[int, BlockInfo]
     deferred: dict[int, DeferInfo]
+    delays: dict[int, DelayInfo]
 
 
 def is_gather(op: Op) -> bool:
@@ -183,6 +203,11 @@ def is_block(op: Op) -> bool:
 def is_last(op: Op) -> bool:
     """Whether an op takes the value of the last turn out of a block."""
     return op.name == keys.LAST and op.domain == keys.SYSCALL
+
+
+def is_sleep(op: Op) -> bool:
+    """Whether an op passes its value on after some time."""
+    return op.name == keys.SLEEP and op.domain == keys.SYSCALL
 
 
 def begins(op: Op) -> bool:

@@ -161,6 +161,17 @@ class Slots:
         else:
             self._later.setdefault(number, []).append(call)
 
+    def in_line(self) -> list[tuple[Frame, int]]:
+        """Return the stretches that stand in line, in order of arrival."""
+        line = sorted(self._line.values(), key=lambda waiting: waiting.number)
+        return [(waiting.frame, index) for waiting in line for index in waiting.stretches]
+
+    def clear(self) -> None:
+        """Forget who stands in line; nothing is held."""
+        self._line.clear()
+        self._queues.clear()
+        self._freed.clear()
+
     @property
     def waiting(self) -> bool:
         """Whether somebody stands in line."""

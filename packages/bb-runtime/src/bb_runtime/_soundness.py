@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from bb_ir import keys
+from bb_ir.framework_ops import METRIC_KINDS
 from bb_runtime._program import begins, is_block, is_gather, is_last
 from bb_runtime.artifact import Op, RegionInfo, Target
 from bb_runtime.errors import InvalidArtifact
@@ -115,6 +116,13 @@ def _check_op(target: Target, op: Op, source: RegionInfo | None) -> None:
         key = "topic" if op.name == keys.PUBLISH else "name"
         named = isinstance(op.attributes.get(key), str) and len(op.inputs) == 1
         _demand(named, target, f"{op.name} has {len(op.inputs)} inputs and no {key}")
+    elif op.name == keys.SLEEP:
+        right = _whole(op.attributes.get("duration_ns"), 1) and len(op.inputs) < 2
+        _demand(right and len(op.outputs) == 1, target, "a Sleep of no duration")
+    elif op.name == keys.METRIC:
+        named = isinstance(op.attributes.get("name"), str) and len(op.inputs) == 1
+        right = named and op.attributes.get("kind") in METRIC_KINDS
+        _demand(right, target, "a Metric without a name or a kind")
     elif op.name == keys.UNTIL:
         _demand(len(op.inputs) == 2 and bool(kind), target, "an Until ends no block")
     elif is_last(op):

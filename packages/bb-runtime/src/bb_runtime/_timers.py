@@ -6,9 +6,9 @@ Nothing here knows the time; the engine says how late it is.
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from bb_runtime._frames import ENDED, BlockState, Frame, GatherState
+from bb_runtime._frames import ENDED, BlockState, DelayState, Frame, GatherState
 
 if TYPE_CHECKING:
     from bb_runtime._controllers import Every
@@ -17,9 +17,11 @@ __all__ = ["Timers"]
 
 _SLACK = 256
 
-#: (instant, order of creation, frame, its gather or block or `None` for its own deadline), or
-#: (instant, order of creation, `None`, the block whose tick it is)
-Timer = tuple[int, int, "Frame | None", "GatherState | BlockState | Every | None"]
+#: Of a frame, its gather, block or sleep, or `None` for its own deadline; of no frame, the block
+#: whose tick it is.
+What: TypeAlias = "GatherState | BlockState | DelayState | Every | None"
+#: Instant, order of creation, and what falls due.
+Timer = tuple[int, int, "Frame | None", What]
 
 
 def _matters(timer: Timer) -> bool:
@@ -41,18 +43,16 @@ class Timers:
         return sum(map(_matters, self._heap))
 
     def set(
-        self, when_ns: int, frame: Frame, state: GatherState | BlockState | None = None
+        self, when_ns: int, frame: Frame, state: GatherState | BlockState | DelayState | None = None
     ) -> None:
-        """Remember the deadline of a frame, or of a gather or block of it."""
+        """Remember the deadline of a frame, or of a gather or block of it, or when a sleep ends."""
         self._push(when_ns, frame, state)
 
     def tick(self, when_ns: int, block: Every) -> None:
         """Remember the next tick of a block."""
         self._push(when_ns, None, block)
 
-    def _push(
-        self, when_ns: int, frame: Frame | None, what: GatherState | BlockState | Every | None
-    ) -> None:
+    def _push(self, when_ns: int, frame: Frame | None, what: What) -> None:
         self._number += 1
         heapq.heappush(self._heap, (when_ns, self._number, frame, what))
         if len(self._heap) > self._limit:
@@ -60,6 +60,17 @@ class Timers:
             self._heap = [timer for timer in self._heap if _matters(timer)]
             heapq.heapify(self._heap)
             self._limit = _SLACK + 2 * len(self._heap)
+
+    def ahead(self) -> list[tuple[int, Frame | None, What]]:
+        """Return what still matters, in the order in which it falls due."""
+        found = sorted(filter(_matters, self._heap), key=lambda timer: timer[:2])
+        return [(when, frame, what) for when, _, frame, what in found]
+
+    def replace(self, ahead: list[tuple[int, Frame | None, What]]) -> None:
+        """Forget all, and remember what `ahead` has returned."""
+        self.clear()
+        for timer in ahead:
+            self._push(*timer)
 
     def clear(self) -> None:
         """Forget all."""
@@ -71,7 +82,7 @@ class Timers:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
-    def pop(self) -> tuple[int, Frame | None, GatherState | BlockState | Every | None]:
+    def pop(self) -> tuple[int, Frame | None, What]:
         """Take the earliest out; `next` has just returned its instant."""
         when, _, frame, what = heapq.heappop(self._heap)
         return when, frame, what

@@ -13,10 +13,12 @@ from bb_ir import keys
 from bb_runtime._program import ARRIVE, TAKE, Stretch, is_block, reads_of
 from bb_runtime.artifact import Op, RegionInfo
 
-__all__ = ["FIRST_LINE", "Writer", "bind", "with_attributes"]
+__all__ = ["FIRST_LINE", "WITH_CONTEXT", "Writer", "bind", "with_attributes"]
 
 #: Framework ops whose callables are given the frame.
 _WITH_FRAME = (keys.OUTPUT, ARRIVE, TAKE)
+#: And those whose callables are given a context, as methods of components are.
+WITH_CONTEXT = (keys.NOW, keys.ME, keys.RANDOM, keys.CHOICE)
 
 #: Finds the callable of an op; called once per op and Node.
 Resolve = Callable[[Op], Any]
@@ -62,7 +64,7 @@ class Writer:
             return f"{self._store(op)}(f{up}.return_address,){self._drops(op)}"
         reads = [self._read(name) for name in reads_of(op)]
         event = id(op) in self.lowering.event_of
-        if op.schema is not None:
+        if op.schema is not None or (op.domain == keys.SYSCALL and op.name in WITH_CONTEXT):
             context = f"c{at}.frame=f;"
             if event:  # its results are stored when it completes
                 return f"{context}k{at}({','.join(['f', f'c{at}', *reads])}){self._drops(op)}"

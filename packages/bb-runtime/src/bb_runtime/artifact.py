@@ -109,6 +109,8 @@ class Edge:
         ports: Name and type of each value, in order.
         deadline_ns: How long an answer may take.
         max_payload: Longest payload of one envelope; 0 where the Node's option decides.
+        retries: How often an envelope is sent again until the peer says that it came.
+        backoff_ns: How long to wait before that while the peer's round trips are not known.
     """
 
     name: str
@@ -122,6 +124,8 @@ class Edge:
     ports: tuple[tuple[str, Type], ...]
     deadline_ns: int
     max_payload: int = 0
+    retries: int = 0
+    backoff_ns: int = 10**9
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,8 @@ class Artifact:
         edges: Edges by name.
         slots: What was declared about each slot: its role, and for a peer selector the class
             `of` the peers it selects.
+        hashes: SHA-256 of each target by its full name, in hex.
+        data: The bytes of the model that it was read from.
         programs: Kept by whoever prepares a target for running; no part of the artifact.
     """
 
@@ -157,6 +163,8 @@ class Artifact:
     targets: dict[str, Target]
     edges: dict[str, Edge]
     slots: dict[str, dict[str, str]]
+    hashes: dict[str, str] = field(default_factory=dict[str, str], repr=False)
+    data: bytes = field(default=b"", repr=False, compare=False)
     programs: dict[object, object] = field(
         default_factory=dict[object, object], repr=False, compare=False
     )
@@ -229,7 +237,9 @@ def load_artifact(source: ModelProto | Artifact | bytes | str | Path) -> Artifac
             expected="what this version's compiler writes",
             fix="compile the program again",
         ) from error
-    return Artifact(program, targets, edges, slots)
+    hashes = {name: meta.get(keys.HASH + name, "") for name in targets}
+    data = source if isinstance(source, bytes) else model.SerializeToString(deterministic=True)
+    return Artifact(program, targets, edges, slots, hashes, data)
 
 
 def _model(source: ModelProto | bytes | str | Path) -> ModelProto:
@@ -407,11 +417,14 @@ def _edge(row: dict[str, Any]) -> Edge:
         answered=row["answered"],
         ports=tuple((name, parse_type(type_)) for name, type_ in row["ports"]),
         deadline_ns=row["deadline_ns"],
-        max_payload=_size(row.get("max_payload", 0)),
+        max_payload=_size(row, "max_payload", 0),
+        retries=_size(row, "retries", 0),
+        backoff_ns=_size(row, "backoff_ns", 10**9),
     )
 
 
-def _size(found: Any) -> int:
+def _size(row: dict[str, Any], name: str, default: int) -> int:
+    found = row.get(name, default)
     if type(found) is int and found >= 0:
         return found
-    raise ValueError(f"an edge with max_payload {found!r}")
+    raise ValueError(f"an edge with {name} {found!r}")

@@ -16,10 +16,10 @@ from typing import NamedTuple
 from bb_ir.durations import parse_duration
 from bb_ir.ids import PeerId
 from bb_ir.wire import PRELUDE_SIZE
-from bb_runtime._admission import Refuse
+from bb_runtime._admission import Later, Refuse
 from bb_runtime.errors import DeliveryError
 from bb_runtime.node import Node
-from bb_runtime.steps import Deferred, Ship, Step
+from bb_runtime.steps import Deferred, Readable, Ship, Step
 
 __all__ = ["Event", "LocalBus"]
 
@@ -45,6 +45,8 @@ class LocalBus:
         self._executor = executor
         self._works: list[Future[None]] = []
         self._nodes: dict[PeerId, Node] = {}
+        #: Envelopes that are to come later, by who takes and who sends them.
+        self._kept: dict[tuple[PeerId, PeerId], list[tuple[Node, Ship]]] = {}
         self._members: dict[str, list[PeerId]] = {}
         #: Classes that may send to a Node unasked; only those need to be known to it.
         self._sources: dict[PeerId, tuple[str, ...]] = {}
@@ -75,6 +77,9 @@ class LocalBus:
     def remove(self, peer: PeerId) -> None:
         """Take a Node off the bus; envelopes to it are undeliverable from now on."""
         self._nodes.pop(peer, None)
+        for way in [way for way in self._kept if way[0] == peer]:
+            for sender, ship in self._kept.pop(way):
+                sender.send_failed(ship)
         self._sources.pop(peer, None)
         for members in self._members.values():
             if peer in members:
@@ -153,16 +158,24 @@ class LocalBus:
                 sender.send_failed(ship)
                 yield from self._poll(sender, stack)
                 continue
-            self._deliver(sender.peer, receiver, ship)
+            source = sender.peer
+            kept = self._kept and (ship.to, source) in self._kept
+            if kept or not self._deliver(source, receiver, ship):
+                self._kept.setdefault((ship.to, source), []).append((sender, ship))
+            elif sender.sent(ship):
+                yield from self._poll(sender, stack)
             yield from self._poll(receiver, stack)
 
     def _poll(self, node: Node, stack: list[tuple[Node, Ship]]) -> Iterator[Event]:
         steps = node.poll()
         while steps:
             stack.extend([(node, step) for step in reversed(steps) if isinstance(step, Ship)])
+            for step in steps if self._kept else ():
+                if isinstance(step, Readable):
+                    stack.extend(reversed(self._kept.pop((node.peer, step.peer), [])))
             works = [step for step in steps if isinstance(step, Deferred)]
             for step in steps:
-                if not isinstance(step, (Ship, Deferred)):
+                if not isinstance(step, (Ship, Deferred, Readable)):
                     yield Event(node.peer, step)
             for work in works:
                 self._do(work)
@@ -175,14 +188,18 @@ class LocalBus:
             self._works.append(self._executor.submit(work.run))
 
     @staticmethod
-    def _deliver(source: PeerId, receiver: Node, ship: Ship) -> None:
+    def _deliver(source: PeerId, receiver: Node, ship: Ship) -> bool:
+        """Hand an envelope over; returns false when it is to come later."""
         envelope = ship.envelope
         head = memoryview(envelope.head)
         answer = receiver.offer(head[:PRELUDE_SIZE], head[PRELUDE_SIZE:], source)
         if isinstance(answer, Refuse):
-            return
+            return True
+        if isinstance(answer, Later):
+            return False
         envelope.write_into(answer.buffer)
         receiver.receive(answer)
+        return True
 
     def _advance(self, end: int | None = None) -> bool:
         """Move all clocks to the earliest wakeup; returns false when there is none until `end`."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from bb_ir.errors import BytesAndBrainsError
 
 __all__ = [
+    "AddressRefused",
     "ConfigTypeMismatch",
     "ConstructionFailed",
     "DeadlineExceeded",
@@ -15,14 +18,23 @@ __all__ = [
     "InvalidArtifact",
     "InvalidBindingTable",
     "InvalidInput",
+    "JournalDamaged",
     "MissingConfig",
     "NoTurn",
     "NodeBroken",
+    "NodeBusy",
     "NotAllowed",
     "NotCompiled",
+    "NotReplayable",
+    "NotStorable",
     "OpError",
     "QuorumNotMet",
+    "ReplayDiverged",
     "SlotBindingConflict",
+    "SnapshotDamaged",
+    "SnapshotError",
+    "SnapshotForeign",
+    "SnapshotNewer",
     "UnknownTarget",
     "UnregisteredComponent",
     "UnresolvedOp",
@@ -153,6 +165,14 @@ class DeliveryError(BytesAndBrainsError):
     """
 
 
+class AddressRefused(BytesAndBrainsError):
+    """Addresses of a peer, or its record of them, cannot be taken.
+
+    They are too many, of another peer, or the record is damaged, old, or not signed by the peer
+    that it speaks of. Take records from the peer itself, and at most eight addresses.
+    """
+
+
 class OpError(BytesAndBrainsError):
     """A failure inside a running frame, or a call that cannot start one.
 
@@ -198,4 +218,91 @@ class NodeBroken(OpError):
 
     An op was interrupted in its middle, so nobody knows what its component holds. Install a new
     Node, or restore one.
+    """
+
+
+class JournalDamaged(BytesAndBrainsError):
+    """A journal holds a record that is not what was written, or is no journal.
+
+    The file was changed, a part of it is missing, or another version wrote it. Records before
+    the one that the error names are good: `bb replay --until`. A record that was being written
+    when the machine stopped is no damage; it is cut off.
+    """
+
+
+class NotReplayable(BytesAndBrainsError):
+    """A journal lacks something that its replay needs.
+
+    A value that cannot be written, such as an object of one's own, or a secret, stands in it by
+    the name of its type only. What configured a component is handed in: `replay(journal,
+    config={"slot": {...}})`; of values that came in later, inputs and what devices gave, there
+    is no copy.
+    """
+
+
+class ReplayDiverged(BytesAndBrainsError):
+    """A replay does not do what the journal says that the Node did.
+
+    A component is not deterministic (it reads a clock, a file, or random numbers that are not of
+    `ctx.rng()`), other versions are installed than those that recorded, or the machine computes
+    otherwise; the journal's first record names its fingerprint.
+
+    Attributes:
+        record: Number of the record.
+        op: Op that the first other step is about, as far as it is about one.
+        frame: Frame that it is about, likewise.
+    """
+
+    def __init__(
+        self, found: str, *, record: int, op: str = "", frame: object = None, **facts: Any
+    ) -> None:
+        super().__init__(found, **facts)
+        self.record = record
+        self.op = op
+        self.frame = frame
+
+
+class SnapshotError(BytesAndBrainsError):
+    """A Node cannot be written down, or not be restored; it is as it was before.
+
+    What all errors of snapshots are kinds of. Raised itself when a component fails to save or to
+    load its state, and when a Node that starts after a crash has no new incarnation.
+    """
+
+
+class NodeBusy(SnapshotError):
+    """Deferred work is under way on a Node, or an envelope is half received.
+
+    Work that runs elsewhere cannot be written down. Call `node.pause()`, which lets no more of it
+    begin, and poll until it has come back.
+    """
+
+
+class NotStorable(SnapshotError):
+    """A frame that goes on holds a value that means nothing in another process.
+
+    Such as batches that a block is in the middle of. Take the snapshot between rounds, or have
+    the program hold the value as a list or a tensor.
+    """
+
+
+class SnapshotDamaged(SnapshotError):
+    """Bytes are no snapshot, or not all of one.
+
+    The file was cut off or changed. Restore an older one.
+    """
+
+
+class SnapshotForeign(SnapshotError):
+    """A snapshot is of another Node than it is given to.
+
+    Program, targets, peer, seed and components have to be the same. Install the Node as the one
+    that was saved.
+    """
+
+
+class SnapshotNewer(SnapshotError):
+    """A snapshot was written by a newer version than the one that reads it.
+
+    Install that version.
     """

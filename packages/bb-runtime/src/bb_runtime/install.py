@@ -6,7 +6,7 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bb_ir import keys
 from bb_ir.address import Address
@@ -22,10 +22,11 @@ from bb_runtime._context import OpContext
 from bb_runtime._engine import Engine
 from bb_runtime._frames import BoundRegion
 from bb_runtime._lower import lowered
+from bb_runtime._measuring import metric_recorder
 from bb_runtime._planning import Planned, deferring_ops, plan_slots
 from bb_runtime._program import ARRIVE, TAKE, Deferring, Lowered, RegionProgram, is_block, is_gather
 from bb_runtime._types import codecs_of
-from bb_runtime._writing import bind, with_attributes
+from bb_runtime._writing import WITH_CONTEXT, bind, with_attributes
 from bb_runtime.artifact import Artifact, Op, Target, load_artifact
 from bb_runtime.errors import EmptyTargets, InvalidArtifact, InvalidBindingTable, UnresolvedOp
 from bb_runtime.node import Node
@@ -33,6 +34,8 @@ from bb_runtime.options import Options
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+
+    from bb_runtime._deferred import Works
 
 __all__ = ["Config", "install"]
 
@@ -58,6 +61,7 @@ def install(
     options: Options | None = None,
     pool: BufferPool | None = None,
     now_ns: int = 0,
+    journal: Callable[[bytes], object] | None = None,
 ) -> Node:
     """Build a Node from targets of an artifact.
 
@@ -77,11 +81,62 @@ def install(
         pool: Where payloads and large results get their memory; Nodes of one process may share
             one. The Node's own when `None`.
         now_ns: The Node's time, in nanoseconds.
+        journal: Is given a record of everything that comes into the Node, so that `replay` can do
+            it again. It holds private data: what peers send, and inputs. A `fingerprint` that it
+            has as an attribute is written down, too.
 
     Raises:
         InstallError: The artifact cannot be installed here; no half-built Node is left.
     """
     read = load_artifact(artifact)
+    making = None
+    if journal is not None:
+        from bb_runtime._recording import Recording
+
+        making = Recording(journal)
+    return build(
+        peer, addresses, read, targets, config or {}, seed=seed, incarnation=incarnation,
+        allow=allow, options=options or Options(), pool=pool, now_ns=now_ns, making=making,
+    )  # fmt: skip
+
+
+class Making(Protocol):
+    """What a Node is made with that is not an ordinary one: it writes a journal, or replays one."""
+
+    def works(self, engine: Engine) -> Works:
+        """Return what keeps the Node's deferred work."""
+        ...
+
+    def node(self, made: Node, facts: Mapping[str, Any]) -> Node:
+        """Return the Node that takes the place of an ordinary one.
+
+        Args:
+            made: The ordinary one.
+            facts: What it was built of, as far as its engine does not know that.
+        """
+        ...
+
+
+def build(
+    peer: PeerId,
+    addresses: Sequence[Address],
+    read: Artifact,
+    targets: Sequence[str],
+    config: Mapping[str, Any],
+    *,
+    seed: int,
+    incarnation: int,
+    allow: Collection[str] | None,
+    options: Options,
+    pool: BufferPool | None,
+    now_ns: int,
+    making: Making | None,
+) -> Node:
+    """Build a Node, of a kind of its own when `making` is given.
+
+    Raises:
+        InstallError: The artifact cannot be installed here.
+    """
     if isinstance(targets, str) or not targets:
         raise EmptyTargets(
             f"targets is {targets!r}",
@@ -92,20 +147,25 @@ def install(
     pool = pool or BufferPool()
     codecs = codecs_of(read, chosen, allow)
     components = build_components(
-        read, chosen, config or {}, peer=peer, seed=seed, allow=allow, pool=pool
+        read, chosen, config, peer=peer, seed=seed, allow=allow, pool=pool
     )
     engine = Engine(
-        peer, read, seed=seed, incarnation=incarnation, options=options or Options(),
-        now_ns=now_ns, pool=pool,
-    )  # fmt: skip
+        peer, read, seed=seed, incarnation=incarnation, options=options, now_ns=now_ns, pool=pool
+    )
     engine.post.codecs = codecs
+    if making is not None:
+        engine.works = making.works(engine)
     try:
         planned = [one for t in chosen for one in _bind_target(engine, t, components)]
         engine.slots.numbers = plan_slots(planned, components)
     except BaseException:
         close_all(components.values())
         raise
-    return Node(engine, chosen, components, tuple(addresses))
+    node = Node(engine, chosen, components, tuple(addresses))
+    if making is None:
+        return node
+    given = {"targets": chosen, "config": config, "seed": seed, "allow": allow}
+    return making.node(node, given)
 
 
 def _with_bootstraps(artifact: Artifact, chosen: list[Target]) -> list[Target]:
@@ -179,7 +239,9 @@ def _writes(op: Op) -> bool:
 def _paths(target: Target) -> dict[int, str]:
     """Name each op of a role for its draws: scope, slot, method and which one of its kind.
 
-    Ops of other slots do not change it, nor does the order in which pieces of a region run.
+    Ops of other slots do not change it, nor does the order in which pieces of a region run. Draws
+    of the program itself are named by their name or what they draw, and which one of equal ones of
+    their region they are.
     """
     uses: Counter[tuple[str, str]] = Counter()
     paths: dict[int, str] = {}
@@ -187,7 +249,20 @@ def _paths(target: Target) -> dict[int, str]:
         if op.schema is not None:
             uses[op.slot, op.name] += 1
             paths[id(op)] = f"{op.scope}/{op.slot}/{op.name}/{uses[op.slot, op.name]}"
+        elif op.domain == keys.SYSCALL and op.name in WITH_CONTEXT:
+            draw = f"{op.name}({_drawn(op.attributes)})"
+            uses[op.region, f"{op.scope}/{draw}"] += 1
+            paths[id(op)] = f"{op.scope}//{draw}/{uses[op.region, f'{op.scope}/{draw}']}"
     return paths
+
+
+def _drawn(attributes: Mapping[str, Any]) -> str:
+    """Return what tells a draw from others: its name, else what is drawn."""
+    if attributes.get("name"):
+        return str(attributes["name"])
+    parameters = attributes.get("parameters")
+    numbers = "" if parameters is None else ",".join(map(repr, parameters.tolist()))
+    return f"{attributes.get('how', '')}:{numbers}:{attributes.get('n', '')}"
 
 
 class _Resolver:
@@ -207,7 +282,9 @@ class _Resolver:
         path = self.paths.get(id(op))
         if path is None:
             return None
-        return OpContext(self.engine, path, defers=id(op) in self.programs.deferred)
+        made = OpContext(self.engine, path, defers=id(op) in self.programs.deferred)
+        self.engine.contexts.append(made)
+        return made
 
     def call(self, op: Op) -> Callable[..., Any] | None:
         """Return the op's callable.
@@ -246,7 +323,11 @@ class _Resolver:
         if op.name == keys.UNTIL:
             return engine.blocks.until
         if op.name == keys.PUBLISH:
-            return functools.partial(engine.controllers.publish, str(op.attributes["topic"]))
+            return functools.partial(engine.controllers.announce, str(op.attributes["topic"]))
+        if op.name == keys.SLEEP:
+            return engine.delays.starter(self.programs.delays[id(op)])
+        if op.name == keys.METRIC:
+            return metric_recorder(engine, op)
         return None
 
     def _method(self, op: Op, schema: OpSchema) -> Callable[..., Any]:

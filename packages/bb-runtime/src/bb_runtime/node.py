@@ -6,18 +6,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bb_ir.address import Address
+from bb_ir.durations import parse_duration
 from bb_ir.errors import did_you_mean
 from bb_ir.ids import PeerId
 from bb_ir.types import ANY, Type
 from bb_ir.wire import PRELUDE_SIZE
 from bb_roles.contracts import Component
-from bb_runtime._admission import Admission, Lease, Refuse
+from bb_runtime._admission import Admission, Later, Lease, Refuse
 from bb_runtime._components import close_all
 from bb_runtime._engine import Engine
+from bb_runtime._peers import PeerInfo
+from bb_runtime._restore import read
+from bb_runtime._snapshot import Parts, write
 from bb_runtime._typecheck import fits
 from bb_runtime.artifact import Target
 from bb_runtime.errors import DeliveryError, InvalidInput, NodeBroken
 from bb_runtime.inbox import Inbox
+from bb_runtime.metrics import Metric
 from bb_runtime.steps import FrameId, Ship, Step
 
 __all__ = ["Node"]
@@ -73,6 +78,16 @@ class Node:
     def counters(self) -> dict[str, int]:
         """How often something was refused or dropped, by reason."""
         return dict(self._engine.counters)
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """Return the numbers of this Node: those of its program, then those of its own work.
+
+        What begins with `bb_` is the Node's own: frames that ended (by target, region and end),
+        envelopes and their bytes (by edge and direction), what was dropped (by reason), and how
+        much is under way now. All others are what `g.metric` recorded.
+        """
+        metrics = self._engine.metrics
+        return (*metrics.of_program(), *metrics.of_node(self._engine))
 
     @property
     def live_frames(self) -> int:
@@ -191,7 +206,10 @@ class Node:
             NodeBroken: Something that is no `Exception` passed through the Node before.
         """
         self._check_sound()
-        self._engine.advance(now_ns)
+        engine = self._engine
+        engine.advance(now_ns)
+        self._admission.expire()
+        engine.peers.sweep()
 
     @property
     def now_ns(self) -> int:
@@ -203,7 +221,68 @@ class Node:
 
         Ticks of `every` blocks count, also when no frame waits for anything.
         """
-        return self._engine.timers.next()
+        due, lease = self._engine.next_wakeup(), self._admission.next_expiry()
+        if due is None or lease is None:
+            return lease if due is None else due
+        return min(due, lease)
+
+    # Stopping and going on
+
+    def pause(self) -> None:
+        """Let no root frame and no deferred work begin, so that work in progress comes to an end.
+
+        Envelopes are taken in all the same; frames that they open, those of ticks and those that
+        are invoked wait in line, and may pass their deadlines there. `resume` lets them go on.
+        """
+        self._engine.paused = True
+
+    def resume(self) -> None:
+        """Let go on what `pause` has held up."""
+        if self._engine.paused:
+            self._engine.resume()
+
+    def snapshot(self) -> bytes:
+        """Return everything that decides what this Node does next; nothing is changed.
+
+        Frames in flight, what they wait for, components, timers, counters and steps that were not
+        polled are in it; configuration, options and addresses are not. It can be taken between any
+        two calls while no deferred work is in progress: `pause`, and poll until it has come back.
+
+        A snapshot holds what the Node knows, private data included.
+
+        Raises:
+            NodeBroken: Something that is no `Exception` passed through the Node before.
+            NodeBusy: Deferred work is in progress, or an envelope is half received.
+            NotStorable: A frame goes on with a value that means nothing in another process.
+            SnapshotError: A component cannot save its state.
+        """
+        self._check_sound()
+        return write(self._parts())
+
+    def restore(self, data: bytes | memoryview, *, clean: bool = True) -> None:
+        """Make this Node what a snapshot says, and forget what it was.
+
+        It has to be installed as the one that was saved: artifact, targets, peer, seed, and
+        components of the same classes. A Node whose clock was never moved takes over the clock
+        of the snapshot; else what was left of each deadline and tick counts from its own time.
+
+        Args:
+            data: What `snapshot` returned.
+            clean: Whether the saved Node did nothing after the snapshot. Then frames go on as if
+                it had never stopped, under its incarnation. If not, as after a crash, nobody
+                knows what they sent and received since: they end, each with a `FrameEnded` that
+                says `interrupted`, and whoever waits for their answers hears of it. Components,
+                `every` and `on` blocks return; a `rounds` block counts its rounds as failed.
+                This takes an incarnation larger than the saved one.
+
+        Raises:
+            NodeBroken: Something that is no `Exception` passed through the Node before.
+            SnapshotError: It is damaged, of another Node or of a newer version, a component does
+                not take its state, the incarnation is not larger, or the Node is busy. The Node
+                is as it was before.
+        """
+        self._check_sound()
+        read(self._parts(), data, clean=clean)
 
     # Envelopes
 
@@ -222,9 +301,59 @@ class Node:
         self._engine.gathers.blocked.add(peer)
         self._engine.gathers.peer_lost(peer, "blocked")
 
+    def unblock(self, peer: PeerId) -> None:
+        """End the block of a peer, which may act as no class until it is authorized again."""
+        self._engine.gathers.blocked.discard(peer)
+
+    def add_peer(
+        self, peer: PeerId, addresses: Sequence[Address | str], *, valid: str = ""
+    ) -> None:
+        """Say where a peer can be reached, as its operator or ours knows.
+
+        Args:
+            peer: The peer.
+            addresses: At most eight, with those that were said before.
+            valid: How long that holds, such as `"1h"`; for ever when empty.
+
+        Raises:
+            AddressRefused: They are too many, or of another peer.
+            AddressError: One of them is no address.
+            ValueError: `valid` is no duration.
+        """
+        valid_ns = parse_duration(valid) if valid else 0
+        self._engine.addresses.add(peer, addresses, self.now_ns, valid_ns)
+
+    def add_record(self, record: bytes) -> PeerId:
+        """Take in a record in which a peer itself says where it is, as `sign_addresses` makes it.
+
+        Returns:
+            The peer.
+
+        Raises:
+            AddressRefused: It is no record, not signed by its peer, or not newer than the last.
+        """
+        return self._engine.addresses.take(record, self.now_ns)
+
+    def add_hint(self, source: PeerId, peer: PeerId, addresses: Sequence[Address | str]) -> None:
+        """Note where one peer says that another is; kept for ten minutes, and tried last.
+
+        Raises:
+            AddressRefused: They are too many, or of another peer.
+            AddressError: One of them is no address.
+        """
+        self._engine.addresses.hint(source, peer, addresses, self.now_ns)
+
+    def addresses_of(self, peer: PeerId) -> tuple[Address, ...]:
+        """Return where a peer may be reached, in the order in which to try."""
+        return self._engine.addresses.addresses(peer, self.now_ns)
+
+    def peers(self) -> tuple[PeerInfo, ...]:
+        """Return what is known about the peers that this Node talked to, in their order."""
+        return self._engine.peers.table()
+
     def offer(
         self, prelude: bytes | memoryview, header: bytes | memoryview, source: PeerId
-    ) -> Lease | Refuse:
+    ) -> Lease | Refuse | Later:
         """Check an envelope by prelude and header, before its payload is read.
 
         Args:
@@ -234,7 +363,8 @@ class Node:
 
         Returns:
             A `Lease` with a buffer for the payload, to be filled and given to `receive`; or a
-            `Refuse`, after which the host skips the payload.
+            `Refuse`, after which the host skips the payload; or a `Later`, after which it keeps
+            the envelope, and reads nothing from that peer until a `Readable` step.
         """
         return self._admission.offer(prelude, header, source)
 
@@ -246,7 +376,7 @@ class Node:
         """Give a lease back unfilled: the payload did not come."""
         self._admission.abandon(lease)
 
-    def receive_bytes(self, data: bytes | memoryview, source: PeerId) -> Refuse | None:
+    def receive_bytes(self, data: bytes | memoryview, source: PeerId) -> Refuse | Later | None:
         """Take in one whole envelope; a convenience over `offer` and `receive`.
 
         Returns:
@@ -256,7 +386,7 @@ class Node:
         length = int.from_bytes(view[8:12], "little")
         end = PRELUDE_SIZE + length
         answer = self.offer(view[:PRELUDE_SIZE], view[PRELUDE_SIZE:end], source)
-        if isinstance(answer, Refuse):
+        if isinstance(answer, (Refuse, Later)):
             return answer
         payload = view[end:]
         if payload.nbytes != answer.buffer.nbytes:
@@ -266,14 +396,38 @@ class Node:
         self.receive(answer)
         return None
 
-    def send_failed(self, ship: Ship) -> None:
+    def sent(self, ship: Ship, *, address: Address | str | None = None) -> bool:
+        """Report that an envelope was sent, and that the host holds it no longer.
+
+        Only a host that says so for every envelope, or `send_failed`, can be bounded in what it
+        holds: `Options.max_unsent_bytes`.
+
+        Args:
+            ship: The envelope.
+            address: Where its peer was reached; it counts for that address.
+
+        Returns:
+            Whether envelopes that waited go now: poll again.
+        """
+        engine = self._engine
+        if address is not None:
+            engine.addresses.worked(ship.to, _address(address))
+        return bool(engine.options.max_unsent_bytes) and engine.post.sent(ship)
+
+    def send_failed(self, ship: Ship, *, address: Address | str | None = None) -> None:
         """Report that an envelope could not be delivered.
+
+        Args:
+            ship: The envelope.
+            address: Where its peer was not reached; it counts against that address.
 
         Raises:
             DeliveryError: The step is not one of this Node.
         """
         if not isinstance(ship, Ship):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers err
             raise DeliveryError(f"{ship!r} is not a Ship step")
+        if address is not None:
+            self._engine.addresses.failed(ship.to, _address(address))
         self._engine.post.failed(ship)
 
     def close(self) -> None:
@@ -289,6 +443,9 @@ class Node:
             raise errors[0]
 
     # Inside
+
+    def _parts(self) -> Parts:
+        return Parts(self._engine, self._admission, self._targets, self._components)
 
     def _check_sound(self) -> None:
         if self._engine.broken:
@@ -316,3 +473,7 @@ class Node:
                 raise InvalidInput(
                     f"input {name!r} of {target.short} is {wrong}", expected=str(type_)
                 )
+
+
+def _address(given: Address | str) -> Address:
+    return given if isinstance(given, Address) else Address.parse(given)

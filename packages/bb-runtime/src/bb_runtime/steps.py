@@ -17,6 +17,7 @@ __all__ = [
     "FrameEnded",
     "FrameId",
     "OpFailed",
+    "Readable",
     "Ship",
     "Step",
 ]
@@ -81,7 +82,8 @@ class FrameEnded(NamedTuple):
         target: Target it ran.
         region: Region it ran.
         frame: The frame.
-        how: `done`, `failed`, `cancelled` or `expired`.
+        how: `done`, `failed`, `cancelled`, `expired`, or `interrupted` when its Node was restored
+            after a crash.
         reason: Code of the error when it failed.
     """
 
@@ -133,12 +135,14 @@ class Deferred(NamedTuple):
 
 
 class Dropped(NamedTuple):
-    """An envelope, a tick or a frame that was refused.
+    """An envelope, a tick, an event, a number or a frame that was refused.
 
     Attributes:
         reason: A stable code; the Node counts by it.
         peer: Where it came from.
-        edge: Name of the edge, when it is known.
+        edge: Name of the edge, when it is known; of the block of a tick or an event, of the topic
+            of an event that nobody listens to (`event_unheard`, told once per topic), of a metric
+            (`metric_refused`).
     """
 
     reason: str
@@ -146,4 +150,13 @@ class Dropped(NamedTuple):
     edge: str
 
 
-Step = Ship | Emitted | OpFailed | FrameEnded | BlockEnded | Deferred | Dropped
+class Readable(NamedTuple):
+    """The host may read from a peer again, of which an envelope was to come later.
+
+    It offers that envelope again, then those that came after it.
+    """
+
+    peer: PeerId
+
+
+Step = Ship | Emitted | OpFailed | FrameEnded | BlockEnded | Deferred | Dropped | Readable

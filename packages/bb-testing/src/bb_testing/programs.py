@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from bb_ir.ids import PeerId
 from bb_ir.params import ParameterSet
+from bb_ir.wire import Built
 from bb_roles import (
     Aggregator,
     Backend,
@@ -26,6 +28,7 @@ from bb_roles import (
     Environment,
     Model,
     PeerSelector,
+    State,
 )
 from bb_runtime import (
     Artifact,
@@ -33,9 +36,11 @@ from bb_runtime import (
     Emitted,
     FrameEnded,
     FrameId,
+    Later,
     Node,
     OpFailed,
     Options,
+    Readable,
     Ship,
     Step,
     install,
@@ -166,6 +171,14 @@ class CountingModel(_Part, Model):
         self._called("evaluate", ctx)
         return {"examples": batches.examples, "loss": float(self.w[0])}
 
+    def save(self) -> State:
+        """Return `w`; the calls are the test's."""
+        return State({"w": self.w})
+
+    def load(self, state: State) -> None:
+        """Take over `w`."""
+        self.w = state.tensors["w"]
+
 
 class ListSource(_Part, DataSource):
     """A dataset of `size` examples that all are `value`."""
@@ -220,6 +233,25 @@ class SumAggregator(_Part, Aggregator):
         """Drop the round's updates."""
         super().abandon(ctx)
         self.rounds.pop(ctx.round, None)
+
+    def save(self) -> State:
+        """Return the open rounds."""
+        updates = {
+            f"{number}/{at}": update["w"]
+            for number, held in enumerate(self.rounds.values())
+            for at, update in enumerate(held)
+        }
+        return State(updates, {"rounds": [(key, len(held)) for key, held in self.rounds.items()]})
+
+    def load(self, state: State) -> None:
+        """Take over open rounds."""
+        self.rounds = {
+            key: [
+                ParameterSet.from_tensors({"w": state.tensors[f"{number}/{at}"]})
+                for at in range(count)
+            ]
+            for number, (key, count) in enumerate(state.data["rounds"])
+        }
 
 
 class FixedPeers(_Part, PeerSelector):
@@ -319,6 +351,7 @@ class Wire:
     Attributes:
         nodes: The Nodes by peer.
         flying: Envelopes on their way, in the order in which they were sent.
+        kept: Envelopes that their receivers wanted later.
         works: Deferred work that nobody has done yet, in the order in which it was asked for.
         steps: What the Nodes reported, without envelopes and work, as pairs of peer and step.
     """
@@ -326,6 +359,7 @@ class Wire:
     def __init__(self, *nodes: Node) -> None:
         self.nodes = {node.peer: node for node in nodes}
         self.flying: list[Packet] = []
+        self.kept: list[Packet] = []
         self.works: list[Deferred] = []
         self.steps: list[tuple[PeerId, Step]] = []
         for node in nodes:
@@ -337,13 +371,21 @@ class Wire:
         """Let all Nodes work until they are quiet."""
         for node in self.nodes.values():
             while steps := node.poll():
-                for step in steps:
-                    if isinstance(step, Ship):
-                        self.flying.append(Packet(node.peer, step))
-                    elif isinstance(step, Deferred):
-                        self.works.append(step)
-                    else:
-                        self.steps.append((node.peer, step))
+                self.take(node, steps)
+
+    def take(self, node: Node, steps: Sequence[Step]) -> None:
+        """Take over what a Node has reported."""
+        for step in steps:
+            if isinstance(step, Ship):
+                self.flying.append(Packet(node.peer, step))
+            elif isinstance(step, Deferred):
+                self.works.append(step)
+            elif isinstance(step, Readable):
+                way = (step.peer, node.peer)
+                self.flying += [p for p in self.kept if (p.source, p.ship.to) == way]
+                self.kept = [p for p in self.kept if (p.source, p.ship.to) != way]
+            else:
+                self.steps.append((node.peer, step))
 
     def deliver(self, at: int = 0, *, keep: bool = False) -> None:
         """Deliver one envelope; with `keep` a copy of it stays on its way."""
@@ -352,7 +394,11 @@ class Wire:
         if receiver is None:
             self.nodes[packet.source].send_failed(packet.ship)
         else:
-            receiver.receive_bytes(packet.ship.envelope.to_bytes(), packet.source)
+            answer = receiver.receive_bytes(packet.ship.envelope.to_bytes(), packet.source)
+            if isinstance(answer, Later):
+                self.kept.append(packet)
+            else:
+                self.nodes[packet.source].sent(packet.ship)
         self.poll()
 
     def do(self, at: int = 0) -> None:
@@ -414,6 +460,7 @@ class Stage:
         server: The Node that starts the program.
         clients: The others.
         wire: What carries their envelopes.
+        makers: What installs each Node anew, that of the first one first.
     """
 
     def __init__(
@@ -435,15 +482,17 @@ class Stage:
             if row.role == "peer_selector":
                 given.setdefault(row.slot, {"peers": ids[1:]})
         self.main = first.short
-        self.server = install(
-            ids[0], [], artifact, [first.short], given, seed=seed, options=options
-        )
-        self.clients: list[Node] = []
+        self.makers = [
+            partial(install, ids[0], [], artifact, [first.short], given, seed=seed, options=options)
+        ]
         for target in others:
             for index in range(clients):
                 own = {**given, **((each or {}).get(index, {}))}
-                peer = ids[1 + len(self.clients)]
-                self.clients.append(install(peer, [], artifact, [target.short], own, seed=seed))
+                peer = ids[len(self.makers)]
+                self.makers.append(
+                    partial(install, peer, [], artifact, [target.short], own, seed=seed)
+                )
+        self.server, *self.clients = (make() for make in self.makers)
         self.wire = Wire(self.server, *self.clients)
 
     @property
@@ -463,6 +512,17 @@ class Stage:
         self.wire.run()
         return frame
 
+    def restart(self) -> None:
+        """Write all Nodes down, and go on with new ones; envelopes stay on their way."""
+        saved = [node.snapshot() for node in (self.server, *self.clients)]
+        for node in (self.server, *self.clients):
+            node.close()
+        self.server, *self.clients = (make() for make in self.makers)
+        for node, data in zip((self.server, *self.clients), saved, strict=True):
+            node.restore(data)
+            self.wire.nodes[node.peer] = node
+        self.wire.flying = [Packet(source, _alone(ship)) for source, ship in self.wire.flying]
+
     def end_of(self, frame: FrameId) -> FrameEnded:
         """Return how a frame of the first Node ended.
 
@@ -472,3 +532,10 @@ class Stage:
         found = [end for end in self.wire.ended(self.server.peer) if end.frame == frame]
         assert len(found) == 1, f"frame {frame} has {len(found)} ends: {found}"
         return found[0]
+
+
+def _alone(ship: Ship) -> Ship:
+    """Return an envelope that refers to nothing of the Node that sent it."""
+    head, segments, length = ship.envelope
+    copies = tuple(memoryview(bytes(one)) for one in segments)
+    return ship._replace(envelope=Built(head, copies, length))

@@ -30,11 +30,13 @@ if TYPE_CHECKING:
         OpFailed,
         Options,
         Ship,
+        SnapshotError,
         install,
         load_artifact,
     )
     from bytesandbrains import programs
     from bytesandbrains.local import FrameFailed, LocalFederation
+    from bytesandbrains.snapshots import load_snapshot, save_snapshot
 
     __version__: str
 
@@ -42,9 +44,9 @@ __all__ = [
     "Address", "BlockEnded", "BuildError", "BytesAndBrainsError", "CompileError", "Compiler",
     "Config", "Deferred", "Dropped", "Emitted", "FrameEnded", "FrameFailed", "Graph",
     "InstallError", "KeyPair", "LocalBus", "LocalFederation", "Module", "Node", "OpError",
-    "OpFailed", "Options", "Output", "ParameterSet", "PeerId", "Ship", "Turn", "custom", "explain",
-    "install", "list_of", "load_artifact", "params", "peers", "programs", "record", "scalar",
-    "slots", "tensor",
+    "OpFailed", "Options", "Output", "ParameterSet", "PeerId", "Ship", "SnapshotError", "Turn",
+    "custom", "explain", "install", "list_of", "load_artifact", "load_snapshot", "params", "peers",
+    "programs", "record", "save_snapshot", "scalar", "slots", "tensor",
 ]  # fmt: skip
 _HOMES = {
     "bb_compiler": "CompileError Compiler",
@@ -56,6 +58,7 @@ _HOMES = {
     "bb_ir.params": "ParameterSet",
     "bb_ir.types": "custom list_of params peers record scalar tensor",
     "bytesandbrains.local": "FrameFailed LocalFederation",
+    "bytesandbrains.snapshots": "load_snapshot save_snapshot",
 }
 
 

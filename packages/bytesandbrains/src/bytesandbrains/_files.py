@@ -20,8 +20,16 @@ class CannotWrite(BytesAndBrainsError):
     """
 
 
-def write_atomically(path: Path, data: bytes | memoryview) -> None:
+def write_atomically(
+    path: Path, data: bytes | memoryview, *, durable: bool = False, private: bool = False
+) -> None:
     """Write a file: whoever looks sees the old one or the new one, never a part.
+
+    Args:
+        path: The file.
+        data: What it shall hold.
+        durable: Whether it is to outlive a loss of power from the moment this returns.
+        private: Whether only its owner may read it.
 
     Raises:
         CannotWrite: The folder is not there, or may not be written to.
@@ -33,8 +41,14 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-        Path(temporary).chmod(0o666 & ~_umask())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        if not private:  # as temporary files are made
+            Path(temporary).chmod(0o666 & ~_umask())
         Path(temporary).replace(path)
+        if durable:
+            _sync_folder(path.parent)
     except BaseException as error:
         with suppress(OSError):
             Path(temporary).unlink()
@@ -55,6 +69,17 @@ def prepare_folder(path: Path) -> None:
             pass
     except OSError as error:
         raise _cannot(path, error) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have a new name in a folder outlive a loss of power."""
+    if os.name == "nt":
+        return  # folders cannot be opened there
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _cannot(path: Path, error: OSError) -> CannotWrite:

@@ -38,6 +38,8 @@ from bb_runtime.artifact import Target
 if TYPE_CHECKING:
     from onnx import ModelProto
 
+    from bytesandbrains.journal import FileJournal
+
 __all__ = ["FrameFailed", "LocalFederation", "class_counts"]
 
 #: Fields of a slot's configuration; a value may be a function of the Node's index in its class.
@@ -110,9 +112,12 @@ class LocalFederation:
             gets all Nodes of the class it selects.
         seed: From which identities and all draws derive.
         target: What `run` invokes; the body of the recorded Module when empty.
+        journals: A folder for the journals of all Nodes: `server`, or `client-3` where a class has
+            several. They hold private data.
 
     Raises:
         InstallError: The artifact cannot be installed, or a class is unknown.
+        CannotWrite: The folder holds journals, or cannot be written to.
     """
 
     def __init__(
@@ -123,6 +128,7 @@ class LocalFederation:
         config: Mapping[str, Fields] | None = None,
         seed: int = 0,
         target: str = "",
+        journals: str | Path | None = None,
     ) -> None:
         self.artifact = load_artifact(artifact)
         self.main = _main_target(self.artifact, target)
@@ -130,12 +136,14 @@ class LocalFederation:
         self.peers = _identities(counts, seed)
         given = dict(config or {})
         pool = BufferPool()
+        self._journals: list[FileJournal] = []
+        folder = None if journals is None else Path(journals)
         self._selectors = {cls: self._selectors_of(cls) for cls in counts}
         self.nodes: dict[str, tuple[Node, ...]] = {
             cls: tuple(
                 install(
                     peer, [], self.artifact, self._targets(cls), self._configure(cls, i, given),
-                    seed=seed, pool=pool,
+                    seed=seed, pool=pool, journal=self._journal(folder, cls, i),
                 )
                 for i, peer in enumerate(peers)
             )
@@ -207,9 +215,22 @@ class LocalFederation:
         return found
 
     def close(self) -> None:
-        """Close all Nodes."""
+        """Close all Nodes and their journals."""
         for node in self.bus.nodes:
             node.close()
+        for journal in self._journals:
+            journal.close()
+
+    def _journal(self, folder: Path | None, cls: str, index: int) -> FileJournal | None:
+        """Return the journal of a Node, if journals are wanted."""
+        if folder is None:
+            return None
+        from bytesandbrains.journal import FileJournal
+
+        name = cls if len(self.peers[cls]) == 1 else f"{cls}-{index}"
+        made = FileJournal(folder / name)
+        self._journals.append(made)
+        return made
 
     def _where_published(self, name: str) -> str:
         """Return what to do about an output that was not published."""

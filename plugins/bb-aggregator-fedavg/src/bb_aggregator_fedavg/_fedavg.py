@@ -164,7 +164,7 @@ class FedAvg(Aggregator):
             raise NothingContributed(
                 "a round without updates was to be aggregated",
                 expected="at least one contribution that was accepted",
-                fix="let gather wait for at least one reply, and look at why updates were refused",
+                fix="let it wait for the gather (after=done), and the gather for a reply",
                 where=f"round {ctx.round!r}",
             )
         draft = Draft(current.layout, self._pool)
@@ -355,18 +355,23 @@ def _exact(value: float) -> int:
 
 
 def _key_text(key: Hashable) -> str:
-    text = repr(key)
+    text = repr(_plain(key))
     try:
         same = ast.literal_eval(text) == key
     except (ValueError, SyntaxError):
         same = False
     if not same:
         raise RoundKeyError(
-            f"the round {text} cannot be saved",
+            f"the round {key!r} cannot be saved",
             expected="a key of numbers, texts, bytes and tuples of them",
             fix="save when no round is in flight",
         )
     return text
+
+
+def _plain(key: Hashable) -> Hashable:
+    """Return a key with plain tuples for named ones, such as names of frames: it is equal."""
+    return tuple(map(_plain, key)) if isinstance(key, tuple) else key
 
 
 def _differing(given: Layout, expected: Layout) -> str:

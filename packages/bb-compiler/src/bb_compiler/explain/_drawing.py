@@ -80,6 +80,8 @@ def about_edge(edge: EdgeInfo) -> Iterator[str]:
         )
     yield f"{edge.per_frame:,} per frame ({_FAN_OUT[edge.fan_out]}), {edge.per_round:,} per round"
     yield f"an answer may take {format_duration(edge.deadline_ns)}"
+    if edge.retries:
+        yield f"sent again up to {edge.retries} times, until it is acknowledged"
     if edge.source:
         yield edge.source
 

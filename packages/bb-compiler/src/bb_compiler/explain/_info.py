@@ -224,6 +224,7 @@ class EdgeInfo:
         deadline_ns: How long an answer may take.
         source: The user's file and line.
         max_payload: Longer payloads are refused; 0 where each Node's own limit decides.
+        retries: How often an envelope is sent again until the peer says that it came.
     """
 
     name: str
@@ -242,6 +243,7 @@ class EdgeInfo:
     deadline_ns: int
     source: str
     max_payload: int = 0
+    retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)

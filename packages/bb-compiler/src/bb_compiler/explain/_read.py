@@ -289,9 +289,9 @@ def _edges(
     return tuple(sorted(made, key=lambda edge: _depth(edge.name, rows)))
 
 
-def _limit(row: dict[str, Any]) -> int:
-    """Return the longest payload that an edge allows; it may have been left out."""
-    found = row.get("max_payload", 0)
+def _number(row: dict[str, Any], name: str) -> int:
+    """Return a number of an edge that may have been left out, and is 0 then."""
+    found = row.get(name, 0)
     return found if type(found) is int and found > 0 else 0
 
 
@@ -333,6 +333,7 @@ def _edge(
         per_round=counts.envelopes.get(name, 0),
         fan_out=fan_out.known_by if fan_out else "assumed",
         deadline_ns=row["deadline_ns"],
-        max_payload=_limit(row),
+        max_payload=_number(row, "max_payload"),
+        retries=_number(row, "retries"),
         source=row.get("source", ""),
     )

@@ -23,6 +23,7 @@ from bb_compiler._values import Rows, Values
 from bb_compiler._wording import value_text
 from bb_compiler.errors import Findings
 from bb_ir import keys, onnx_tools
+from bb_ir.framework_ops import Unfit, result_of
 from bb_ir.ops import schema_of
 from bb_ir.types import ANY, TRIGGER, Type, list_of, record, tensor
 
@@ -118,7 +119,7 @@ class _Solver:
     def _syscall(self, node: NodeProto) -> None:
         values = self.values
         inputs = [values.of(name) for name in node.input]
-        if node.op_type in (keys.OUTPUT, keys.PASS_THROUGH):
+        if node.op_type == keys.OUTPUT:
             values.types[node.output[0]] = inputs[0]
         elif node.op_type == "Record":
             names = onnx_tools.attributes(node)["names"]
@@ -127,8 +128,18 @@ class _Solver:
             self._field(node, inputs[0])
         elif node.op_type == keys.GATHER and len(node.output) > 3:
             values.types[node.output[3]] = list_of(inputs[0])
-        else:
+        elif (found := result_of(node.op_type, inputs, onnx_tools.attributes(node))) is None:
             self.blocks.solve(node)
+        elif isinstance(found, Unfit):
+            self._unfit(node, found.at, found.expected)
+        else:
+            self._follow(node)
+            values.narrow(node, node.output[0], found)
+
+    def _follow(self, node: NodeProto) -> None:
+        """Note where a value comes from that an op passes on."""
+        if node.op_type in (keys.PASS_THROUGH, keys.SLEEP) and node.input:
+            self.values.follow(node, node.output[0], self.values.trail(node.input[0]))
 
     def _field(self, node: NodeProto, known: Type) -> None:
         if known.kind not in ("record", "any"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,11 +23,11 @@ LONGEST_NS = 2**62
 def stamp_deadlines(model: ModelProto) -> ModelProto:
     """Stamp a deadline on each region and edge.
 
-    A frame may take the default, or twice what its gathers may wait, whichever is more, and what
-    the turns of its blocks may take together: what the block says, else a turn's deadline times
-    the number of turns, 60 where that is not known. A gather without a deadline of its own waits
-    as long as the frames that answer it may take. An edge carries what its send says, else what
-    the gather over its answers waits, else the default or the deadline of the region it opens.
+    A frame may take the default, or twice what its gathers and sleeps may wait, whichever is more,
+    and what the turns of its blocks may take together: what the block says, else a turn's deadline
+    times the number of turns, 60 where that is not known. A gather without a deadline of its own
+    waits as long as the frames that answer it may take. An edge carries what its send says, else
+    what the gather over its answers waits, else the default or the deadline of the region it opens.
     """
     result = ModelProto()
     result.CopyFrom(model)
@@ -58,6 +59,8 @@ class _Budgets:
         self.sends: dict[str, int] = {}
         #: Region -> the blocks of its frames.
         self.blocks: dict[tuple[str, str], list[NodeProto]] = {}
+        #: Region -> how long its frames sleep, one sleep after the other.
+        self.sleeps: Counter[tuple[str, str]] = Counter()
         self.phases: dict[str, str] = {}
         self.known: dict[tuple[str, str], int] = {}
         for function in model.functions:
@@ -72,6 +75,9 @@ class _Budgets:
             for node in filter(is_child_block, function.node):
                 here = phase, onnx_tools.get_meta(node, keys.REGION)
                 self.blocks.setdefault(here, []).append(node)
+            for node in filter(_is_sleep, function.node):
+                here = phase, onnx_tools.get_meta(node, keys.REGION)
+                self.sleeps[here] += int(onnx_tools.attributes(node)["duration_ns"])
             for node, deadline in _with_deadlines(function):
                 if node.op_type == keys.GATHER:
                     here = phase, onnx_tools.get_meta(node, keys.REGION)
@@ -89,6 +95,7 @@ class _Budgets:
             waits = sum(
                 deadline or self._answer(edge) for deadline, edge in self.gathers.get(key, ())
             )
+            waits += self.sleeps[key]
             known = max(FRAME_NS, 2 * waits) + self._turns(key)
             self.known[key] = min(known, LONGEST_NS)
         return self.known[key]
@@ -113,6 +120,10 @@ class _Budgets:
     def of_edge(self, edge: str) -> int:
         said = self.sends.get(edge) or self.waits.get(edge)
         return said or self.of_region((self.phases.get(edge, ""), edge))
+
+
+def _is_sleep(node: NodeProto) -> bool:
+    return node.domain == keys.SYSCALL and node.op_type == keys.SLEEP
 
 
 def _with_deadlines(function: FunctionProto) -> Iterator[tuple[NodeProto, int]]:

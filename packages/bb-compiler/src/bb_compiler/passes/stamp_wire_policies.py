@@ -1,8 +1,8 @@
-"""Pass 14: what admission enforces on each network edge.
+"""Pass 14: what the engine enforces on each network edge.
 
-Only one policy differs from edge to edge as yet: how long a payload may be. Duplicates are refused
-by peer and message id on all edges alike, which needs no entry here. Peer health, backoff and
-retries are for those who ship envelopes over real networks, and are stamped when these exist.
+Two policies differ from edge to edge: how long a payload may be, and how often an envelope is sent
+again. Duplicates are refused by peer and message id on all edges alike, which needs no entry here;
+so does what a Node does about peers that are silent or too slow.
 """
 
 from __future__ import annotations
@@ -18,13 +18,18 @@ from bb_compiler.errors import EdgeLimitTooLow, Findings
 from bb_ir import keys, onnx_tools
 from bb_ir.types import parse_type
 
+#: How long to wait before an envelope is sent again to a peer whose round trips are not known.
+_BACKOFF_NS = 10**9
+
 
 def stamp_wire_policies(model: ModelProto) -> ModelProto:
-    """Stamp on each edge the longest payload that it may have, in bytes.
+    """Stamp on each edge the longest payload that it may have, and its retries if it has any.
 
-    It is what the send says (`max_bytes`), else the most that the types of the values allow, with
-    64 KiB more for each parameter set, whose header may hold metadata. It is 0 where the types
-    allow any length: then the limit is that of each Node.
+    The longest payload is what the send says (`max_bytes`), else the most that the types of the
+    values allow, with 64 KiB more for each parameter set, whose header may hold metadata. It is 0
+    where the types allow any length: then the limit is that of each Node. An edge that does not
+    say how often it is sent again does as the edge that it answers: an answer that is lost is as
+    bad as a question.
 
     Raises:
         CompileError: A send allows less than its values take.
@@ -40,6 +45,12 @@ def stamp_wire_policies(model: ModelProto) -> ModelProto:
     for edge in edges:
         edge["max_payload"] = _limit(edge, sends[edge["name"]], findings)
     findings.done()
+    answered = {edge["name"]: edge["answers"] for edge in edges}
+    for edge in edges:
+        edge.pop("retries", None)
+        edge.pop("backoff_ns", None)
+        if retries := _retries(edge["name"], sends, answered):
+            edge |= {"retries": retries, "backoff_ns": _BACKOFF_NS}
     result = ModelProto()
     result.CopyFrom(model)
     onnx_tools.set_meta(result, keys.EDGES, json.dumps(edges))
@@ -64,6 +75,15 @@ def _limit(edge: dict[str, Any], send: NodeProto, findings: Findings) -> int:
     if said < needed:
         findings.add(_too_low(edge["name"], said, needed, send))
     return said
+
+
+def _retries(name: str, sends: dict[str, NodeProto], answered: dict[str, str]) -> int:
+    while name:
+        said = onnx_tools.attributes(sends[name]).get("retries")
+        if said is not None:
+            return int(said)
+        name = answered[name]
+    return 0
 
 
 def _too_low(name: str, said: int, needed: int, send: NodeProto) -> EdgeLimitTooLow:

@@ -9,13 +9,15 @@ from onnx import FunctionProto, ModelProto, NodeProto, defs
 
 from bb_compiler._blocks import is_block, is_turn
 from bb_compiler._placement_errors import lines_of
-from bb_compiler.errors import CompileError, Findings, MalformedRecording, UnknownOp
+from bb_compiler._renaming import used_names
+from bb_compiler.errors import CompileError, Findings, MalformedRecording, NothingWaits, UnknownOp
 from bb_ir import keys, onnx_tools
 from bb_ir.errors import OpSchemaError
+from bb_ir.framework_ops import FRAMEWORK_OPS, framework_op
 from bb_ir.ops import ROLE_OPS, OpSchema, schema_of
 
-#: Of ops that belong to blocks: how many inputs they have.
-_INPUTS = {keys.UNTIL: (2,), keys.LAST: (1, 2), keys.PUBLISH: (1,)}
+#: Ops of the framework that recordings may hold, with calls of sub-modules beside them.
+_SYSCALLS = [op.name for op in FRAMEWORK_OPS.values() if op.domain == keys.SYSCALL]
 
 
 def verify_recording(model: ModelProto) -> ModelProto:
@@ -39,6 +41,7 @@ def verify_recording(model: ModelProto) -> ModelProto:
     for function in model.functions:
         _check_values(function, findings)
         _check_blocks(function, findings)
+        _check_sleeps(function, findings)
         for node in function.node:
             _check_op(node, findings)
     findings.done()
@@ -114,6 +117,24 @@ def _check_blocks(function: FunctionProto, findings: Findings) -> None:
                 )
 
 
+def _check_sleeps(function: FunctionProto, findings: Findings) -> None:
+    """Check that something takes what each sleep passes on: nothing else waits for it."""
+    used = {name for node in function.node for name in used_names(node)}
+    for node in function.node:
+        sleeps = node.domain == keys.SYSCALL and node.op_type == keys.SLEEP
+        if sleeps and not used.intersection(node.output):
+            passes = "the value that it passes on" if node.input else "its trigger"
+            findings.add(
+                NothingWaits(
+                    f"g.sleep(...), and nothing takes {passes}",
+                    expected="an op that takes the result; others do not wait",
+                    fix="use what it returns: g.net_out(name, peers, g.sleep('5s', value)), or "
+                    "after=g.sleep('5s')",
+                    where=lines_of(node),
+                )
+            )
+
+
 def _check_op(node: NodeProto, findings: Findings) -> None:
     domain = onnx_tools.domain_of(node)
     role = keys.role_of(domain)
@@ -132,10 +153,26 @@ def _check_op(node: NodeProto, findings: Findings) -> None:
     elif domain == keys.SYSCALL and (is_block(node) or is_turn(node)):
         if not onnx_tools.get_meta(node, keys.OPENS) or not node.output:
             findings.add(_malformed(node, f"{node.op_type} without a region or a result"))
-    elif domain == keys.SYSCALL and len(node.input) not in _INPUTS.get(
-        node.op_type, (len(node.input),)
-    ):
-        findings.add(_malformed(node, f"{node.op_type} with {len(node.input)} inputs"))
+    elif domain == keys.SYSCALL:
+        _check_framework(node, findings)
+
+
+def _check_framework(node: NodeProto, findings: Findings) -> None:
+    """Check an op of the framework by its row in the table."""
+    op = framework_op(keys.SYSCALL, node.op_type)
+    if op is None:
+        findings.add(_unknown(node, _SYSCALLS))
+        return
+    least, most = op.inputs
+    count = len(node.input)
+    if count < least or (most is not None and count > most):
+        findings.add(_malformed(node, f"{node.op_type} with {count} inputs"))
+    given = {attribute.name for attribute in node.attribute}
+    missing = [name for name in op.required if name not in given]
+    if missing:
+        findings.add(_malformed(node, f"{node.op_type} without {' and '.join(missing)}"))
+    if len(node.output) == 0:
+        findings.add(_malformed(node, f"{node.op_type} without a result"))
 
 
 def _check_schema(node: NodeProto, known: Mapping[str, OpSchema], findings: Findings) -> None:

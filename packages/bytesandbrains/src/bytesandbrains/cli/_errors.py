@@ -22,6 +22,7 @@ __all__ = [
     "as_text",
     "as_texts",
     "flatten",
+    "line_of",
     "screen_width",
     "show",
 ]
@@ -144,10 +145,14 @@ def _cut(line: str, width: int | None) -> str:
 def _place(place: SourceLine | str) -> dict[str, Any]:
     if isinstance(place, str):
         return {"place": place}
+    return {"file": _shown(place.file), "line": place.line, "text": line_of(place)}
+
+
+def line_of(place: SourceLine) -> str:
+    """Return a user's line, or an empty text when its file cannot be found."""
     import linecache
 
-    text = linecache.getline(place.file, place.line).strip()
-    return {"file": _shown(place.file), "line": place.line, "text": text}
+    return linecache.getline(place.file, place.line).strip()
 
 
 def _shown(file: str) -> str:
@@ -167,8 +172,8 @@ def _foreign(error: Exception) -> str:
 def _code(error: Exception) -> Exit:
     if not isinstance(error, BytesAndBrainsError):
         return Exit.DEFECT
-    from bb_runtime.errors import DeliveryError, InvalidInput, OpError
+    from bb_runtime.errors import DeliveryError, InvalidInput, OpError, ReplayDiverged
     from bytesandbrains.local import FrameFailed
 
-    ran = isinstance(error, FrameFailed | OpError | DeliveryError)
+    ran = isinstance(error, FrameFailed | OpError | DeliveryError | ReplayDiverged)
     return Exit.FAILED if ran and not isinstance(error, InvalidInput) else Exit.INPUT

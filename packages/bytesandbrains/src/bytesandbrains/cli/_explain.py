@@ -174,6 +174,9 @@ def _print_edges(told: Explanation, console: Screen) -> None:
     for edge in told.edges:
         for why in edge.bytes.unknown:
             console.print(_plain(f"  ? {edge.name}: {why}"))
+        if edge.retries:
+            often = f"up to {edge.retries} times, until it is acknowledged"
+            console.print(_plain(f"  {edge.name}: sent again {often}"))
 
 
 def _edge(edge: EdgeInfo) -> tuple[str, ...]:

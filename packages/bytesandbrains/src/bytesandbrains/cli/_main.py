@@ -19,7 +19,7 @@ from bytesandbrains.cli._errors import EXIT_CODES, Exit, show
 __all__ = ["main"]
 
 #: Commands in the order of the help.
-_COMMANDS = ("demo", "compile", "explain", "run", "plugins", "doctor")
+_COMMANDS = ("demo", "compile", "explain", "run", "replay", "sim", "plugins", "doctor")
 
 
 class LazyGroup(click.Group):

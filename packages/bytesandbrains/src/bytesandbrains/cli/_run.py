@@ -94,6 +94,12 @@ class _Round:
     help="An input of the target: a Python literal, or @file.npy. Inputs that are peers are "
     "filled in.",
 )
+@click.option(
+    "--journal",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write a journal of every Node into this folder, for `bb replay`. It holds private data.",
+)
 @bind_option
 @arg_option
 @click.pass_context
@@ -109,6 +115,7 @@ def command(
     rounds: int,
     seed: int,
     inputs: dict[str, str],
+    journal: Path | None,
     binds: dict[str, str],
     arguments: dict[str, str],
     as_json: bool,
@@ -144,14 +151,20 @@ def command(
     counts = class_counts(read, nodes, target=target, others=peers)
     config = configuration(read, read_config(config_file), counts, seed, str(config_file))
     with _blaming(config_file):
-        federation = LocalFederation(read, nodes=counts, config=config, seed=seed, target=target)
+        federation = LocalFederation(
+            read, nodes=counts, config=config, seed=seed, target=target, journals=journal
+        )
     given = read_inputs(federation, inputs)
     log.info("installed %s", ", ".join(f"{n} {cls}" for cls, n in counts.items()))
     if not as_json:
         listed = ", ".join(f"{n} {cls}" for cls, n in counts.items())
         click.echo(f"{federation.main.short}: {listed}; {rounds} round{'s'[: rounds != 1]}")
-    done = _run_all(federation, given, rounds, quiet=as_json)
-    federation.close()
+    try:
+        done = _run_all(federation, given, rounds, quiet=as_json)
+    finally:
+        federation.close()
+    if journal is not None and not as_json:
+        click.echo(f"wrote {journal}/")
     if as_json:
         print_json(_told(federation, done, seed))
     ctx.exit(Exit.OK if all(one.ok for one in done) else Exit.FAILED)
@@ -262,7 +275,9 @@ def _print(one: _Round, width: int) -> None:
         value = _text(output["value"])
         click.echo(f"{head}  {output['node']}  {output['name']}: {value}")
     if one.dropped:
-        click.echo(f"{head}  {one.dropped} envelopes or frames refused (-vv says which)")
+        click.echo(
+            f"{head}  {one.dropped} envelopes or frames dropped, such as late replies (-vv says which)"
+        )
     for error in one.failures:
         click.echo(as_text(error, width=screen_width()) + "\n", err=True)
 

@@ -1,0 +1,164 @@
+"""Makes the Node of a virtual peer when it is first needed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from bb_ir import keys
+from bb_ir.buffers import BufferPool
+from bb_ir.errors import did_you_mean
+from bb_ir.ids import PeerId
+from bb_ir.types import ANY
+from bb_roles.registry import bound_class
+from bb_runtime import Artifact, InstallError, Node, Options, install
+from bb_runtime.artifact import Target
+from bb_sim._population import Population
+from bb_sim.errors import BadScenario
+
+__all__ = ["Fields", "Installer", "counts_of", "inputs_of", "main_target"]
+
+#: Fields of a slot's configuration; a value may be a function of the Node's index in its class.
+Fields = Mapping[str, Any] | Callable[[int], Mapping[str, Any]]
+
+
+class Installer:
+    """Knows what every Node of a program is made of.
+
+    What a Node is before anything came to it is a function of the seed and its number, so it does
+    not matter when it is made.
+    """
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        population: Population,
+        config: Mapping[str, Fields],
+        seed: int,
+        options: Options | None,
+    ) -> None:
+        self._artifact = artifact
+        self._population = population
+        self._config = dict(config)
+        self._seed = seed
+        self._options = options
+        self._pool = BufferPool()
+        self._targets = {
+            cls: [t.name for t in artifact.targets.values() if t.cls == cls]
+            for cls in population.classes
+        }
+        self._selectors = {cls: self._selectors_of(cls) for cls in population.classes}
+        self._members = {
+            cls: population.ids[slice(population.members(cls).start, population.members(cls).stop)]
+            for cls in population.classes
+        }
+
+    def install(self, number: int, life: int, now_ns: int) -> Node:
+        """Make the Node of a peer, in its first or a later life, with fresh state."""
+        cls, index = self._population.place(number)
+        return install(
+            self._population.ids[number], [], self._artifact, self._targets[cls],
+            self._configured(number, cls, index), seed=self._seed, incarnation=life,
+            options=self._options, pool=self._pool, now_ns=now_ns,
+        )  # fmt: skip
+
+    def try_each(self) -> None:
+        """Install the first peer of each class, so that mistakes show before anything runs.
+
+        Raises:
+            InstallError: A peer cannot be installed.
+        """
+        for cls in self._population.classes:
+            self.install(self._population.members(cls).start, 1, 0).close()
+
+    def _configured(self, number: int, cls: str, index: int) -> dict[str, Any]:
+        """Return the configuration of one Node: its functions called, its peers filled in."""
+        config: dict[str, Any] = {}
+        for name, fields in self._config.items():
+            owner = name.rpartition(".")[0]
+            if owner in self._targets and owner != cls:
+                continue
+            config[name] = fields(index) if callable(fields) else fields
+        for slot, of in self._selectors[cls].items():
+            own = f"{cls}.{slot}" if f"{cls}.{slot}" in config else slot
+            known: Any = config.get(own) or {}
+            if isinstance(known, Mapping) and "peers" not in known:
+                config[own] = {**known, "peers": self._others(of, number)}
+        return config
+
+    def _others(self, cls: str, number: int) -> tuple[PeerId, ...]:
+        members = self._members.get(cls, ())
+        own = self._population.ids[number]
+        if cls != self._population.place(number)[0]:
+            return members
+        return tuple(peer for peer in members if peer != own)
+
+    def _selectors_of(self, cls: str) -> dict[str, str]:
+        """Return the peer selectors of a class that are configured with peers, and of which."""
+        found: dict[str, str] = {}
+        for target in self._artifact.targets.values():
+            for row in target.rows:
+                if target.cls != cls or row.role != "peer_selector":
+                    continue
+                fields = dataclasses.fields(bound_class(row.role, row.component).Config)
+                if any(field.name == "peers" for field in fields):
+                    of = self._artifact.slots.get(row.slot, {}).get("of", keys.SELF_CLASS)
+                    found[row.slot] = cls if of == keys.SELF_CLASS else of
+        return found
+
+
+def main_target(artifact: Artifact, name: str) -> Target:
+    """Return the target that a simulation invokes.
+
+    Raises:
+        InstallError: There is none of that name that can be invoked.
+    """
+    able = [
+        target
+        for target in artifact.targets.values()
+        if target.phase == "body" and any(not region.opened_in for region in target.regions)
+    ]
+    for target in able:
+        if name in ("", target.short, target.name):
+            return target
+    names = [target.short for target in able]
+    raise InstallError(
+        f"target {name!r} cannot be invoked" if name else "the artifact holds nothing to invoke",
+        expected=f"one of {', '.join(names) or 'none'}",
+        fix=did_you_mean(name, names) or "targets of other classes start when an envelope arrives",
+    )
+
+
+def counts_of(artifact: Artifact, peers: Mapping[str, int], main: str) -> dict[str, int]:
+    """Return how many peers each class has, the starting class first.
+
+    Raises:
+        BadScenario: A class is unknown, or has no peers.
+    """
+    for cls, count in peers.items():
+        if cls not in artifact.classes:
+            raise BadScenario(
+                f"there are {count} peers of class {cls!r}, which is none of this program",
+                expected=f"a class of {', '.join(artifact.classes)}",
+                fix=did_you_mean(cls, artifact.classes) or "",
+            )
+        if count < 1:
+            raise BadScenario(f"there are {count} peers of class {cls!r}", expected="at least 1")
+    ordered = [main, *(cls for cls in artifact.classes if cls != main)]
+    return {cls: peers.get(cls, 1) for cls in ordered}
+
+
+def inputs_of(target: Target, given: Mapping[str, Any], population: Population) -> dict[str, Any]:
+    """Return the inputs of an invocation; those that are peers are filled in."""
+    inputs = dict(given)
+    for name in target.inputs:
+        type_ = target.types.get(name, ANY)
+        if name not in inputs and type_.kind == "peers" and type_.of in population.classes:
+            members = population.members(type_.of)
+            inputs[name] = population.ids[members.start : members.stop]
+        elif name in inputs and type_.kind == "tensor":
+            inputs[name] = np.asarray(inputs[name], dtype=type_.dtype or None)
+    return inputs

@@ -1,0 +1,164 @@
+"""One virtual peer: its Node once it has one, what waits for it, and its place in time."""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import IntEnum
+from typing import NamedTuple
+
+from bb_ir.wire import Built
+from bb_runtime import Deferred, Node, Ship
+from bb_sim._digest import Chain
+from bb_sim._liars import Deceit
+
+__all__ = ["Input", "Kind", "Letter", "Peer", "SkewedClock", "edge_id"]
+
+_BILLION = 10**9
+
+
+class Kind(IntEnum):
+    """What comes to a Node."""
+
+    ENVELOPE = 1
+    LOST = 2
+    WORK = 3
+    WAKE = 4
+    INVOKE = 5
+
+
+class Letter(NamedTuple):
+    """An envelope on its way.
+
+    Attributes:
+        source: Number of the peer that sent it.
+        life: Which life of it.
+        departs: When it leaves; a peer that stops before never sends it.
+        round: The round that caused it.
+        edge: Name of its edge; empty for words of the engine, `?` for garbage.
+        envelope: The bytes.
+        ship: The sender's step, to report back.
+    """
+
+    source: int
+    life: int
+    departs: int
+    round: int
+    edge: str
+    envelope: Built
+    ship: Ship
+
+
+class Input(NamedTuple):
+    """What comes to a Node at an instant.
+
+    Attributes:
+        kind: What it is.
+        what: What is handed in.
+        round: The round that caused it.
+        life: The only life of the peer that it is for; 0 for any.
+    """
+
+    kind: Kind
+    what: Letter | Ship | Deferred | None
+    round: int
+    life: int = 0
+
+
+class SkewedClock:
+    """A peer's own time: ahead by an offset, and running a little too fast or slow."""
+
+    __slots__ = ("_drift", "_offset")
+
+    def __init__(self, offset_ns: int, drift_ppb: int) -> None:
+        self._offset = offset_ns
+        self._drift = drift_ppb
+
+    def shown(self, true_ns: int) -> int:
+        """Return what the clock shows at a true time."""
+        return true_ns + self._offset + true_ns * self._drift // _BILLION
+
+    def reaches(self, shown_ns: int) -> int:
+        """Return the first true time at which the clock shows as much."""
+        true = (shown_ns - self._offset) * _BILLION // (_BILLION + self._drift)
+        while self.shown(true) < shown_ns:
+            true += 1
+        return true
+
+
+class Peer:
+    """One virtual peer.
+
+    Attributes:
+        number: Its number in the population.
+        life: How often it was started, its Node's incarnation.
+        node: Its Node, once something came to it.
+        round: The round that it works for.
+        pending: An input that came at an instant and has not been looked at yet, with the
+            earliest time at which anything that it causes can arrive anywhere.
+        floor: That time of the input before.
+        busy: Until when it works; what comes earlier waits in `backlog`.
+        wake: When its Node's next timer is already planned to be looked at.
+        invoke_at: When it is invoked next; -1 for never.
+        sent: How many envelopes it sent, by receiver.
+        free: From when on a link of limited bandwidth is free, by receiver.
+        worked: How many pieces of work it did.
+        works: Deferred work, by when it is done.
+        met: Peers that its Node was told of.
+        held: Envelopes that its Node had no room for, by sender, in the order in which they came.
+        readable: When its Node found room again, and for whose.
+    """
+
+    __slots__ = (
+        "backlog", "busy", "chain", "clock", "deceit", "floor", "free", "held", "invoke_at", "life",
+        "met", "node", "number", "pending", "readable", "round", "sent", "slow", "wake", "worked",
+        "works",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        number: int,
+        life: int,
+        clock: SkewedClock | None,
+        deceit: Deceit | None,
+        *,
+        slow: bool,
+    ) -> None:
+        self.number = number
+        self.life = life
+        self.clock = clock
+        self.deceit = deceit
+        self.slow = slow
+        self.node: Node | None = None
+        self.chain = Chain()
+        self.round = 0
+        self.pending: tuple[int, Input, int] | None = None
+        self.floor = 0
+        self.busy = 0
+        self.backlog: deque[Input] = deque()
+        self.wake = -1
+        self.invoke_at = -1
+        self.sent: dict[int, int] = {}
+        self.free: dict[int, int] = {}
+        self.worked = 0
+        self.works: list[tuple[int, int, Deferred]] = []
+        self.met: set[int] = set()
+        self.held: dict[int, deque[Letter]] = {}
+        self.readable: deque[tuple[int, int]] = deque()
+
+    def shown(self, true_ns: int) -> int:
+        """Return what the peer's clock shows."""
+        return true_ns if self.clock is None else self.clock.shown(true_ns)
+
+    def next_wakeup(self) -> int | None:
+        """Return the true time at which its Node's next timer is due."""
+        shown = None if self.node is None else self.node.next_wakeup()
+        if shown is None or self.clock is None:
+            return shown
+        return self.clock.reaches(shown)
+
+
+def edge_id(head: bytes) -> int:
+    """Return the id of an envelope's edge: it stands at a fixed place of what Nodes write."""
+    if len(head) < 59 or head[50] != 0x11:  # the field's tag, after prelude and program
+        return 0
+    return int.from_bytes(head[51:59], "little")

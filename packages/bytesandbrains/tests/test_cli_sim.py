@@ -1,0 +1,151 @@
+"""`bb sim`: federations in virtual time, from the command line."""
+
+import json
+
+import pytest
+
+SCENARIO = """\
+program = "mine.py:Mine"
+rounds = 4
+seed = 3
+[bind]
+clients = "static"
+data = "digits"
+[peers]
+client = 5
+[config.client.data]
+split = "train"
+partition = "iid"
+clients = "{count}"
+client = "{index}"
+[links]
+latency = "20ms"
+jitter = "10ms"
+[compute.client]
+time = "100ms"
+"""
+
+
+@pytest.fixture
+def scenario(program, tmp_path):
+    """A scenario of the program."""
+    path = tmp_path / "world.toml"
+    path.write_text(SCENARIO)
+    return path
+
+
+def test_table_and_summary_are_printed(bb, scenario):
+    done = bb("sim", scenario)
+
+    assert done.code == 0
+    assert done.out.startswith("Mine: 1 server, 5 client; seed 3\n")
+    assert "4 rounds in 0." in done.out
+    assert "6 of 6 peers were needed" in done.out
+    assert "round  ended  seconds  answered" in done.out
+    assert "5/5" in done.out
+
+
+def test_options_win_over_the_scenario(bb, scenario):
+    options = ["--peers", "client=3", "--rounds", 2, "--seed", 9, "--until", "1h"]
+
+    told = bb("sim", scenario, *options, "--json").json
+
+    assert told["peers"] == {"server": 1, "client": 3}
+    assert told["seed"] == 9
+    assert [one["answered"] for one in told["rounds"]] == [3, 3]
+    assert told["complete"] is True
+
+
+def test_same_seed_gives_the_same_bytes(bb, scenario, tmp_path):
+    for out in ("one", "two"):
+        assert bb("sim", scenario, "--out", out).code == 0
+
+    names = ["metrics.json", "rounds.png", "timeline.png"]
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == names
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_plots_can_be_left_out(bb, scenario, tmp_path):
+    bb("sim", scenario, "--out", "here", "--no-plot")
+
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["metrics.json"]
+
+
+def test_example_runs(bb, tmp_path):
+    (tmp_path / "example.toml").write_text(bb("sim", "--example").out)
+
+    told = bb("sim", "example.toml", "--rounds", 3, "--json").json
+
+    assert told["peers"]["client"] == 100
+    assert [one["ended"] for one in told["rounds"]] == [{"done": 1}] * 3
+
+
+def test_program_is_found_beside_its_scenario(bb, scenario, tmp_path, monkeypatch):
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    monkeypatch.chdir(other)
+
+    assert bb("sim", scenario, "--rounds", 1).code == 0
+
+
+def test_artifact_is_simulated_too(bb, artifact, tmp_path):
+    text = SCENARIO.replace("mine.py:Mine", "mine.onnx")
+    lines = [line for line in text.splitlines() if line not in ('clients = "static"', "[bind]")]
+    (tmp_path / "world.toml").write_text("\n".join(lines).replace('data = "digits"', ""))
+
+    assert bb("sim", "world.toml").code == 0
+
+
+def test_time_that_is_over_is_told(bb, scenario):
+    done = bb("sim", scenario, "--until", "300ms")
+
+    assert done.code == 0
+    assert "the time was over before all rounds had ended" in done.out
+
+
+def test_interrupt_keeps_what_was_done(bb, scenario, tmp_path, monkeypatch):
+    from bb_sim import Simulation
+
+    whole = Simulation.rounds
+
+    def two(self):
+        for one in whole(self):
+            if one.number == 3:
+                raise KeyboardInterrupt
+            yield one
+
+    monkeypatch.setattr(Simulation, "rounds", two)
+
+    done = bb("sim", scenario, "--out", "kept")
+
+    assert done.code == 130
+    assert "interrupted after 3 rounds" in done.err
+    told = json.loads((tmp_path / "kept" / "metrics.json").read_text())
+    assert told["interrupted"] is True
+    assert [one["ended"] for one in told["rounds"]] == [{"done": 1}] * 3 + [{}]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("[links]", "[link]", "did you mean 'links'"),
+        ("client = 5", "clint = 5", "did you mean 'client'"),
+        ('program = "mine.py:Mine"', "", "names no program"),
+        ("mine.py:Mine", "mine.py:Mien", "did you mean mine.py:Mine?"),
+        ("[config.client.data]", "[config.client.date]", "client.data"),
+        ("time =", "tme =", "did you mean 'time'"),
+    ],
+)
+def test_mistake_in_a_scenario_is_an_error_of_input(bb, scenario, old, new, told):
+    scenario.write_text(SCENARIO.replace(old, new))
+
+    done = bb("sim", scenario)
+
+    assert done.code == 3
+    assert told in done.err
+
+
+def test_wrong_number_of_peers_is_wrong_usage(bb, scenario):
+    assert bb("sim", scenario, "--peers", "client=none").code == 2
+    assert bb("sim").code == 2
