@@ -275,9 +275,8 @@ def _print(one: _Round, width: int) -> None:
         value = _text(output["value"])
         click.echo(f"{head}  {output['node']}  {output['name']}: {value}")
     if one.dropped:
-        click.echo(
-            f"{head}  {one.dropped} envelopes or frames dropped, such as late replies (-vv says which)"
-        )
+        told = "envelopes or frames dropped, such as late replies (-vv says which)"
+        click.echo(f"{head}  {one.dropped} {told}")
     for error in one.failures:
         click.echo(as_text(error, width=screen_width()) + "\n", err=True)
 
