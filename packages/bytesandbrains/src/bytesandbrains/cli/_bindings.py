@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import click
+
 from bb_ir.errors import BytesAndBrainsError
 from bytesandbrains.cli._config import Fixed, fixed_configuration, read_config
 from bytesandbrains.cli._errors import CliError, flatten
@@ -134,14 +136,23 @@ def _bind(bound: Bound, slots: Mapping[str, Any], configs: Configs) -> Compiler:
     for (on, slot), component in bound.items():
         known = configs.get((on, slot), Fixed({}, {}))
         bind = partial(compiler.bind, slot, component, role=slots[slot]["role"], on=on)
-        _bind_configured(bind, known)
+        if not _bind_configured(bind, known):
+            click.echo(
+                f"note: the configuration of {slot!r}{f' on {on!r}' if on else ''} is left to the "
+                "run, since some of its fields differ from Node to Node and others need them; give "
+                "`bb run` the same --config",
+                err=True,
+            )
     return compiler
 
 
-def _bind_configured(bind: Callable[..., object], known: Fixed) -> None:
+def _bind_configured(bind: Callable[..., object], known: Fixed) -> bool:
     """Bind a slot with what is known, or without where that alone makes no configuration.
 
     Fields may need each other, such as the part of a data set and the number of parts.
+
+    Returns:
+        Whether what is known was bound.
     """
     from bb_compiler.errors import BadConfig
 
@@ -152,6 +163,8 @@ def _bind_configured(bind: Callable[..., object], known: Fixed) -> None:
             raise
         bind(config=known.sample)  # which says what is wrong besides what is missing
         bind()
+        return False
+    return True
 
 
 def _configured(
