@@ -36,10 +36,11 @@ def test_error_may_be_short():
     assert (error.expected, error.fix, error.where) == ("", "", ())
 
 
-def test_place_that_cannot_be_read_is_named():
-    error = BytesAndBrainsError("wrong", where=SourceLine("nowhere/at_all.py", 3))
+@pytest.mark.parametrize("file", ["nowhere/at_all.py", "no\0file.py"])
+def test_place_that_cannot_be_read_is_named(file):
+    error = BytesAndBrainsError("wrong", where=SourceLine(file, 3))
 
-    assert str(error) == "wrong\n  --> nowhere/at_all.py:3"
+    assert str(error) == f"wrong\n  --> {file}:3"
 
 
 def test_code_is_the_name_of_the_class_unless_said():

@@ -141,6 +141,9 @@ def test_small_tensors_can_be_read_and_large_ones_are_short():
         TensorProto(data_type=TensorProto.FLOAT, dims=[1], raw_data=b"\x01\x00\xc0\x7f", name="n"),
         TensorProto(data_type=TensorProto.BFLOAT16, dims=[1], raw_data=b"\x80\x3f"),
         TensorProto(data_type=TensorProto.COMPLEX64, dims=[1], raw_data=bytes(8)),
+        TensorProto(data_type=TensorProto.FLOAT, dims=[3], raw_data=bytes(5)),
+        TensorProto(data_type=TensorProto.FLOAT, dims=[-1], raw_data=bytes(8)),
+        TensorProto(data_type=TensorProto.FLOAT, dims=[1 << 40, 1 << 40], raw_data=bytes(8)),
         TensorProto(
             data_type=TensorProto.FLOAT, dims=[2], data_location=TensorProto.EXTERNAL,
             external_data=[onnx.StringStringEntryProto(key="location", value="w.bin")],
@@ -288,6 +291,9 @@ def test_documentation_is_left_out():
         ('model M\nfunction F() -> ()\n  a = wire.Op(b="x)\n', "quotation marks"),
         ("model M\nfunction F() -> ()\n  a = wire.Op() nonsense\n", "'\\n'"),
         ("model M\n  @root = M extra\n", "'\\n'"),
+        ("model M\nfunction F() -> ()\n  a = wire.Op() %nonsense=1\n", "a value that fits"),
+        ("model M\nfunction F() -> ()\n  a = wire.Op(b=string[1]{3})\n", "a tensor of texts"),
+        ("model M\n  @regions = " + "[" * 100_000 + "\n", "a value that fits"),
     ],
 )
 def test_text_that_is_no_model(text, message):

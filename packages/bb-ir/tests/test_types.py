@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bb_ir import types
 from bb_ir.errors import TypeTextError
 from bb_ir.types import (
     ANY,
@@ -234,6 +235,8 @@ def test_fields_of_records():
         ("record(a:int64", "')'"),
         ("peers()", "a name"),
         ("list(" * 40 + "any" + ")" * 40, "at most 16 deep"),
+        ("tensor[9223372036854775808]", "a length up to 9223372036854775807"),
+        ("tensor[" + "9" * 5_000 + "]", "a length up to 9223372036854775807"),
     ],
 )
 def test_text_that_is_no_type(text, expected):
@@ -241,6 +244,16 @@ def test_text_that_is_no_type(text, expected):
         parse_type(text)
 
     assert expected in caught.value.expected
+    assert len(caught.value.found) < 200
+
+
+def test_a_long_text_is_read_and_not_remembered():
+    """Whoever sends artifacts chooses their texts, and must not fill the memory with them."""
+    long = params({f"layer.{number}": tensor("float32", (number,)) for number in range(1_000)})
+    before = types._parse.cache_info().currsize
+
+    assert parse_type(str(long)) == long
+    assert types._parse.cache_info().currsize == before
 
 
 @given(st.text("tensor()[]record,:?2 list", max_size=30))
@@ -257,6 +270,7 @@ def test_any_text_is_a_type_or_a_typed_error(text):
     [
         lambda: tensor("float33"),
         lambda: tensor("float32", (-1,)),
+        lambda: tensor("float32", (1 << 63,)),
         lambda: tensor("float32", (True,)),
         lambda: tensor("float32", ("?",)),
         lambda: tensor("float32", ("12",)),

@@ -379,6 +379,15 @@ def test_declared_parameters_are_held_against_the_tensors(weights):
         rejected(other, weights.to_bytes())
 
 
+@pytest.mark.parametrize("name", ["a b", "", "w[0]"])
+def test_an_image_with_names_that_no_type_can_have_is_rejected(name):
+    image = ParameterSet.from_tensors({name: np.zeros(2)}).to_bytes()
+
+    error = rejected(params({"w": tensor()}), image)
+
+    assert "lacks or adds" in error.found
+
+
 def test_a_damaged_image_is_rejected(weights):
     image = weights.to_bytes()
 

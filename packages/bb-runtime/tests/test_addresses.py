@@ -10,8 +10,10 @@ import bb_dsl as bb
 from bb_ir.address import Address
 from bb_ir.errors import AddressError
 from bb_ir.ids import KeyPair, PeerId
+from bb_runtime import install
 from bb_runtime.addresses import AddressBook, sign_addresses
 from bb_runtime.errors import AddressRefused
+from bb_runtime.replay import replay
 from bb_testing.programs import Stage
 
 KEYS = KeyPair.derive(b"addresses", 0)
@@ -185,6 +187,96 @@ def test_the_number_of_peers_is_bounded(book, monkeypatch):
         book.add(OTHER, [at(1)], 0)
     book.forget(PEER)
     book.add(OTHER, [at(1)], 0)
+
+
+def test_the_numbers_of_old_records_are_bounded(book, monkeypatch):
+    monkeypatch.setattr("bb_runtime.addresses._MOST_SEQUENCES", 3)
+    keys = [KeyPair.derive(b"many", number) for number in range(5)]
+    for number, one in enumerate(keys):
+        book.take(sign_addresses(one, [at(number)], sequence=7), 0)
+        if number:
+            book.forget(one.peer_id)
+    assert [peer for peer, _ in book.state(0)["sequences"]] == [
+        one.peer_id for one in (keys[0], *keys[3:])
+    ]
+
+
+# Where others see us
+
+
+def seen(book: AddressBook, now: int = 0) -> list[str]:
+    return [str(address) for address in book.observed(now)]
+
+
+WITNESSES = [PeerId.from_seed(b"witness", number) for number in range(70)]
+
+
+def test_our_own_address_counts_when_three_agree(book):
+    for witness in WITNESSES[:2]:
+        book.observe(PEER, witness, at(9), 0)
+    book.observe(PEER, WITNESSES[0], at(9), 0)
+    assert seen(book) == []
+    book.observe(PEER, WITNESSES[2], at(8), 0)
+    assert seen(book) == []
+    book.observe(PEER, WITNESSES[3], at(9), 0)
+    assert seen(book) == [at(9)]
+
+
+def test_who_sees_us_elsewhere_says_so_once(book):
+    for witness in WITNESSES[:3]:
+        book.observe(PEER, witness, at(9), 0)
+    book.observe(PEER, WITNESSES[0], at(8), 0)
+    assert seen(book) == []
+
+
+def test_what_most_say_comes_first(book):
+    for number, witness in enumerate(WITNESSES[:7]):
+        book.observe(PEER, witness, at(8) if number < 3 else at(9), 0)
+    assert seen(book) == [at(9), at(8)]
+
+
+def test_what_was_seen_counts_for_an_hour(book):
+    for number, witness in enumerate(WITNESSES[:3]):
+        book.observe(PEER, witness, at(9), number)
+    assert seen(book, 3600 * SECOND - 1) == [at(9)]
+    assert seen(book, 3600 * SECOND) == []
+
+
+def test_witnesses_are_bounded(book):
+    for witness in WITNESSES:
+        book.observe(PEER, witness, at(9), 0)
+    assert len(book.state(0)["observed"]) == 64
+
+
+def test_nobody_sees_us_as_another_peer(book):
+    with pytest.raises(AddressRefused, match="one of another peer"):
+        book.observe(PEER, OTHER, f"{at(9)}/p2p/{OTHER}", 0)
+    with pytest.raises(AddressError):
+        book.observe(PEER, OTHER, "here", 0)
+
+
+def test_what_was_seen_is_in_a_snapshot(book):
+    for witness in WITNESSES[:3]:
+        book.observe(PEER, witness, at(9), 10)
+    again = AddressBook()
+    again.load(book.state(20), 1020)
+    assert again.state(1020) == book.state(20)
+    assert seen(again, 1020) == [at(9)]
+    again.forget(WITNESSES[0])
+    assert seen(again, 1020) == []
+
+
+def test_only_peers_that_are_authorized_tell_a_node_where_it_is(compiled: Any):
+    records: list[bytes] = []
+    node = install(PEER, [], compiled(Push()), ["Push.client"], journal=records.append)
+    assert not node.add_observation(WITNESSES[0], at(9))
+    for witness in WITNESSES[:3]:
+        node.authorize(witness, "server")
+        assert node.add_observation(witness, Address.parse(at(9)))
+    assert list(map(str, node.observed)) == [at(9)]
+    again = replay(records).node
+    assert again.observed == node.observed
+    assert again.snapshot() == node.snapshot()
 
 
 class Push(bb.Module):

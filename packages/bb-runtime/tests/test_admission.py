@@ -462,6 +462,11 @@ def test_abandoning_a_control_message_is_harmless(bench):
     assert bench.held == 0
 
 
+def test_a_message_below_the_window_is_too_old(bench):
+    assert bench.give(bench.forge(message_id=1_000)) == ""
+    assert bench.give(bench.forge(message_id=1)) == "too_old"
+
+
 # Anything at all
 
 fuzzed = settings(

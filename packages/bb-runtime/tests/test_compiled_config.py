@@ -14,6 +14,7 @@ from bb_ir import keys, onnx_tools
 from bb_ir.ids import PeerId
 from bb_ir.types import tensor
 from bb_roles import Codec
+from bb_roles.errors import InputMisfit
 from bb_runtime import Config, Node, install, load_artifact
 from bb_runtime.errors import (
     ConfigTypeMismatch,
@@ -61,7 +62,7 @@ class Program(bb.Module):
 def build(*configs: Any, **per_class: Any) -> ModelProto:
     compiler = Compiler().bind_peer_selector("peers", FixedPeers).bind_model("model", Sized)
     for config in configs:
-        compiler.bind_model("model", Sized, config=config)
+        compiler.bind("model", Sized, config=config, replace=True)
     for cls, config in per_class.items():
         compiler.bind_model("model", Sized, on=cls, config=config)
     return compiler.compile(Program().build())
@@ -248,6 +249,46 @@ def test_inference_that_says_less_than_it_did_contradicts_nothing(monkeypatch):
     monkeypatch.setattr(Repeats, "infer_types", lambda *_: None)
 
     install(PEER, [], artifact, ["Encodes"], Config({"codec": {"times": 3}}))
+
+
+class Both(bb.Module):
+    """Encodes on one class and decodes on another."""
+
+    peer_class = "server"
+    peers = bb.slots.PeerSelector(of="client")
+    codec = bb.slots.Codec()
+
+    def body(self, g: bb.Graph) -> None:
+        small = self.codec.encode(g, g.input("x", tensor("float64", (3,))))
+        g.output("y", self.codec.decode(g, g.net_out("small", self.peers.sample(g, 1), small)))
+
+
+def test_what_is_inferred_for_one_class_keeps_no_component_apart():
+    compiler = Compiler().bind_codec("codec", Repeats, config={})
+    artifact = compiler.bind_peer_selector("peers", FixedPeers).compile(Both().build())
+    targets = ["Both", "Both.client"]
+
+    node = install(PEER, [], artifact, targets)
+
+    one, other = (node.component("codec", target=target) for target in targets)
+    assert one is other
+    with pytest.raises(ConfigTypeMismatch):
+        install(PEER, [], artifact, targets[::-1], Config({"codec": {"times": 3}}))
+
+
+def test_configuration_that_does_not_take_what_the_program_gives(monkeypatch):
+    artifact = Compiler().bind_codec("codec", Repeats, config={}).compile(Encodes().build())
+
+    def infer_types(*_):
+        raise InputMisfit("3 numbers are given", expected="4 of them", fix="give one more")
+
+    monkeypatch.setattr(Repeats, "infer_types", infer_types)
+
+    with pytest.raises(ConfigTypeMismatch) as caught:
+        install(PEER, [], artifact, ["Encodes"], Config({"codec": {"times": 3}}))
+
+    assert caught.value.found == "as slot 'codec' is configured here, 3 numbers are given"
+    assert caught.value.fix.endswith("or: give one more")
 
 
 def test_inference_that_fails_here_is_an_error(monkeypatch):

@@ -79,6 +79,20 @@ def test_silence_grows_odd_with_time_and_less_so_for_peers_that_vary():
     assert Silence(*steady.state()).state() == steady.state()
 
 
+@given(st.lists(st.integers(1, 10**12), min_size=3, max_size=20), st.floats(0.31, 299))
+def test_shortest_odd_silence_is_found(samples, threshold):
+    silence = Silence()
+    for sample in samples:
+        silence.observe(sample)
+    shortest = silence.odd_after(threshold)
+    assert silence.phi(shortest) > threshold >= silence.phi(shortest - 1)
+
+
+def test_no_silence_is_odd_of_whom_nothing_is_known_or_where_none_may_be():
+    assert Silence().odd_after(1.0) >= 2**62
+    assert Silence(9, 1e9, 0.0).odd_after(300.0) >= 2**62
+
+
 def test_health_falls_with_failures_and_doubt():
     assert score(0, 0.0, 8.0) == 1.0
     assert score(1, 0.0, 8.0) == 0.5

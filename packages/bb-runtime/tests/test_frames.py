@@ -269,6 +269,8 @@ def test_equal_instants_fall_due_in_the_order_of_creation(compiled):
 def test_a_frame_that_never_waits_needs_no_waking(compiled):
     stage = Stage(compiled(Local()), clients=0)
     stage.server.invoke("Local", {"x": np.ones(1)})
+    assert stage.server.next_wakeup() == stage.server.now_ns, "it is to be polled"
+    stage.wire.poll()
     assert stage.server.next_wakeup() is None
 
 

@@ -429,6 +429,23 @@ def test_metrics_of_a_program(stage):
     assert full == [0.5, 1.0, 5.0]
 
 
+@pytest.mark.parametrize(("clients", "short"), [(2, 1), (3, 0), (4, 0)])
+def test_a_sample_of_more_peers_than_there_are_is_reported_and_the_round_goes_on(
+    stage, clients, short
+):
+    def body(m, g):
+        cohort = m.peers.sample(g, 3)
+        g.output("asked", g.length(cohort))
+        m.model.load_params(g, g.net_out("push", cohort, m.model.params(g)))
+
+    s = stage(body, clients=clients)
+    s.run()
+    told = Dropped("sample_short", None, "peers")
+    assert s.wire.outputs("asked") == [min(clients, 3)]
+    assert [step for _, step in s.wire.steps if isinstance(step, Dropped)] == [told] * short
+    assert s.server.counters == {"sample_short": 1} if short else not s.server.counters
+
+
 @pytest.mark.parametrize("value", [-1, math.nan, math.inf, np.array(-math.inf)])
 def test_a_number_that_a_counter_cannot_take_is_reported_and_the_frame_goes_on(stage, value):
     def record(m, g):

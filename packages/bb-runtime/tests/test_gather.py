@@ -7,7 +7,7 @@ import pytest
 import bb_dsl as bb
 from bb_ir.ids import PeerId
 from bb_ir.wire import build_envelope
-from bb_runtime import Dropped, Emitted, FrameEnded, install
+from bb_runtime import Dropped, Emitted, FrameEnded, LocalBus, Options, install
 from bb_runtime._lower import lowered
 from bb_runtime.errors import QuorumNotMet
 from bb_testing.programs import Stage, Wire
@@ -349,6 +349,29 @@ def test_a_restarted_peer_fails_what_it_owed(compiled):
     stage.wire.poll()
     assert stage.end_of(frame).reason == "QuorumNotMet"
     assert stage.server.counters["restarted"] == 1
+
+
+def test_the_first_answer_of_a_restarted_peer_counts(compiled):
+    artifact = compiled(Poll(quorum=2))
+    stage = Stage(artifact)
+    stage.run()
+    bus = LocalBus(stage.server, *stage.clients[1:])
+    again = install(stage.peers[0], [], artifact, ["Poll.client"], incarnation=2)
+    bus.add(again)
+    frame = stage.server.invoke(stage.main)
+    ends = [e.step for e in bus.run() if isinstance(e.step, FrameEnded)]
+    assert {e.how for e in ends if e.frame == frame} == {"done"}
+    assert stage.server.counters.get("restarted", 0) == 0
+
+
+def test_a_peer_that_cannot_be_asked_as_its_line_is_full_is_not_waited_for(compiled):
+    options = Options(max_unsent_bytes=1, max_queued=1)
+    stage = Stage(compiled(Poll(n=1)), clients=1, options=options)
+    stage.server._engine.mains[stage.main].limit = 9
+    frames = [stage.server.invoke(stage.main) for _ in range(3)]
+    stage.wire.poll()
+    assert stage.server.counters["unsent_full"] == 1
+    assert stage.end_of(frames[2]).reason == "QuorumNotMet"
 
 
 # Late answers, and the region that closes

@@ -40,9 +40,19 @@ def test_what_came_in_before_arming_wakes_at_once():
     inbox.put(completion())
 
     inbox.arm(lambda: woken.update(["up"]))
+    assert woken["up"] == 1
+
+    inbox.put(completion())
+    assert woken["up"] == 1
+
+
+def test_what_wakes_is_there_when_the_callback_looks():
+    inbox, seen = Inbox(), list[int]()
+
+    inbox.arm(lambda: seen.append(len(inbox)))
     inbox.put(completion())
 
-    assert woken["up"] == 1
+    assert seen == [1]
 
 
 def test_a_callback_takes_the_place_of_the_one_before():

@@ -1,10 +1,11 @@
 """The records of a journal: what is damaged is found, and what was never finished is cut off."""
 
-import hashlib
-import zlib
+import struct
+import tracemalloc
 
 import numpy as np
 import pytest
+import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,9 +13,10 @@ from bb_ir.ids import PeerId
 from bb_ir.params import ParameterSet
 from bb_runtime import journal
 from bb_runtime.errors import JournalDamaged
-from bb_runtime.journal import Chain, Kind, Opaque, Record, Scan, records_of
+from bb_runtime.journal import START, Chain, Kind, Opaque, Record, Scan, records_of
 
 PEER = PeerId.from_seed(b"journal", 0)
+FIELDS = struct.Struct("<4sHHQQQ")
 BODIES = [(Kind.CALL, b"first"), (Kind.POLL, b""), (Kind.RECEIVE, b"a longer one" * 9)]
 
 
@@ -68,7 +70,7 @@ def test_what_a_crash_left_zero_is_cut_off():
 def test_a_record_that_breaks_off_before_others_is_damaged():
     first, second, _ = written()
 
-    with pytest.raises(JournalDamaged, match="record 2 of the journal is damaged: it breaks off"):
+    with pytest.raises(JournalDamaged, match="record 2 of the journal is damaged: its head breaks"):
         read(first + second[:-1], last=False)
 
 
@@ -107,23 +109,85 @@ def test_records_that_do_not_follow_each_other_are_found(change):
         list(records_of(change(written())))
 
 
-def test_a_record_of_another_body_is_found_though_its_checksums_fit():
-    first, second, third = written()
-    body = bytes((Kind.POLL,)) + b"forged"
-    fields = len(body).to_bytes(4, "little") + zlib.crc32(body).to_bytes(4, "little") + second[8:24]
-    forged = fields + zlib.crc32(fields).to_bytes(4, "little") + body
+def forged(kind, number, body, chain=None):
+    """A record whose own checksums all fit."""
+    fields = FIELDS.pack(b"BBr2", kind, 0, number, len(body), xxhash.xxh3_64_intdigest(body))
+    head = fields + (chain or xxhash.xxh3_128_digest(START + fields))
+    return head + (xxhash.xxh3_64_intdigest(head) & 0xFFFFFFFF).to_bytes(4, "little") + body
 
-    with pytest.raises(JournalDamaged, match="record 2"):
-        read(first + forged + third)
+
+def test_records_have_the_form_that_is_documented():
+    assert written()[0] == forged(Kind.CALL, 1, b"first")
+
+
+def test_a_record_of_another_body_is_found_though_its_checksums_fit():
+    first, _, third = written()
+    chain = Chain()
+    chain.add(*BODIES[0])
+    chain.add(*BODIES[1])
+
+    with pytest.raises(JournalDamaged, match=r"record 2 .* does not follow"):
+        read(first + forged(Kind.POLL, 2, b"forged", chain.digest) + third)
 
 
 def test_a_kind_of_a_later_version_is_an_error():
-    body = bytes((250,))
-    fields = len(body).to_bytes(4, "little") + zlib.crc32(body).to_bytes(4, "little")
-    fields += hashlib.sha256(bytes(16) + body).digest()[:16]
-
     with pytest.raises(JournalDamaged, match=r"record 1 .* of kind 250"):
-        read(fields + zlib.crc32(fields).to_bytes(4, "little") + body)
+        read(forged(250, 1, b""))
+
+
+@pytest.mark.parametrize("length", [1 << 20, 1 << 60, (1 << 64) - 1])
+def test_no_memory_is_taken_for_what_a_head_merely_claims(length):
+    """It is read as a record that breaks off: no more is asked for than there is."""
+    fields = FIELDS.pack(b"BBr2", Kind.CALL, 0, 1, length, 7)
+    head = fields + xxhash.xxh3_128_digest(START + fields)
+    head += (xxhash.xxh3_64_intdigest(head) & 0xFFFFFFFF).to_bytes(4, "little")
+    tracemalloc.start()
+    try:
+        found, scan = read(head + bytes(100))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert found == []
+    assert scan.cut == len(head) + 100
+    assert peak < 100_000
+    with pytest.raises(JournalDamaged, match="breaks off"):
+        read(head + bytes(100), last=False)
+
+
+def test_long_bodies_are_not_copied():
+    body = memoryview(bytes(100_000))
+
+    head, number, same = Chain().parts(Kind.RECEIVE, b"12345678", body)
+
+    assert (len(head), number) == (52, b"12345678")
+    assert same is body
+    found, _ = read(b"".join((head, number, same)))
+    assert found == [(Kind.RECEIVE, b"12345678" + bytes(body))]
+
+
+def test_a_torn_record_in_which_another_journal_stands_is_cut_off_all_the_same():
+    """Heads count only when their numbers are later ones of this journal."""
+    chain = Chain()
+    whole = b"".join(chain.add(*one) for one in BODIES)
+    torn = chain.add(Kind.RECEIVE, b"x" * 20 + b"".join(written()) + b"x" * 20)[:-3]
+
+    found, scan = read(whole + torn)
+
+    assert len(found) == 3
+    assert scan.cut == len(torn)
+
+
+@pytest.mark.parametrize("between", [0, 1000, (1 << 20) - 60, (1 << 20) - 20, (2 << 20) + 5])
+def test_damage_is_told_from_a_torn_end_by_the_records_after_it(between):
+    chain = Chain()
+    first = chain.add(Kind.RECEIVE, bytes(between))
+    second = chain.add(Kind.POLL, b"")
+
+    with pytest.raises(JournalDamaged, match=r"record 1 .* its head was changed"):
+        read(b"?" + first[1:] + second)
+    found, scan = read(b"?" + first[1:] + second[:-1])
+    assert (found, scan.cut) == ([], len(first + second) - 1)
 
 
 @settings(max_examples=200, deadline=None)
@@ -201,6 +265,6 @@ def test_a_list_that_holds_itself_is_named():
 
 @pytest.mark.parametrize("refused", ["", "duplicate"])
 def test_an_offer_comes_back_as_it_was(refused):
-    parts = journal.write_offer(b"p" * 32, memoryview(b"header"), PEER, refused)
+    body = journal.write_offer(b"p" * 32, memoryview(b"header"), PEER, refused)
 
-    assert journal.read_offer(record_of(*parts)) == (PEER, b"p" * 32, b"header", refused)
+    assert journal.read_offer(record_of(body)) == (PEER, b"p" * 32, b"header", refused)

@@ -243,7 +243,7 @@ def test_what_waits_too_long_ends_with_its_frame(stream):
     frame = stage.invoke(x=np.ones(10_000))
     stage.wire.advance(60 * SECOND)
     assert stage.end_of(frame).how == "expired"
-    assert stage.server.counters == {"unsent": 1}
+    assert stage.server.counters == {"unsent": 1, "sample_short": 2}
     assert stage.server.live_frames == 0
 
 
@@ -256,7 +256,7 @@ def test_a_line_has_an_end(stream):
         stage.server._engine.mains[stage.main].limit = 5
         stage.invoke(x=np.ones(10_000))
     assert len(record.waiting) == 1
-    assert stage.server.counters == {"unsent_full": 1}
+    assert stage.server.counters == {"unsent_full": 1, "sample_short": 3}
     assert stage.end_of(frame).how == "done"
 
 

@@ -7,7 +7,6 @@ events the bytes have to be the same.
 import importlib.util
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from hypothesis import strategies as st
 import bb_dsl as bb
 from bb_ir.types import list_of, scalar
 from bb_runtime import Node
-from bb_runtime.errors import NotStorable
 from bb_testing.programs import CountingModel, FixedPeers, Stage
 
 SECOND = 10**9
@@ -91,16 +89,8 @@ class Averaging(bb.Module):
             self.model.fit(g, self.data.batches(g))
 
 
-def snapshots(stage: Stage) -> list[bytes | str]:
-    return [snapshot(node) for node in stage.wire.nodes.values()]
-
-
-def snapshot(node: Node) -> bytes | str:
-    """Write a Node down; a frame of a tick may be left, in the middle of what cannot be written."""
-    try:
-        return node.snapshot()
-    except NotStorable as error:
-        return str(error)
+def snapshots(stage: Stage) -> list[bytes]:
+    return [node.snapshot() for node in stage.wire.nodes.values()]
 
 
 def counters(stage: Stage) -> list[dict[str, int]]:
@@ -112,7 +102,7 @@ def live(stage: Stage, events: Any, stops: set[int], **inputs: Any) -> Stage:
     stage.invoke(**inputs)
     for number, event in enumerate(events):
         if number in stops:
-            restart(stage)
+            stage.restart()
         if event[0] == "budget":
             stage.server.invoke(stage.main, inputs)
             steps(stage, stage.server, event[1], stops=number in stops)
@@ -122,27 +112,18 @@ def live(stage: Stage, events: Any, stops: set[int], **inputs: Any) -> Stage:
             blocks.act(stage, [event])
     for number in range(3):
         if len(events) + number in stops:
-            restart(stage)
+            stage.restart()
         stage.wire.run()
         stage.wire.advance(30 * SECOND)
     stage.wire.run()
     return stage
 
 
-def restart(stage: Stage) -> None:
-    """Stop and go on, unless a frame of some program is in the middle of what cannot be written."""
-    if stage.main == "Averaging":
-        stage.restart()
-        return
-    with suppress(NotStorable):  # of all Nodes, before any is closed
-        stage.restart()
-
-
 def steps(stage: Stage, node: Node, budget: int, *, stops: bool) -> None:
     """Poll a Node a little, stop in the middle of its work, and poll all."""
     stage.wire.take(node, node.poll(max_ops=budget))
     if stops:
-        restart(stage)
+        stage.restart()
     stage.wire.poll()
 
 

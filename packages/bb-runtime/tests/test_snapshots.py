@@ -1,6 +1,7 @@
 """What a snapshot holds and refuses, and what becomes of a Node that is given one."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from bb_runtime.errors import (
     SnapshotForeign,
     SnapshotNewer,
 )
-from bb_testing.programs import CountingModel, Stage, SumAggregator
+from bb_testing.programs import CountingModel, ListSource, Stage, SumAggregator
 
 SECOND = 10**9
 
@@ -45,6 +46,13 @@ class Program(bb.Module):
 
     def body(self, g: bb.Graph) -> None:
         self.record(self, g)
+
+
+class Streams(ListSource):
+    """A source whose batches cannot be stored."""
+
+    def batches(self, ctx, *, epochs=1) -> Any:
+        return replace(super().batches(ctx, epochs=epochs), recipe=None)
 
 
 class Later(CountingModel):
@@ -259,12 +267,12 @@ def test_peers_that_were_blocked_stay_blocked(stage):
 # Deferred work
 
 
-def test_a_node_with_work_in_progress_names_it(stage):
-    s = stage(average, parts={"model": Later}, config=ONES)
+def test_a_node_whose_work_was_given_what_cannot_be_written_names_it(stage):
+    s = stage(average, parts={"model": Later, "data": Streams}, config=ONES)
     s.invoke()
     s.wire.deliver()
     node = s.clients[0]
-    with pytest.raises(NodeBusy, match="Fit of slot 'model'") as caught:
+    with pytest.raises(NodeBusy, match="given a Batches: Fit of slot 'model'") as caught:
         node.snapshot()
     assert caught.value.where[0].file.endswith("test_snapshots.py")
     with pytest.raises(NodeBusy, match="cannot be restored"):
@@ -283,7 +291,7 @@ def test_a_paused_node_finishes_its_work_and_begins_nothing(stage, restarts):
             g.output("loss", m.model.fit(g, m.data.batches(g, after=p))["loss"])
             g.output("w", m.model.params(g))
 
-    s = stage(record, parts={"model": Later}, clients=1, config=ONES)
+    s = stage(record, parts={"model": Later, "data": Streams}, clients=1, config=ONES)
     s.invoke()
     for _ in range(2):
         s.server.publish("go")
@@ -362,7 +370,7 @@ def test_a_block_in_the_middle_of_batches_is_named(stage):
         with g.each(m.data.batches(g)):
             ask(m, g, "wait", g.scalar(1))
 
-    s = stage(record, clients=1)
+    s = stage(record, clients=1, parts={"data": Streams})
     assert s.server.snapshot()
     s.invoke()
     with pytest.raises(NotStorable, match="each block that is in turn 1 goes over a Batches") as e:
@@ -381,7 +389,7 @@ def test_batches_that_are_still_read_are_named_and_others_are_left_out(stage):
             m.model.evaluate(g, batches, after=done)
         ask(m, g, "c", g.scalar(1))
 
-    s = stage(record, clients=1)
+    s = stage(record, clients=1, parts={"data": Streams})
     s.invoke()
     what = "goes on with what Batches of slot 'data' gave, a Batches"
     with pytest.raises(NotStorable, match=what) as caught:
@@ -783,11 +791,11 @@ def test_a_used_node_forgets_what_it_was(stage):
 KNOWN = {
     "Engine": {
         "written": "counters frames incarnation now_ns ordinals payload_held steps contexts "
-        "_children _parked _ready _roots _bootstraps",
-        "given": "artifact components mains options peer pool regions seed_key",
+        "_children _parked _ready _roots _bootstraps ending handed",
+        "given": "accepted artifact components mains options peer pool regions seed_key",
         "parts": "timers gathers post blocks controllers works slots inbox alarms delays metrics "
-        "peers pressure addresses",
-        "nothing": "broken paused _touched _vacant",
+        "peers pressure addresses grants strangers paces",
+        "nothing": "broken ops_run paused _touched _vacant",
     },
     "Admission": {
         "written": "authorized",
@@ -796,13 +804,15 @@ KNOWN = {
     },
     "Controllers": {"written": "_running _topics", "given": "_engine"},
     "Delays": {"given": "_engine"},
-    "Gathers": {"written": "blocked", "given": "_engine"},
+    "Gathers": {"written": "blocked gone", "given": "_engine"},
+    "Grants": {"written": "key", "given": "asked"},
     "Metrics": {"written": "numbers histograms flows ended", "given": "kinds"},
     "Outbound": {"written": "unsent_bytes _waiting", "given": "_engine"},
+    "Paces": {"written": "recent", "given": "_engine"},
     "Peers": {"written": "records _sweep_ns _skewed", "given": "_engine _idle_ns"},
     "Post": {
         "written": "messages outgoing",
-        "given": "program codecs answering limits _engine",
+        "given": "program codecs answering limits _engine by_reference",
         "parts": "outbound retries",
     },
     "Pressure": {
@@ -812,12 +822,19 @@ KNOWN = {
     },
     "Retries": {"written": "open", "given": "_engine"},
     "Slots": {
-        "written": "_line",
+        "written": "_line _alone _shared _later",
         "given": "numbers",
-        "nothing": "_alone _shared _queues _freed _later _arrivals",
+        # A Node with a component that is stuck is not written.
+        "nothing": "_queues _freed _arrivals stuck",
     },
+    "Strangers": {"written": "account records", "given": "_engine"},
     "Timers": {"written": "_heap", "nothing": "_number _limit"},
-    "Works": {"given": "_engine _inbox", "nothing": "open _made"},
+    "Works": {
+        "written": "open",
+        "given": "_engine _inbox _ops _contexts",
+        # Work that nobody wants counts as come back.
+        "nothing": "_made _begun quarantine",
+    },
     # What alarms are set for says itself when they ring.
     "Alarms": {"nothing": "_heap _number _limit"},
 }
@@ -839,6 +856,6 @@ def test_whoever_adds_state_to_a_frame_decides_whether_it_is_written(flying):
     (frame, *_) = flying.server._engine.frames.values()
     written = set(load_dump(flying.server.snapshot(), kinds=KINDS)["engine"]["frames"][0])
     other_names = {"bound": "region", "deadline_ns": "left_ns", "state": "queued"}
-    made = {"id", "key", "touched", "children", "open_replies", "works", "held", "unsent"}
+    made = {"id", "key", "touched", "children", "open_replies", "works", "unsent"}
     slots = {other_names.get(name, name) for name in type(frame).__slots__} - made
     assert slots == written

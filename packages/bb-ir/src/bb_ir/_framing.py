@@ -13,9 +13,9 @@ from typing import Final, Literal, NamedTuple
 from bb_ir.errors import WireError
 
 __all__ = [
-    "ALIGNMENT", "DEFAULT_LIMITS", "FLAG_CONTROL", "FLAG_RETRY", "GRANT_BYTES", "INLINE_LIMIT",
-    "MAGIC", "MAX_CHAIN", "MAX_DIMS", "MAX_FILLS", "MAX_PEER", "MAX_REASON", "PRELUDE",
-    "PRELUDE_SIZE", "PROGRAM_BYTES", "VERSION", "Ack", "Control", "EnvelopeHead",
+    "ALIGNMENT", "DEFAULT_LIMITS", "FLAG_CONTROL", "FLAG_RETRY", "GRANT_BYTES", "GRANT_SIZE",
+    "INLINE_LIMIT", "MAGIC", "MAX_CHAIN", "MAX_DIMS", "MAX_FILLS", "MAX_PEER", "MAX_REASON",
+    "PRELUDE", "PRELUDE_SIZE", "PROGRAM_BYTES", "VERSION", "Ack", "Control", "EnvelopeHead",
     "EnvelopeRefused", "Failed", "FillIn", "Hop", "Later", "Leaving", "Prelude", "Reason",
     "Refused", "Stale", "WireLimits", "outside", "pack_prelude", "padded", "read_prelude",
 ]  # fmt: skip
@@ -39,7 +39,9 @@ MAX_DIMS: Final = 8
 PRELUDE: Final = struct.Struct("<4sHHIIQII")
 _REFUSED_FLAGS: Final = 0xFF00
 PROGRAM_BYTES: Final = 16
-GRANT_BYTES: Final = (0, 16)
+#: Bytes of a grant; a hop carries one or none.
+GRANT_SIZE: Final = 16
+GRANT_BYTES: Final = (0, GRANT_SIZE)
 MAX_REASON: Final = 256
 
 #: Why an envelope was refused. The words are stable; metrics count by them.

@@ -261,6 +261,8 @@ class Reader:
             return TensorProto(dims=dims, data_type=ONNX_DTYPES[dtype], raw_data=raw)
         items = self.items("}")
         if dtype == "string":
+            if not all(isinstance(item, bytes) for item in items):
+                raise self.wrong("texts, as the elements of a tensor of texts")
             array = np.empty(len(items), dtype=object)
             array[:] = [item.decode() for item in items]
         else:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
 from google.protobuf.message import Message
+from numpy.typing import NDArray
 from onnx import (
     AttributeProto,
     FunctionProto,
@@ -217,11 +219,20 @@ def _print_tensor(tensor: TensorProto) -> str | None:
         return None
     head = f"{dtype}[{','.join(map(str, copy.dims))}]"
     raw = TensorProto(dims=copy.dims, data_type=copy.data_type, raw_data=copy.raw_data)
-    if int(np.prod(copy.dims)) <= _MANY and dtype not in ("float16", "bfloat16"):
-        array = numpy_helper.to_array(copy)
-        if numpy_helper.from_array(array) == copy:
+    if math.prod(copy.dims) <= _MANY and dtype not in ("float16", "bfloat16"):
+        array = _array(copy)
+        if array is not None and numpy_helper.from_array(array) == copy:
             return f"{head}{{{', '.join(map(_element, array.flatten()))}}}"
     return f'{head}"{base64.b64encode(copy.raw_data).decode()}"' if raw == copy else None
+
+
+def _array(tensor: TensorProto) -> NDArray[Any] | None:
+    """Return a tensor's elements; `None` when they are not as many as its dimensions say."""
+    try:
+        found: NDArray[Any] = numpy_helper.to_array(tensor)
+    except (ValueError, TypeError):
+        return None
+    return found
 
 
 def _element(value: Any) -> str:

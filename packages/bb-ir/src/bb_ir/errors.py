@@ -61,7 +61,10 @@ def _quoted(place: SourceLine | str) -> str:
         return ""
     import linecache
 
-    return linecache.getline(place.file, place.line).strip()
+    try:
+        return linecache.getline(place.file, place.line).strip()
+    except ValueError:  # an artifact may name any file, also one that no system can have
+        return ""
 
 
 class BytesAndBrainsError(Exception):

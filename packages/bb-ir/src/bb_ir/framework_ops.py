@@ -150,7 +150,7 @@ FRAMEWORK_OPS: Final[Mapping[tuple[str, str], FrameworkOp]] = MappingProxyType(
                 "sender: senders", domain=keys.WIRE, inputs=(1, 1)),
             _op(keys.GATHER, "g.gather(value, quorum=..., deadline=...)", "value: any, of a reply",
                 "count: int64; missing: peers; senders: senders; values: list", "quorum", "wait",
-                "on_short", "on_late", "values", "deadline_ns?", inputs=(1, 1),
+                "on_short", "on_late", "values", "deadline_ns?", "auto?", inputs=(1, 1),
                 waits="for answers, up to its deadline", depends=_LOST),
         )
     }

@@ -82,6 +82,7 @@ VALUE_TYPES: Final = PREFIX + "value_types."  # + target/slot: JSON of the types
 INFERRED: Final = PREFIX + "inferred."  # + target/slot: JSON: op -> [[input types, output types]]
 EDGES: Final = PREFIX + "edges"  # JSON list of edges
 PROGRAM: Final = PREFIX + "program"  # hex of the program hash
+SIGNATURE: Final = PREFIX + "signature."  # + peer id: base64 of its signature over the full hash
 HASH: Final = PREFIX + "hash."  # + function name: full content hash
 BINDINGS: Final = PREFIX + "bindings"  # JSON, between passes only: what the user bound
 STAGES: Final = PREFIX + "stages"  # names of the passes that ran, comma separated

@@ -6,7 +6,7 @@ here knows what a pass or an engine does with them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 from onnx import (
@@ -28,6 +28,7 @@ from bb_ir.types import ANY, ONNX_DTYPES, Dim, Type, parse_type, tensor
 
 __all__ = [
     "attributes",
+    "check_texts",
     "domain_of",
     "draw",
     "get_meta",
@@ -60,6 +61,34 @@ class HasMetadata(Protocol):
 def metadata(holder: HasMetadata) -> dict[str, str]:
     """Return all metadata of a message."""
     return {entry.key: entry.value for entry in holder.metadata_props}
+
+
+def check_texts(model: ModelProto) -> None:
+    """Check that all names and metadata of a model's functions are texts.
+
+    Raises:
+        ValueError: One is no UTF-8; a message hands it out as bytes.
+    """
+    _check_texts(_texts_of(model))
+    for function in model.functions:
+        _check_texts((function.name, function.domain, *function.input, *function.output))
+        _check_texts(_texts_of(function))
+        for node in function.node:
+            _check_texts((node.op_type, node.domain, node.name, *node.input, *node.output))
+            _check_texts(_texts_of(node))
+            _check_texts(attribute.name for attribute in node.attribute)
+
+
+def _texts_of(holder: HasMetadata) -> Iterator[object]:
+    for entry in holder.metadata_props:
+        yield entry.key
+        yield entry.value
+
+
+def _check_texts(values: Iterable[object]) -> None:
+    for value in values:
+        if type(value) is not str:
+            raise ValueError(f"{value!r:.80} is no text")
 
 
 def get_meta(holder: HasMetadata, key: str, default: str = "") -> str:

@@ -45,5 +45,6 @@ def parse_model(text: str) -> ModelProto:
     reader = Reader(text)
     try:
         return reader.model()
-    except (ValueError, TypeError, OverflowError) as error:  # of JSON, numpy or protobuf
+    except (AttributeError, OverflowError, RecursionError, TypeError, ValueError) as error:
+        # Of JSON, numpy or protobuf.
         raise reader.wrong(f"a value that fits: {error}") from error

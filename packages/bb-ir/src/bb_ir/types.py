@@ -54,6 +54,12 @@ SCALARS = ("int64", "float64", "bool", "string")
 
 _WORD = re.compile(r"[^\s()\[\],:]+")
 _LENGTH = re.compile(r"[0-9]+")
+#: What ONNX can hold.
+_MAX_LENGTH = (1 << 63) - 1
+#: Longest text of a type that is remembered once it was read, in characters.
+_MAX_REMEMBERED = 1 << 12
+#: So many characters of a text that cannot be read are shown.
+_SHOWN = 80
 #: Name and version of a type that a plugin adds; ASCII only, so that no two look alike.
 _VERSIONED = re.compile(r"[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*/[1-9][0-9]*")
 #: Kinds whose values mean nothing on another Node, or may.
@@ -129,7 +135,9 @@ def tensor(dtype: str = "", shape: Shape | None = None) -> Type:
 
 
 def _checked_dim(dim: object) -> Dim:
-    if dim is None or (isinstance(dim, int) and not isinstance(dim, bool) and dim >= 0):
+    if dim is None:
+        return dim
+    if isinstance(dim, int) and not isinstance(dim, bool) and 0 <= dim <= _MAX_LENGTH:
         return dim
     if isinstance(dim, str) and dim != "?" and _WORD.fullmatch(dim) and not dim.isdecimal():
         return dim
@@ -333,13 +341,19 @@ def _dim_text(dim: Dim) -> str:
     return "?" if dim is None else str(dim)
 
 
-@lru_cache(maxsize=4096)
 def parse_type(text: str) -> Type:
     """Read what `str(type)` wrote.
 
     Raises:
         TypeTextError: The text is not a type; the error says at which character.
     """
+    # A stranger may have chosen the text, so what is long is not remembered.
+    known = _parse if len(text) <= _MAX_REMEMBERED else _parse.__wrapped__
+    return known(text)
+
+
+@lru_cache(maxsize=4096)
+def _parse(text: str) -> Type:
     parser = _Parser(text)
     found = parser.type()
     if parser.at != len(text):
@@ -360,7 +374,10 @@ class _Parser:
         self.depth = 0
 
     def wrong(self, expected: str) -> TypeTextError:
-        return TypeTextError(f"{self.text!r} breaks off at character {self.at}", expected=expected)
+        text = self.text
+        if len(text) > _SHOWN:
+            text = f"...{text[max(self.at - _SHOWN // 2, 0) : self.at + _SHOWN // 2]}..."
+        return TypeTextError(f"{text!r} breaks off at character {self.at}", expected=expected)
 
     def word(self) -> str:
         match = _WORD.match(self.text, self.at)
@@ -432,11 +449,19 @@ class _Parser:
         dims: list[Dim] = []
         while not self.take("]"):
             word = self.word()
-            dims.append(None if word == "?" else int(word) if _LENGTH.fullmatch(word) else word)
+            dims.append(self.dim(word))
             if not self.take(","):
                 self.need("]")
                 break
         return tuple(dims)
+
+    def dim(self, word: str) -> Dim:
+        if not _LENGTH.fullmatch(word):
+            return None if word == "?" else word
+        # Longer ones are no lengths, and take Python long to read.
+        if len(word) > len(str(_MAX_LENGTH)) or int(word) > _MAX_LENGTH:
+            raise self.wrong(f"a length up to {_MAX_LENGTH}")
+        return int(word)
 
     def fields(self) -> _Items | None:
         return self.rest() if self.take("(") else None

@@ -54,7 +54,7 @@ from bb_ir._plain import (
 from bb_ir.errors import IdError, ParameterSetError, WireError
 from bb_ir.ids import PeerId
 from bb_ir.params import ParameterSet
-from bb_ir.types import ONNX_DTYPES, Type, accepts
+from bb_ir.types import ONNX_DTYPES, Type, accepts, tensor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -337,7 +337,11 @@ def _check_params(value: ParameterSet, declared: Type) -> None:
     """Hold the tensors against the declared ones; their order is the image's own business."""
     if declared.items is None:
         return
-    wanted, found = dict(declared.items), dict(value.layout.type.items or ())
+    layout = value.layout
+    tensors = zip(layout.names, layout.dtypes, layout.shapes, strict=True)
+    # Not `layout.type`: names in an image may be such that no type can have them.
+    found = {name: tensor(dtype, shape) for name, dtype, shape in tensors}
+    wanted = dict(declared.items)
     if odd := sorted(wanted.keys() ^ found.keys()):
         raise unlike(declared, f"The parameter set lacks or adds {', '.join(odd[:5])}")
     for name, entry in wanted.items():

@@ -36,6 +36,7 @@ from bb_ir._framing import (
     FLAG_CONTROL,
     FLAG_RETRY,
     GRANT_BYTES,
+    GRANT_SIZE,
     INLINE_LIMIT,
     MAGIC,
     MAX_CHAIN,
@@ -75,6 +76,7 @@ __all__ = [
     "DEFAULT_LIMITS",
     "FLAG_CONTROL",
     "FLAG_RETRY",
+    "GRANT_SIZE",
     "INLINE_LIMIT",
     "MAGIC",
     "MAX_CHAIN",
@@ -130,6 +132,11 @@ class Built(NamedTuple):
     head: bytes
     segments: tuple[memoryview, ...]
     payload_length: int
+
+    @property
+    def head_length(self) -> int:
+        """Bytes of prelude and header."""
+        return len(self.head)
 
     def payload_parts(self) -> Iterator[memoryview]:
         """Give the payload as buffers to be written one after the other, padding included."""

@@ -12,8 +12,11 @@ from bb_runtime.install import Config, install
 from bb_runtime.metrics import Histogram, Metric
 from bb_runtime.node import Node
 from bb_runtime.options import Options
+from bb_runtime.references import Referred
 from bb_runtime.steps import (
     BlockEnded,
+    Closed,
+    ComponentStuck,
     Deferred,
     Dropped,
     Emitted,
@@ -28,6 +31,8 @@ from bb_runtime.steps import (
 __all__ = [
     "Artifact",
     "BlockEnded",
+    "Closed",
+    "ComponentStuck",
     "Config",
     "Deferred",
     "DeliveryError",
@@ -49,6 +54,7 @@ __all__ = [
     "Options",
     "PeerInfo",
     "Readable",
+    "Referred",
     "Refuse",
     "Ship",
     "SnapshotError",

@@ -13,8 +13,8 @@ decodes; frames are the engine's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple, cast
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from bb_ir.buffers import allocate
 from bb_ir.errors import WireError
@@ -32,72 +32,27 @@ from bb_ir.wire import (
 from bb_runtime._controls import Controls
 from bb_runtime._engine import Engine
 from bb_runtime._frames import LIVE, OPEN, Frame
+from bb_runtime._leases import Later, Lease, Refuse
 from bb_runtime._peers import Peer
 from bb_runtime._windows import Window
 from bb_runtime.artifact import Edge
 
+if TYPE_CHECKING:
+    from bb_runtime.references import Referred
+
 __all__ = ["Admission", "Later", "Lease", "Refuse"]
 
 #: Why a message that may be sent again is better not.
-_FOR_GOOD = frozenset({"late", "too_large", "too_old", "unknown_frame"})
+_FOR_GOOD = frozenset({"closed", "closing", "late", "too_large", "too_old", "unknown_frame"})
+
+#: An edge, and the frame that waits for what came on it.
+_Place = tuple[Edge, Frame | None]
+
+#: Where nothing is to be filled in.
+_NOTHING = memoryview(b"")
 
 #: Stands for the edge of control messages that have none.
 _NO_EDGE = Edge("", 0, "", "", "", "", "", answered=False, ports=(), deadline_ns=0)
-
-
-class Refuse(NamedTuple):
-    """An envelope that is not taken.
-
-    Attributes:
-        reason: A stable code.
-        skip: Bytes of payload that follow and shall be skipped.
-        close: Whether nothing more on the same stream can be trusted.
-    """
-
-    reason: str
-    skip: int
-    close: bool
-
-
-class Later(NamedTuple):
-    """An envelope for which there is no room now.
-
-    The host keeps it and reads nothing more from its peer, until a `Readable` step says that it
-    may offer it again.
-
-    Attributes:
-        reason: A stable code.
-    """
-
-    reason: str
-
-
-class Lease:
-    """A place for the payload of one admitted envelope.
-
-    Attributes:
-        buffer: Writable bytes of exactly the payload's size; the host fills them.
-    """
-
-    __slots__ = ("buffer", "edge", "head", "parent", "record", "source", "used")
-
-    def __init__(
-        self,
-        head: EnvelopeHead,
-        edge: Edge,
-        source: PeerId,
-        buffer: memoryview,
-        parent: Frame | None,
-        *,
-        record: Peer,
-    ) -> None:
-        self.head = head
-        self.edge = edge
-        self.source = source
-        self.buffer = buffer
-        self.parent = parent
-        self.record = record
-        self.used = False
 
 
 class _No(Exception):  # never leaves this module
@@ -164,7 +119,28 @@ class Admission:
         except EnvelopeRefused as error:
             self.engine.drop(error.reason, source, "")
             return Refuse(error.reason, error.skip, error.close)
-        peers = self.engine.peers
+        lease = self._admit(head, source, len(prelude) + len(header))
+        if isinstance(lease, Lease):
+            self._leases[lease] = self.engine.now_ns + self.engine.options.lease_ns
+        return lease
+
+    def take(self, envelope: Referred, source: PeerId) -> Refuse | Later | None:
+        """Check an envelope that comes by reference, and take it in if it is admitted."""
+        lease = self._admit(envelope.read(), source, envelope.head_length, envelope.values)
+        if not isinstance(lease, Lease):
+            return lease
+        self._receive(lease, envelope.values)
+        return None
+
+    def _admit(
+        self,
+        head: EnvelopeHead,
+        source: PeerId,
+        head_length: int,
+        values: Sequence[Any] | None = None,
+    ) -> Lease | Refuse | Later:
+        """Decide on an envelope, and charge it to its peer; without values it gets a buffer."""
+        peers, options = self.engine.peers, self.engine.options
         record = peers.records.get(source)
         if record is not None:
             now = record.heard_ns = self.engine.now_ns
@@ -174,45 +150,65 @@ class Admission:
                 record.asked_ns = -1
         try:
             edge, parent = self._decide(head, source, record)
-            buffer = self._room(head, edge, parent, record)
+            stranger = bool(options.open_classes) and self._is_strange(head, (edge, parent), source)
+            self._check_room(head, edge, parent, record)
+            buffer = _NOTHING if values is not None else self._buffer(head, edge, parent)
         except _No as no:
             return self._refuse(no, head, source, record)
         if record is None:
             record = peers.of(source)
             record.heard_ns = self.engine.now_ns
+        if stranger:
+            self.engine.strangers.join(record)
         window = record.window
         if window is None:
             window = record.window = Window(head.incarnation)
+            if self.engine.gathers.gone:
+                self.engine.gathers.heard(source, head.incarnation)
         if not edge.retries or head.control is not None:  # else when its payload is here
             window.mark(head.message_id)
         record.frames += 1
         record.held += head.payload_length
+        if record.group is not None:
+            record.group.frames += 1
+            record.group.held += head.payload_length
         self.engine.payload_held += head.payload_length
         if head.control is None:
             flow = self.engine.metrics.flow(edge.name)
             flow[2] += 1
-            flow[3] += len(prelude) + len(header) + head.payload_length
-        lease = Lease(head, edge, source, buffer, parent, record=record)
-        self._leases[lease] = self.engine.now_ns + self.engine.options.lease_ns
-        return lease
+            flow[3] += head_length + head.payload_length
+        return Lease(head, edge, source, buffer, parent, record=record)
 
     def abandon(self, lease: Lease) -> None:
         """Give back a lease whose payload did not come."""
-        if lease.used:
-            return
+        if not lease.used:
+            self._give_back(lease, "abandoned")
+
+    def close(self, *, answers: bool) -> None:
+        """Give back leases because the Node closes: those for answers, too, or only others."""
+        for lease in tuple(self._leases):
+            if answers or (lease.parent is None and lease.head.control is None):
+                self._give_back(lease, "closing")
+
+    def _give_back(self, lease: Lease, reason: str) -> None:
         lease.used = True
         del self._leases[lease]
         self._released(lease)
-        self.engine.drop("abandoned", lease.source, lease.edge.name)
-        if not lease.edge.retries:  # else it is sent again
-            self._branch_ends(lease.head, lease.edge, lease.parent, lease.source, "abandoned")
+        self.engine.drop(reason, lease.source, lease.edge.name)
+        if not lease.edge.retries:
+            self._branch_ends(lease.head, lease.edge, lease.parent, lease.source, reason)
+        elif reason != "abandoned":  # else it is sent again
+            self.controls.refuse(lease.record, lease.head, reason)
 
     def receive(self, lease: Lease) -> None:
         """Take in an envelope whose payload is in the lease's buffer."""
         if lease.used:
             return
-        lease.used = True
         del self._leases[lease]
+        self._receive(lease, None)
+
+    def _receive(self, lease: Lease, values: Sequence[Any] | None) -> None:
+        lease.used = True
         engine, head, edge, parent = self.engine, lease.head, lease.edge, lease.parent
         record = lease.record
         if head.control is not None:
@@ -229,11 +225,14 @@ class Admission:
         if parent is not None and not _still_open(parent, edge, lease.source):
             self._released(lease)
             engine.drop("late", lease.source, edge.name)
+            if edge.auto:
+                engine.paces.late(record, edge.name, head.chain[0].frame)
             if edge.retries:
                 self.controls.refuse(record, head, "late")
             return
         try:
-            values = self._decode(head, edge, lease.buffer)
+            if values is None:
+                values = self._decode(head, edge, lease.buffer)
         except WireError as error:
             self._released(lease)
             engine.drop("bad_value", lease.source, edge.name)
@@ -247,7 +246,7 @@ class Admission:
         if parent is not None:
             asked = parent.asked_at
             took_time = asked is not None and asked.get(edge.name) != engine.now_ns
-            if took_time or record.retrying:
+            if took_time or record.retrying or edge.auto:
                 engine.peers.answered(record, parent, edge.name)
         engine.receive(edge, values, head, lease.source, parent, account=record)
 
@@ -293,21 +292,49 @@ class Admission:
         window = None if record is None else record.window
         if window is not None and record is not None:
             self._check_seen(head, record, window, edge)
-        if head.program != engine.post.program:
+        if head.program != engine.post.program and head.program not in engine.accepted:
             raise _No("version_skew")
         if head.control is not None:
             return self._decide_control(head, source, record)
         if edge is None or edge.name not in engine.regions:
-            raise _No("unknown_edge")
+            raise _No("unknown_edge" if engine.ending is None else "closed")
         expected_hops = bool(edge.parent) + edge.answered
         if len(head.chain) != expected_hops or len(head.fills) != len(edge.ports):
             raise _No("bad_shape", edge)
         if edge.parent:
             hop = head.chain[0]
-            return edge, self._waiting(hop.frame, hop.incarnation, edge, source)
-        if source not in self.authorized.get(edge.source_class, ()):
+            return edge, self._waiting(hop.frame, hop.incarnation, edge, source, hop.grant)
+        if source not in self.authorized.get(edge.source_class, ()) and (
+            edge.source_class not in engine.options.open_classes
+        ):
             raise _No("not_authorized", edge)
+        if engine.ending is not None:
+            raise _No("closing", edge, tell=True)
         return edge, None
+
+    def is_authorized(self, peer: PeerId) -> bool:
+        """Tell whether a peer was authorized for any class."""
+        return any(peer in members for members in self.authorized.values())
+
+    def _is_strange(self, head: EnvelopeHead, at: _Place, source: PeerId) -> bool:
+        """Whether an envelope comes in only because its class is open; raise if there is no room.
+
+        Who is a stranger is not told to come later: it would have to be remembered.
+        """
+        edge, parent = at
+        if parent is not None or edge is _NO_EDGE or self.is_authorized(source):
+            return False
+        engine, length = self.engine, head.payload_length
+        record = engine.peers.records.get(source)
+        if engine.strangers.full(record, length) or engine.pressure.check(
+            record, length, answer=False
+        ):
+            raise _No("busy", edge)
+        return True
+
+    def _speaks(self, program: bytes) -> bool:
+        """Whether envelopes of a program are taken, on edges that are the same."""
+        return program == self.engine.post.program or program in self.engine.accepted
 
     def _decide_control(
         self, head: EnvelopeHead, source: PeerId, record: Peer | None
@@ -322,12 +349,17 @@ class Admission:
         edge = self.engine.artifact.edges_by_id.get(control.edge)
         if edge is None:
             raise _No("unknown_edge")
-        return edge, self._waiting(control.frame, control.incarnation, edge, source)
+        return edge, self._waiting(control.frame, control.incarnation, edge, source, control.grant)
 
-    def _waiting(self, frame: int, incarnation: int, edge: Edge, source: PeerId) -> Frame:
+    def _waiting(
+        self, frame: int, incarnation: int, edge: Edge, source: PeerId, grant: bytes
+    ) -> Frame:
         """Return the frame that waits for an answer of a peer on an edge."""
         if incarnation != self.engine.incarnation:
             raise _No("unknown_frame", edge)
+        grants = self.engine.grants
+        if edge.name in grants.asked and not grants.fits(grant, frame, edge.name, source):
+            raise _No("bad_grant", edge)
         parent = self.engine.frames.get(frame)
         if parent is None:
             raise _No("late", edge)
@@ -347,10 +379,13 @@ class Admission:
             seen = (window.check_received if again else window.check)(head.message_id)
             if seen:
                 raise _No(seen, edge if again else None)
-        elif head.program == self.engine.post.program:
-            # It started anew, and what it was asked before is forgotten there.
+        elif self._speaks(head.program):
+            # It started anew, and what it was asked before is forgotten there. What it answers
+            # here it was asked since then.
             record.window = None
-            self.engine.gathers.peer_lost(record.id, "restarted")
+            answers = edge is not None and edge.parent and head.chain
+            kept = (head.chain[0].frame, edge.name) if edge is not None and answers else None
+            self.engine.gathers.peer_lost(record.id, "restarted", but=kept)
 
     def _refuse(
         self, no: _No, head: EnvelopeHead, source: PeerId, record: Peer | None
@@ -370,18 +405,20 @@ class Admission:
             self._branch_ends(head, edge, no.parent, source, no.reason)
         if record is None:
             return refuse
+        if no.reason == "late" and edge is not None and edge.auto and head.control is None:
+            engine.paces.late(record, edge.name, head.chain[0].frame)
         if no.reason == "stale" and record.window is not None:
             self.controls.stale(record, record.window.incarnation)
-        elif again and no.reason == "duplicate" and head.program == engine.post.program:
+        elif again and no.reason == "duplicate" and self._speaks(head.program):
             self.controls.acknowledge(record, head)
         elif again and no.reason in _FOR_GOOD:
             self.controls.refuse(record, head, no.reason)
         return refuse
 
-    def _room(
+    def _check_room(
         self, head: EnvelopeHead, edge: Edge, parent: Frame | None, record: Peer | None
-    ) -> memoryview:
-        """Return the buffer for a payload that the edge allows, if the Node can take on more."""
+    ) -> None:
+        """Raise why a payload is too large for its edge, or for what the Node can take on now."""
         engine = self.engine
         if edge.max_payload and head.payload_length > edge.max_payload:
             raise _No("too_large", edge, parent, tell=True)
@@ -389,6 +426,9 @@ class Admission:
             full = engine.pressure.check(record, head.payload_length, answer=parent is not None)
             if full:
                 raise _No(full, edge, parent, tell=True)
+
+    def _buffer(self, head: EnvelopeHead, edge: Edge, parent: Frame | None) -> memoryview:
+        """Return the buffer for a payload."""
         try:
             return memoryview(cast("Any", allocate(head.payload_length, self.engine.pool)))
         except MemoryError:

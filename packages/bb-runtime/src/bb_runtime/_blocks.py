@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
-from bb_runtime._frames import BlockState, Frame
+from bb_runtime._frames import NOTHING, BlockState, Frame
 from bb_runtime.errors import DeadlineExceeded, NoTurn, OpError
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ class Blocks:
             engine = self._engine
             made = items(info, *values)
             state = BlockState(info, frame, engine.regions[info.region], made, values)
+            if frame.blocks is NOTHING:
+                frame.blocks = {}
             frame.blocks[info.index] = state
             if deadline_ns:
                 engine.timers.set(engine.now_ns + deadline_ns, frame, state)
@@ -68,7 +70,7 @@ class Blocks:
         if item is None:
             state.fired = True
             state.source = ()
-            state.frame.fired.add(state.info.index)
+            state.frame.fired |= {state.info.index}
             self._engine.wake(state.frame)
             self._engine.touch(state.frame)
             return
@@ -204,10 +206,11 @@ def items_after(info: BlockInfo, source: tuple[Any, ...], number: int) -> Iterat
         end = turn_count(info.op, source)
         rest = itertools.count(number + 1) if end is None else range(number + 1, end + 1)
         return ((one,) for one in rest)
-    made = 1 if info.op.name == "When" else len(source[0])
+    items = _ITEMS[info.op.name](info, *source)
+    made = sum(1 for _ in itertools.islice(items, number))
     if number > made:
         raise OpError(f"{number} turns were made of {made} items")
-    return itertools.islice(_ITEMS[info.op.name](info, *source), number, None)
+    return items
 
 
 #: Of each kind of block, what gives the items of its turns.

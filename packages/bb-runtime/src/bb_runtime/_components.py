@@ -14,7 +14,7 @@ from bb_ir.type_texts import brief, clash
 from bb_ir.types import meet, parse_type
 from bb_roles.config import build_config
 from bb_roles.contracts import CONTRACTS, Component, Environment
-from bb_roles.errors import ConfigError, MissingConfigError, PluginError
+from bb_roles.errors import ConfigError, InputMisfit, MissingConfigError, PluginError
 from bb_roles.registry import bound_class
 from bb_runtime.artifact import Artifact, Row, Target
 from bb_runtime.errors import (
@@ -106,9 +106,11 @@ class _Builder:
         own = f"{target.cls}.{slot}"
         name = own if own in self.config else slot
         key = (row, name, tuple(map(id, siblings.values())))
+        settings = _settings(cls, row, name, self.config.get(name))
+        _check_types(cls, row, name, settings)  # of each class, also where they share a component
         if key not in self.shared:
             environment = Environment(self.peer, slot, self.seed, siblings, self.pool)
-            self.shared[key] = _construct(cls, row, name, self.config.get(name), environment)
+            self.shared[key] = _construct(cls, row, name, settings, environment)
         self.built[target.name, slot] = self.shared[key]
         return self.shared[key]
 
@@ -127,11 +129,9 @@ def _check_sibling(
 
 
 def _construct(
-    cls: type[Component], row: Row, name: str, given: object, environment: Environment
+    cls: type[Component], row: Row, name: str, settings: object, environment: Environment
 ) -> Component:
     """Construct a component from what the configuration holds under a name."""
-    settings = _settings(cls, row, name, given)
-    _check_types(cls, row, name, settings)
     try:
         return cls(settings, environment)
     except Exception as error:
@@ -170,6 +170,13 @@ def _check_types(cls: type[Component], row: Row, name: str, settings: object) ->
         triples = [*_declared(cls, row, settings), *_inferred(cls, row, settings)]
         apart = [(port, parse_type(found), parse_type(text))
                  for port, found, text in triples if found != text]  # fmt: skip
+    except InputMisfit as error:
+        raise ConfigTypeMismatch(
+            f"as slot {row.slot!r} is configured here, {error.found}",
+            expected=error.expected,
+            fix=f"configure it as the program was compiled, {row.config}, or: {error.fix}",
+            where=f"config[{name!r}]",
+        ) from None
     except Exception as error:
         raise ConstructionFailed(
             f"the types of slot {row.slot!r} cannot be compared with those it was compiled with: "

@@ -221,7 +221,7 @@ class Controllers:
             handed = values[len(own) :]
             if info.op.name == "Rounds":
                 count = turn_count(info.op, own)
-                Rounds(self._engine, info, handed, count).begin()
+                self._begin(Rounds(self._engine, info, handed, count))
                 return
             made = Every if info.op.name == "Every" else On
             self._replace(info.region, made(self._engine, info, handed))
@@ -234,7 +234,21 @@ class Controllers:
         if before is not None:
             before.stop()
         self._running[region] = controller
-        controller.begin()
+        self._begin(controller)
+
+    def _begin(self, controller: Controller) -> None:
+        if self._engine.ending is None:
+            controller.begin()
+        else:
+            controller.stop()  # the Node is closing
+
+    def stop(self) -> None:
+        """Let no block open another frame; those that are open go on."""
+        live = (frame.controller for frame in self._engine.frames.values())
+        started = {id(one): one for one in (*self._running.values(), *live) if one is not None}
+        for controller in started.values():
+            if not controller.stopped:
+                controller.stop()
 
     def listen(self, topic: str, block: On) -> None:
         """Tell a block of the events of a topic."""

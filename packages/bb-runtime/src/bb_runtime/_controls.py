@@ -1,6 +1,6 @@
 """What engines tell each other about messages: taken, refused, later, stale, leaving.
 
-Who was never sent anything has nothing to tell. Nothing here is ever answered.
+Who was never sent anything has nothing to tell, but that it leaves. Nothing here is ever answered.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Controls:
 
     def why_not(self, control: Control, record: Peer | None) -> str:
         """Return why a control message is refused, or an empty text."""
-        if record is None or not record.bytes_out:
+        if record is None or not (record.bytes_out or isinstance(control, Leaving)):
             return "unexpected"
         if isinstance(control, (Ack, Refused)):
             if control.incarnation != self._engine.incarnation:
@@ -49,7 +49,9 @@ class Controls:
             engine.peers.later(record, control.retry_ns)
         elif isinstance(control, Leaving):
             engine.drop("leaving", record.id, "")
-            engine.gathers.peer_lost(record.id, "leaving")
+            window = record.window
+            assert window is not None  # it is marked in there that this very message came
+            engine.gathers.leave(record.id, window.incarnation)
         elif isinstance(control, Stale) and control.highest_incarnation > engine.incarnation:
             engine.drop("superseded", record.id, "")
             engine.gathers.peer_lost(record.id, "superseded")

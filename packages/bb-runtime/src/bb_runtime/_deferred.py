@@ -7,14 +7,18 @@ the completion is dropped and leaves no trace. Until then nobody else uses the c
 
 Work belongs to the call that made it: a method defers once and returns what it got. Whatever a host
 or a device loses comes back as a failure, so no component stays busy for ever.
+
+A snapshot holds the inputs of the ops whose work is under way, and a Node that is given it calls
+their methods again: a component changes in a commit only, so the first call has left no trace.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bb_runtime._frames import Frame
+from bb_runtime._frames import NOTHING, Frame
+from bb_runtime._quarantine import Quarantine, Unwanted
 from bb_runtime.errors import OpError
 from bb_runtime.inbox import Completion
 from bb_runtime.steps import Deferred
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from bb_runtime._engine import Engine
     from bb_runtime._program import DeferInfo
     from bb_runtime._slots import Grant, Plan
+    from bb_runtime.artifact import Op
     from bb_runtime.inbox import Inbox
 
 __all__ = ["External", "Task", "Work", "Works"]
@@ -38,9 +43,13 @@ class Work:
         frame: The frame that waits for it; `None` when no method has returned it.
         info: The op that it is of.
         grant: After its frame has ended: what it goes on using.
+        given: What the op was given.
+        again: Whether the op may be called again in another process.
+        number: Tells which work was begun first.
+        unwanted: After its frame has ended: since when, and what is told of it.
     """
 
-    __slots__ = ("commit", "done", "frame", "grant", "info")
+    __slots__ = ("again", "commit", "done", "frame", "given", "grant", "info", "number", "unwanted")
 
     def __init__(self, commit: Callable[[Any], Any] | None) -> None:
         self.commit = commit
@@ -48,6 +57,10 @@ class Work:
         self.frame: Frame | None = None
         self.info: DeferInfo | None = None
         self.grant: Grant | None = None
+        self.given: tuple[Any, ...] = ()
+        self.again = True
+        self.number = 0
+        self.unwanted: Unwanted | None = None
 
 
 class Task(Work):
@@ -134,6 +147,20 @@ class External:
         self._inbox.put(Completion(work, value, error))
 
 
+class Deferring(NamedTuple):
+    """An op that may defer its work, as it is called on one Node.
+
+    Attributes:
+        info: The op.
+        call: Calls its method and takes in what that returns.
+        restartable: Whether devices may be asked again for what they have been asked for.
+    """
+
+    info: DeferInfo
+    call: Callable[..., None]
+    restartable: bool
+
+
 class Works:
     """The deferred work of one Node."""
 
@@ -144,6 +171,11 @@ class Works:
         self.open = 0
         #: What the call that runs now has deferred; `None` while none runs that may.
         self._made: list[Work] | None = None
+        self.quarantine = Quarantine(engine)
+        self._begun = 0
+        #: By target and number of event: the ops that may defer, and their contexts.
+        self._ops: dict[tuple[str, int], Deferring] = {}
+        self._contexts: dict[tuple[str, int], OpContext] = {}
 
     def defer(self, call: Callable[[], Any], commit: Callable[[Any], Any] | None) -> Task:
         """Return work for the host."""
@@ -174,8 +206,10 @@ class Works:
             )
         return made
 
-    def caller(self, info: DeferInfo, method: Callable[..., Any]) -> Callable[..., None]:
-        """Return the callable of an op that may defer its work."""
+    def caller(
+        self, target: str, info: DeferInfo, method: Callable[..., Any], *, restartable: bool
+    ) -> Callable[..., None]:
+        """Return the callable of an op of a target that may defer its work."""
 
         def call(frame: Frame, context: OpContext, *values: Any) -> None:
             made = self._made = []
@@ -186,16 +220,61 @@ class Works:
             work = result.work if isinstance(result, External) else result
             if isinstance(work, Work) or made:
                 _check_returned(work, made, info)
+                work.given = values
+                work.again = restartable or isinstance(work, Task)
                 self._begin(frame, info, work)
             else:
                 self._store(frame, info, result)
 
+        self._ops[target, info.index] = Deferring(info, call, restartable)
         return call
+
+    def has_context(self, target: str, info: DeferInfo, context: OpContext) -> None:
+        """Take in what an op that may defer is called with."""
+        self._contexts[target, info.index] = context
+
+    def op_of(self, frame: Frame, event: int) -> Op:
+        """Return the op whose work is an event of a frame.
+
+        Raises:
+            LookupError: There is none.
+        """
+        program = frame.bound.program
+        op = self._ops[program.target.name, event].info.op
+        if op.region != program.info.name or event in frame.fired:
+            raise LookupError(f"event {event} of a frame of {frame.name!r}")
+        return op
+
+    def under_way(self) -> list[Work]:
+        """Return the work that frames wait for, in the order in which it was begun."""
+        found = [work for f in self._engine.frames.values() for work in f.works.values()]
+        return sorted(found, key=lambda work: work.number)
+
+    def call_again(self, frame: Frame, event: int, given: tuple[Any, ...]) -> None:
+        """Call an op anew whose work was under way when its Node was written down."""
+        engine, key = self._engine, (frame.bound.program.target.name, event)
+        one, context = self._ops[key], self._contexts[key]
+        # It draws what it drew then, and leaves the count as it was left then.
+        drawn, context.state = context.state, (-1, 0)
+        context.frame = frame
+        try:
+            one.call(frame, context, *given)
+        except Exception as error:  # noqa: BLE001  # as in any stretch
+            engine.fail(frame, one.info.op, error)
+        except BaseException:
+            engine.broken = True
+            raise
+        finally:
+            context.state = drawn
 
     def _begin(self, frame: Frame, info: DeferInfo, work: Work) -> None:
         """Have a frame wait for work."""
         self.open += 1
+        self._begun += 1
+        work.number = self._begun
         work.frame, work.info = frame, info
+        if frame.works is NOTHING:
+            frame.works = {}
         frame.works[info.index] = work
         if isinstance(work, Task):
             engine = self._engine
@@ -209,7 +288,7 @@ class Works:
         for position, value in zip(info.outs, results, strict=True):
             if position >= 0:
                 frame.values[position] = value
-        frame.fired.add(info.index)
+        frame.fired |= {info.index}
         engine = self._engine
         plan = frame.bound.works.get(info.index)
         if plan is not None:
@@ -250,6 +329,8 @@ class Works:
     def _come_late(self, work: Work, frame: Frame, info: DeferInfo) -> None:
         engine = self._engine
         engine.counters["late_completions"] += 1
+        if work.unwanted is not None:
+            self.quarantine.came_back(work.unwanted)
         if work.grant is not None:
             engine.slots.release(work.grant, frame.bound.works[info.index].uses)
             engine.grant()
@@ -269,9 +350,10 @@ class Works:
         """Forget the work of a frame that ends; returns what it goes on using."""
         unfinished: list[tuple[Grant, Plan]] = []
         for index, work in frame.works.items():
-            work.done, work.commit = True, None
+            work.done, work.commit, work.given = True, None, ()
             plan = frame.bound.works.get(index)
-            if plan is not None:
+            if plan is not None and work.info is not None:
+                work.unwanted = self.quarantine.given_up(work.info, frame, plan.uses)
                 work.grant = frame.held[plan.group.number]
                 unfinished.append((work.grant, plan))
         return unfinished

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from bb_runtime._frames import DelayState, Frame
+from bb_runtime._frames import NOTHING, DelayState, Frame
 
 if TYPE_CHECKING:
     from bb_runtime._engine import Engine
@@ -31,6 +31,8 @@ class Delays:
             engine = self._engine
             when = engine.now_ns + info.duration_ns
             state = DelayState(info, when, value[0] if value else None)
+            if frame.delays is NOTHING:
+                frame.delays = {}
             frame.delays[info.index] = state
             engine.timers.set(when, frame, state)
 
@@ -43,6 +45,6 @@ class Delays:
         del frame.delays[info.index]
         if info.out >= 0:
             frame.values[info.out] = state.value
-        frame.fired.add(info.index)
+        frame.fired |= {info.index}
         self._engine.wake(frame)
         self._engine.touch(frame)

@@ -27,7 +27,7 @@ import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from bb_ir.buffers import BufferPool
 from bb_ir.ids import PeerId
@@ -39,25 +39,32 @@ from bb_runtime._context import OpContext
 from bb_runtime._controllers import Controller, Controllers, Every
 from bb_runtime._deferred import Works
 from bb_runtime._delays import Delays
+from bb_runtime._ending import Ending
 from bb_runtime._failures import failed_op, forget_traceback, place_of, trace_of
 from bb_runtime._frames import (
     ANSWERED,
     ENDED,
     LIVE,
+    NOTHING,
     QUEUED,
     BlockState,
     BoundRegion,
     DelayState,
+    Dues,
     Frame,
     GatherState,
     ReturnAddress,
 )
 from bb_runtime._freeze import frozen
 from bb_runtime._gathers import Gathers
+from bb_runtime._grants import Grants, key_of
+from bb_runtime._paces import Paces
 from bb_runtime._peers import Peer, Peers
 from bb_runtime._post import Post
 from bb_runtime._pressure import Pressure
-from bb_runtime._slots import Slots
+from bb_runtime._quarantine import Unwanted
+from bb_runtime._slots import Plan, Slots
+from bb_runtime._strangers import Strangers
 from bb_runtime._timers import Timers
 from bb_runtime.addresses import AddressBook
 from bb_runtime.artifact import Artifact, Edge, Op
@@ -82,6 +89,7 @@ class Engine:
         options: Options,
         now_ns: int,
         pool: BufferPool,
+        secret: bytes | None = None,
     ) -> None:
         self.peer = peer
         self.artifact = artifact
@@ -90,6 +98,9 @@ class Engine:
         self.incarnation = incarnation
         self.now_ns = now_ns
         self.seed_key = hashlib.blake2b(f"bb.seed\0{seed}".encode(), digest_size=32).digest()
+        self.grants = Grants(artifact, key_of(secret or self.seed_key, peer, incarnation))
+        #: Other programs whose envelopes are taken on edges that are the same.
+        self.accepted: frozenset[bytes] = frozenset()
         self.mains: dict[str, BoundRegion] = {}
         self.regions: dict[str, BoundRegion] = {}
         #: By target: components that its ops change, and whether to `abandon` after every round.
@@ -105,7 +116,9 @@ class Engine:
         self.alarms = Alarms()
         self.peers = Peers(self)
         self.pressure = Pressure(self)
+        self.strangers = Strangers(self)
         self.gathers = Gathers(self)
+        self.paces = Paces(self)
         self.post = Post(self)
         self.blocks = Blocks(self)
         self.controllers = Controllers(self)
@@ -118,12 +131,17 @@ class Engine:
         self.contexts: list[OpContext] = []
         #: Whether no root frame and no deferred work is to start.
         self.paused = False
+        #: How the Node ends, once it was told to.
+        self.ending: Ending | None = None
+        #: How many ops ran, and how many bytes were handed out since the last poll.
+        self.ops_run = self.handed = 0
         self._ready: deque[tuple[Frame, int]] = deque()
         #: Stretches that were ready when no deferred work was to start.
-        self._parked: deque[tuple[Frame, int]] = deque()
-        self._touched: deque[Frame] = deque()
+        self._parked: list[tuple[Frame, int]] = []
+        # Lists, as they are short and a deque takes 600 bytes.
+        self._touched: list[Frame] = []
         #: Regions whose queues may go on.
-        self._vacant: deque[BoundRegion] = deque()
+        self._vacant: list[BoundRegion] = []
         self._roots = 0
         self._children = 0
         self._bootstraps = 0
@@ -178,7 +196,7 @@ class Engine:
         frame.account = account
         if edge.answered:
             hop = head.chain[-1]
-            frame.return_address = ReturnAddress(source, hop.frame, hop.incarnation)
+            frame.return_address = ReturnAddress(source, hop.frame, hop.incarnation, hop.grant)
         if parent is None:
             self._open_root(frame)
         else:
@@ -246,6 +264,8 @@ class Engine:
     def _adopt(self, frame: Frame, parent: Frame) -> None:
         """Start a child frame."""
         frame.parent = parent
+        if parent.children is NOTHING:
+            parent.children = {}
         parent.children[frame.number] = frame
         if frame.deadline_ns >= parent.deadline_ns:
             frame.deadline_ns = parent.deadline_ns  # and ends with it
@@ -257,8 +277,8 @@ class Engine:
         frame.state = LIVE
         self.frames[frame.number] = frame
         bound = frame.bound
-        for info in bound.program.gathers:
-            frame.gathers[info.index] = GatherState(info)
+        if bound.program.gathers:
+            frame.gathers = {info.index: GatherState(info) for info in bound.program.gathers}
         for index in bound.start_now:
             self._ready.append((frame, index))
         if frame.waiting and frame.parent is not None:
@@ -268,27 +288,41 @@ class Engine:
 
     # Running
 
-    def run(self, max_ops: int | None) -> None:
-        """Run stretches until quiet or out of budget; a stretch is never cut in two."""
-        ready, left = self._ready, max_ops
-        while ready and (left is None or left > 0):
+    def run(self, max_ops: int) -> int:
+        """Run stretches until quiet or out of budget; a stretch is never cut in two.
+
+        Returns:
+            What is left of the budget of ops.
+        """
+        ready, left, room = self._ready, max_ops, self.options.max_bytes_per_poll
+        while ready and left > 0 and self.handed < room:
             frame, index = ready.popleft()
             if frame.state == ENDED:
                 continue
-            plans = frame.bound.plans
+            bound = frame.bound
+            plans = bound.plans
             if plans is None or (plan := plans[index]) is None:
                 self._run_stretch(frame, index)
-            elif self.paused and plan.group.number not in frame.held:
-                self._parked.append((frame, index))
-                self._limit_wait(frame)
-            elif self.slots.claim(frame, index, plan):
-                self._run_stretch(frame, index)
-                self.slots.used(frame, plan)
-                self.grant()
             else:
-                self._limit_wait(frame)
-            if left is not None:
-                left -= len(frame.bound.program.stretches[index].ops)
+                self._run_held(frame, index, plan)
+            left -= bound.program.stretches[index].cost
+        self.ops_run += max_ops - left
+        return left
+
+    def _run_held(self, frame: Frame, index: int, plan: Plan) -> None:
+        """Run a stretch as soon as it has the components that it must hold."""
+        slots = self.slots
+        if slots.stuck and (one := slots.stuck_for(frame, plan)) >= 0:
+            self.works.quarantine.refuse(frame, plan, one)
+        elif self.paused and plan.group.number not in frame.held:
+            self._parked.append((frame, index))
+            self._limit_wait(frame)
+        elif slots.claim(frame, index, plan):
+            self._run_stretch(frame, index)
+            slots.used(frame, plan)
+            self.grant()
+        else:
+            self._limit_wait(frame)
 
     def _limit_wait(self, frame: Frame) -> None:
         if not frame.bound.program.waits:
@@ -317,7 +351,11 @@ class Engine:
         return self._roots, self._children
 
     def replace(
-        self, numbers: tuple[int, int], frames: Sequence[Frame], ready: Sequence[tuple[Frame, int]]
+        self,
+        numbers: tuple[int, int],
+        frames: Sequence[Frame],
+        ready: Sequence[tuple[Frame, int]],
+        line: Sequence[tuple[Frame, int]],
     ) -> None:
         """Let other frames, live and in line, take the place of all that there are.
 
@@ -325,6 +363,7 @@ class Engine:
             numbers: How many root frames and how many child frames were opened.
             frames: The frames, those of one line in their order.
             ready: The stretches that run next.
+            line: Those that stand in line for components.
         """
         self._roots, self._children = numbers
         self.frames.clear()
@@ -339,9 +378,13 @@ class Engine:
             frame.bound.active += frame.parent is None
         self._bootstraps = sum(bound.active for bound in self.bounds if bound.bootstrap)
         self._ready = deque(ready)
-        for line in (self._parked, self._touched, self._vacant):
-            line.clear()
-        self.slots.clear()
+        for held in (self._parked, self._touched, self._vacant):
+            held.clear()
+        self.slots.replace(frames)
+        for frame, index in line:
+            plan = (frame.bound.plans or ())[index]
+            if plan is None or self.slots.claim(frame, index, plan):
+                self._ready.append((frame, index))
 
     @property
     def bounds(self) -> tuple[BoundRegion, ...]:
@@ -351,13 +394,15 @@ class Engine:
     @property
     def busy(self) -> bool:
         """Whether something is ready to run."""
-        return any(frame.state != ENDED for frame, _ in self._ready)
+        return bool(self._ready) and any(frame.state != ENDED for frame, _ in self._ready)
 
     @property
     def waiting(self) -> bool:
         """Whether there is a frame, live or in line, that no tick opened; not while paused."""
         if self.paused:
             return False
+        if self.ending is not None:
+            return not self.ending.over
         if any(not isinstance(frame.root.controller, Every) for frame in self.frames.values()):
             return True
         lines = (bound.queue for bound in self.bounds)
@@ -409,9 +454,9 @@ class Engine:
         touched, vacant = self._touched, self._vacant
         while touched or vacant:
             if not touched:
-                self._start_next(vacant.popleft())
+                self._start_next(vacant.pop(0))
                 continue
-            frame = touched.popleft()
+            frame = touched.pop(0)
             frame.touched = False
             for state in tuple(frame.gathers.values()):
                 if frame.state == LIVE:
@@ -430,6 +475,8 @@ class Engine:
 
         def emit(frame: Frame, value: Any) -> Any:
             self.steps.append(Emitted(target, name, frozen(value), self.id_of(frame)))
+            size = getattr(value, "nbytes", 0)
+            self.handed += size if isinstance(size, int) else 0
             return value
 
         return emit
@@ -478,6 +525,10 @@ class Engine:
         if account is not None:
             account.frames -= 1
             account.held -= frame.payload
+            group = account.group
+            if group is not None:
+                group.frames -= 1
+                group.held -= frame.payload
             if self.pressure.paused:
                 self.pressure.resume()
         if bound.plans is not None:  # without deferred work nothing is held
@@ -506,7 +557,7 @@ class Engine:
         while bound.queue and bound.active < bound.limit and not self.paused:
             if self._bootstraps and not bound.bootstrap:
                 return
-            frame = bound.queue.popleft()
+            frame = bound.queue.pop(0)
             if frame.deadline_ns <= self.now_ns:
                 self.end(frame, "expired", "DeadlineExceeded")
             else:
@@ -525,11 +576,20 @@ class Engine:
     def _abandon(self, frame: Frame, *, failed: bool) -> None:
         """Tell components that a round is over: aggregators always, others when it failed."""
         for component, always in self.components[frame.bound.program.target.name]:
-            if not (failed or always):
-                continue
-            context = OpContext(self, "abandon")
-            context.frame = frame
-            self.slots.when_free(component, partial(self._abandon_one, component, context))
+            if failed or always:
+                self.abandon_when_free(component, frame)
+
+    def abandon_when_free(self, component: Component, frame: Frame) -> None:
+        """Tell a component that a frame's round is over, as soon as nobody is at work on it."""
+        context = OpContext(self, "abandon")
+        context.frame = frame
+        self.slots.when_free(component, partial(self._abandon_one, component, context))
+
+    def abandoning(self) -> list[tuple[Component, Frame]]:
+        """Return which components are to be told of which frames when nobody is at work on them."""
+        # Nothing else is postponed until a component is free.
+        calls = cast("list[partial[None]]", self.slots.postponed())
+        return [(component, context.frame) for component, context in (one.args for one in calls)]
 
     def _abandon_one(self, component: Component, context: OpContext) -> None:
         try:
@@ -542,9 +602,10 @@ class Engine:
 
     def close(self) -> None:
         """Let go of everything that was bound: it refers back to this engine in circles."""
-        for held in (self.mains, self.regions, self.components, self.frames):
+        for held in (self.mains, self.regions, self.components, self.frames, self.peers.records):
             held.clear()
-        self.contexts.clear()
+        for line in (self.contexts, self._ready, self._parked, self._touched, self._vacant):
+            line.clear()
         self.controllers.clear()
         self.timers.clear()
         self.alarms.clear()
@@ -552,17 +613,24 @@ class Engine:
     # Time and reports
 
     def advance(self, now_ns: int) -> None:
-        """Move the clock; what fell due happens in the order of its instants."""
+        """Move the clock; what fell due happens in the order of its instants.
+
+        What it sets free runs in between, as far as the budget of one poll goes: a frame that
+        always finds more to do is ended by its deadline all the same.
+        """
         if now_ns < self.now_ns:
             self.counters["clock_backwards"] += 1
             return
         # What came in before the jump runs before deadlines pass.
-        self.works.drain()
-        self.run(None)
+        if self.inbox:
+            self.works.drain()
+        left = self.options.max_ops_per_poll
+        if self._ready:
+            left = self.run(left)
         while (when := self.next_wakeup()) is not None and when <= now_ns:
             self.now_ns = max(self.now_ns, when)
             if self.timers.next() != when:
-                self.post.ring(self.alarms.pop())
+                self._ring(self.alarms.pop())
             else:
                 _, frame, what = self.timers.pop()
                 if isinstance(what, Every):
@@ -570,7 +638,7 @@ class Engine:
                 elif frame is not None:
                     self._fall_due(frame, what)
             self.tidy()
-            self.run(None)  # what it set free, before the next instant
+            left = self.run(left)  # what it set free, before the next instant
         self.now_ns = now_ns
         if self.pressure.paused:
             self.pressure.resume()
@@ -582,12 +650,24 @@ class Engine:
             return alarm if timer is None else timer
         return min(timer, alarm)
 
-    def _fall_due(self, frame: Frame, what: GatherState | BlockState | DelayState | None) -> None:
+    def _ring(self, what: object) -> None:
+        if isinstance(what, Unwanted):
+            self.works.quarantine.begin(what)
+        elif isinstance(what, Ending):
+            what.finish()
+        else:
+            self.post.ring(what)
+
+    def _fall_due(
+        self, frame: Frame, what: GatherState | Dues | BlockState | DelayState | None
+    ) -> None:
         if isinstance(what, GatherState):
             self.gathers.judge(frame, what, expired=True)
             self.touch(frame)  # nothing may have waited for it, and then the frame has ended
         elif isinstance(what, DelayState):
             self.delays.due(frame, what)
+        elif isinstance(what, Dues):
+            self.paces.due(frame, what)
         elif what is not None:
             self.blocks.expire(frame, what)
         else:
@@ -621,6 +701,11 @@ class Engine:
         self.counters[reason] += 1
         if peer is not None and (record := self.peers.records.get(peer)) is not None:
             record.count_refused(reason)
+        ending = self.ending
+        if ending is not None:
+            ending.dropped += 1
+            if ending.over:
+                return  # the last step was told
         self.steps.append(Dropped(reason, peer, edge))
 
 

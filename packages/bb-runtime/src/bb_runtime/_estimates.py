@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-__all__ = ["LONGEST_NS", "RoundTrip", "Silence"]
+__all__ = ["LONGEST_NS", "RoundTrip", "Silence", "numbers_in"]
 
 #: No wait is longer: 60 s.
 LONGEST_NS = 60 * 10**9
@@ -31,8 +31,22 @@ _LEAST_DEVIATION_NS = 1e8
 _LEAST_SHARE = 0.25
 #: Weight of a new sample of silence.
 _WEIGHT = 1 / 8
+#: Longer than any silence.
+_NEVER_NS = 2**62
 #: Where the chance is too small for a float.
 _MOST_PHI = 300.0
+
+
+def numbers_in(state: Any) -> tuple[Any, ...]:
+    """Return what `state` gave, of a snapshot that somebody may have changed.
+
+    Raises:
+        ValueError: It holds something else than finite numbers.
+    """
+    found = tuple(state)
+    if all(type(one) in (int, float) and math.isfinite(one) for one in found):
+        return found
+    raise ValueError(f"{found!r} instead of numbers")
 
 
 class RoundTrip:
@@ -112,6 +126,18 @@ class Silence:
         deviation = max(math.sqrt(self.variance), _LEAST_DEVIATION_NS, _LEAST_SHARE * self.mean_ns)
         chance = 0.5 * math.erfc((silent_ns - self.mean_ns) / (deviation * math.sqrt(2)))
         return _MOST_PHI if chance < 10**-_MOST_PHI else max(0.0, -math.log10(chance))
+
+    def odd_after(self, threshold: float) -> int:
+        """Return the shortest silence whose phi is above a threshold."""
+        if self.count < _ENOUGH or threshold >= _MOST_PHI:
+            return _NEVER_NS
+        low, high = 0, 1
+        while self.phi(high) <= threshold:
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.phi(middle) > threshold else (middle, high)
+        return high
 
     def state(self) -> tuple[Any, ...]:
         """Return it as plain data: the arguments that make it again."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, deque
+import heapq
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bb_ir.ids import PeerId
 from bb_runtime._program import BlockInfo, DelayInfo, GatherInfo, RegionProgram
@@ -18,7 +19,15 @@ if TYPE_CHECKING:
     from bb_runtime._slots import Grant, Plan
     from bb_runtime.steps import FrameId
 
-__all__ = ["BlockState", "BoundRegion", "DelayState", "Frame", "GatherState", "ReturnAddress"]
+__all__ = [
+    "BlockState",
+    "BoundRegion",
+    "DelayState",
+    "Dues",
+    "Frame",
+    "GatherState",
+    "ReturnAddress",
+]
 
 #: What became of an expected answer.
 OPEN, ANSWERED, FAILED, CLOSED = range(4)
@@ -26,12 +35,25 @@ OPEN, ANSWERED, FAILED, CLOSED = range(4)
 NEW, QUEUED, LIVE, ENDED = range(4)
 
 
+class _Nothing(dict[Any, Any]):
+    """An empty dictionary that many frames share: most of them never have children or blocks."""
+
+    def __setitem__(self, key: object, value: object) -> None:
+        raise AssertionError(f"{key!r} was put into what all frames share")
+
+
+#: In the place of a dictionary until something is put into it.
+NOTHING: Final = _Nothing()
+_NOBODY: Final[frozenset[Any]] = frozenset()
+
+
 class ReturnAddress(NamedTuple):
-    """A frame that waits for answers."""
+    """A frame that waits for answers, and what they have to bring back."""
 
     peer: PeerId
     frame: int
     incarnation: int
+    grant: bytes = b""
 
 
 class BoundRegion:
@@ -65,7 +87,7 @@ class BoundRegion:
         self.start_now = tuple(i for i, s in enumerate(program.stretches) if not s.needs)
         self.start_later = tuple(i for i, s in enumerate(program.stretches) if s.needs)
         self.active = 0
-        self.queue: deque[Frame] = deque()
+        self.queue: list[Frame] = []
 
 
 class BlockState:
@@ -110,10 +132,49 @@ class DelayState:
         self.fired = False
 
 
+class Dues:
+    """Until when the answers of single peers are waited for, where that is less than a gather is.
+
+    Attributes:
+        info: The gather, or one of several over the same answers.
+        heap: Instant, order, and peer; those that have answered may still be in it.
+        armed_ns: For when a timer is set; -1 for none.
+        fired: Whether all gathers over the answers have fired.
+    """
+
+    __slots__ = ("armed_ns", "fired", "heap", "info", "number")
+
+    def __init__(self, info: GatherInfo) -> None:
+        self.info = info
+        self.heap: list[tuple[int, int, PeerId]] = []
+        self.number = 0
+        self.armed_ns = -1
+        self.fired = False
+
+    def add(self, when_ns: int, peer: PeerId) -> None:
+        """Remember until when a peer is waited for."""
+        self.number += 1
+        heapq.heappush(self.heap, (when_ns, self.number, peer))
+
+    def state(self, now_ns: int) -> tuple[Any, ...]:
+        """Return it as plain data; instants as what is left until them."""
+        armed = None if self.armed_ns < 0 else self.armed_ns - now_ns
+        return armed, self.fired, [(when - now_ns, peer) for when, _, peer in sorted(self.heap)]
+
+    def load(self, state: tuple[Any, ...], now_ns: int) -> Dues:
+        """Take over what `state` gave."""
+        armed, fired, left = state
+        self.armed_ns = -1 if armed is None else now_ns + int(armed)
+        self.fired = bool(fired)
+        for when, peer in left:
+            self.add(now_ns + int(when), peer)
+        return self
+
+
 class GatherState:
     """One gather of one frame: who was asked, who answered."""
 
-    __slots__ = ("answers", "asked", "fired", "info", "kept", "need", "pending")
+    __slots__ = ("answers", "asked", "dues", "fired", "info", "kept", "need", "pending")
 
     def __init__(self, info: GatherInfo) -> None:
         self.info = info
@@ -125,6 +186,8 @@ class GatherState:
         self.answers: dict[PeerId, ReturnAddress | None] = {}
         self.kept: dict[PeerId, Any] = {}
         self.fired = False
+        #: Until when single peers are waited for, if that is measured.
+        self.dues: Dues | None = None
 
 
 class Frame:
@@ -182,34 +245,35 @@ class Frame:
         self.state = NEW
         #: Whether the engine will look at it before it goes on.
         self.touched = False
-        self.children: dict[int, Frame] = {}
+        self.children: dict[int, Frame] = NOTHING
         #: Stretches that have not run, and which of them wait for a gather.
         self.left = len(bound.runs)
         self.waiting: tuple[int, ...] = bound.start_later
-        self.fired: set[int] = set()
-        self.gathers: dict[int, GatherState] = {}
+        self.fired: frozenset[int] = _NOBODY
+        self.gathers: dict[int, GatherState] = NOTHING
         #: Its blocks by their events; and for a turn, the block that it is one of.
-        self.blocks: dict[int, BlockState] = {}
+        self.blocks: dict[int, BlockState] = NOTHING
         self.block: BlockState | None = None
         #: Its sleeps that have not woken, by their events.
-        self.delays: dict[int, DelayState] = {}
+        self.delays: dict[int, DelayState] = NOTHING
         #: What opens frames like this one: a block that started earlier.
         self.controller: Controller | None = None
         #: Work that was handed to the host and has not come back.
-        self.works: dict[int, Work] = {}
+        self.works: dict[int, Work] = NOTHING
         #: Slots that it holds, by group of stretches.
-        self.held: dict[int, Grant] = {}
+        self.held: dict[int, Grant] = NOTHING
         #: Reply edge -> peer -> what became of its answer.
-        self.expected: dict[str, dict[PeerId, int]] = {}
+        self.expected: dict[str, dict[PeerId, int]] = NOTHING
         self.open_replies = 0
         self.sender: PeerId | None = None
         self.return_address: ReturnAddress | None = None
         #: Edges on which this frame's return address was answered.
-        self.sent: set[str] = set()
+        self.sent: frozenset[str] = _NOBODY
         #: Answers that this frame promised to the senders of its children, and those it sent.
-        self.owed: list[tuple[ReturnAddress, Edge]] = []
-        self.paid: set[tuple[ReturnAddress, str]] = set()
-        self.messages: list[int] = []
+        self.owed: tuple[tuple[ReturnAddress, Edge], ...] = ()
+        self.paid: frozenset[tuple[ReturnAddress, str]] = _NOBODY
+        #: Of its envelopes that ask for answers, the ids.
+        self.messages: Sequence[int] = ()
         self.payload = 0
         #: The peer that it is charged to.
         self.account: Peer | None = None
@@ -252,19 +316,9 @@ class Frame:
     def forget(self) -> None:
         """Drop what it held; the record itself may live on in a timer or a context."""
         self.values = []
-        self.children = {}
-        self.gathers = {}
+        self.children = self.gathers = self.blocks = self.works = self.delays = NOTHING
+        self.expected = NOTHING
         self.block = None
         self.controller = None
-        # Most frames have none of these, and looking is cheaper than making them anew. What was
-        # held was given back.
-        if self.blocks:
-            self.blocks = {}
-        if self.works:
-            self.works = {}
-        if self.delays:
-            self.delays = {}
-        self.expected = {}
-        self.messages = []
-        self.owed = []
-        self.paid = set()
+        self.messages = self.owed = ()
+        self.paid = _NOBODY

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from bb_ir.ids import PeerId
-from bb_runtime._frames import CLOSED, ENDED, FAILED, LIVE, OPEN, Frame, GatherState
+from bb_runtime._frames import CLOSED, ENDED, FAILED, LIVE, NOTHING, OPEN, Frame, GatherState
 from bb_runtime.errors import QuorumNotMet
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from bb_runtime.artifact import Edge
 
 __all__ = ["Gathers"]
+
+#: Of so many peers it is remembered that they left.
+_MOST_GONE = 65_536
 
 
 class Gathers:
@@ -32,17 +35,21 @@ class Gathers:
         self._engine = engine
         #: Peers that the operator blocked; they are not asked.
         self.blocked: set[PeerId] = set()
+        #: Peers that said they leave, and their incarnations; the latest of them.
+        self.gone: dict[PeerId, int] = {}
 
     def expect(self, frame: Frame, reply: Edge, peers: tuple[PeerId, ...]) -> None:
         """Open an entry for each peer that was asked."""
         entries = dict.fromkeys(peers, OPEN)
         waiting = len(entries)
         allowed = self._engine.options.allowed_peers
-        if self.blocked or allowed is not None:
+        if self.blocked or self.gone or allowed is not None:
             for peer in entries:
                 if not self.talks_to(peer):
                     entries[peer] = FAILED
                     waiting -= 1
+        if frame.expected is NOTHING:
+            frame.expected = {}
         frame.expected[reply.name] = entries
         frame.open_replies += waiting
         for state in frame.gathers.values():
@@ -54,12 +61,28 @@ class Gathers:
             if state.info.deadline_ns:
                 when = self._engine.now_ns + state.info.deadline_ns
                 self._engine.timers.set(when, frame, state)
+        if reply.auto:
+            self._engine.paces.watch(frame, reply)
         self._engine.touch(frame)
 
     def talks_to(self, peer: PeerId) -> bool:
-        """Whether the operator lets this Node talk to a peer."""
+        """Whether the operator lets this Node talk to a peer, and that has not left."""
         allowed = self._engine.options.allowed_peers
-        return peer not in self.blocked and (allowed is None or peer in allowed)
+        talks = allowed is None or peer in allowed
+        return talks and peer not in self.blocked and peer not in self.gone
+
+    def leave(self, peer: PeerId, incarnation: int) -> None:
+        """Treat a peer as gone: nothing more is sent to it, and it owes no answers."""
+        self.peer_lost(peer, "leaving")
+        self.gone.pop(peer, None)
+        if len(self.gone) >= _MOST_GONE:
+            del self.gone[next(iter(self.gone))]
+        self.gone[peer] = incarnation
+
+    def heard(self, peer: PeerId, incarnation: int) -> None:
+        """Note a first envelope of a peer in an incarnation: one that had left is there again."""
+        if incarnation > self.gone.get(peer, incarnation):
+            del self.gone[peer]
 
     def arrival(self, index: int, *, keeps: bool) -> Callable[[Frame, Any], None]:
         """Return the callable with which a child frame reaches a gather of its parent."""
@@ -94,8 +117,8 @@ class Gathers:
         self._engine.drop(reason, peer, edge)
         self._engine.touch(frame)
 
-    def peer_lost(self, peer: PeerId, reason: str) -> None:
-        """Fail every answer that a peer still owes.
+    def peer_lost(self, peer: PeerId, reason: str, *, but: tuple[int, str] | None = None) -> None:
+        """Fail every answer that a peer still owes, but the one to a frame on an edge.
 
         Nothing more is sent to it, unless it has only restarted and is there again.
         """
@@ -105,7 +128,8 @@ class Gathers:
             self._engine.post.outbound.drop_all(record, reason)
         for frame in list(self._engine.frames.values()):
             for edge in tuple(frame.expected):
-                self.answer_failed(frame, edge, peer, reason)
+                if but is None or but != (frame.number, edge):
+                    self.answer_failed(frame, edge, peer, reason)
         self._engine.tidy()
 
     def child_ended(self, parent: Frame, child: Frame) -> None:
@@ -173,7 +197,7 @@ class Gathers:
         if values >= 0:
             frame.values[values] = [state.kept[peer] for peer in answered]
         state.kept = {}
-        frame.fired.add(state.info.index)
+        frame.fired |= {state.info.index}
         self._close_region(frame, state.info.edge)
         self._engine.wake(frame)
 
@@ -182,6 +206,9 @@ class Gathers:
         states = [state for state in frame.gathers.values() if state.info.edge == edge]
         if not all(state.fired and not state.info.keep_open for state in states):
             return
+        for state in states:
+            if state.dues is not None:
+                state.dues.fired = True
         entries = frame.expected[edge]
         for peer, entry in entries.items():
             if entry == OPEN:

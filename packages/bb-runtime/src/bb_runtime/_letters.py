@@ -12,9 +12,11 @@ from bb_ir.wire import Built, EnvelopeTemplate, Hop, WireLimits, build_envelope
 from bb_runtime._frames import ENDED, OPEN, Frame, ReturnAddress
 
 if TYPE_CHECKING:
+    from bb_runtime._grants import Grants
     from bb_runtime.artifact import Edge
+    from bb_runtime.references import Sharer
 
-__all__ = ["Letter", "Writer"]
+__all__ = ["Letter", "Writer", "own_to"]
 
 
 class Writer:
@@ -27,9 +29,10 @@ class Writer:
         own: The hop of the frame that sends, if the edge is answered.
         fills: The values.
         limits: Of the Node.
+        grants: Makes those of the edge's destinations, if it carries any.
     """
 
-    __slots__ = ("edge", "fills", "incarnation", "limits", "own", "program", "template")
+    __slots__ = ("edge", "fills", "grants", "incarnation", "limits", "own", "program", "template")
 
     def __init__(
         self,
@@ -40,6 +43,7 @@ class Writer:
         own: tuple[Hop, ...],
         fills: Sequence[Encoded],
         limits: WireLimits,
+        grants: Grants | None = None,
     ) -> None:
         self.program = program
         self.edge = edge
@@ -47,8 +51,9 @@ class Writer:
         self.own = own
         self.fills = fills
         self.limits = limits
+        self.grants = grants
         self.template: EnvelopeTemplate | None = None
-        if not (edge.answered and edge.answers):
+        if not (edge.answered and edge.answers) and grants is None:
             self.template = EnvelopeTemplate(
                 program=program, edge=edge.id, incarnation=incarnation, chain=own, fills=fills,
                 limits=limits,
@@ -58,15 +63,26 @@ class Writer:
         self, to: PeerId | ReturnAddress, number: int, remaining_ns: int, flags: int = 0
     ) -> Built:
         """Build the envelope of one destination."""
-        hop = Hop(to.frame, to.incarnation, to.peer.raw) if isinstance(to, ReturnAddress) else None
+        hop = None
+        if isinstance(to, ReturnAddress):
+            hop = Hop(to.frame, to.incarnation, to.peer.raw, to.grant)
         if self.template is not None:
             return self.template.build(number, remaining_ns=remaining_ns, nearest=hop, flags=flags)
         # The return address differs by destination and stands before our own hop.
-        chain = self.own if hop is None else (hop, *self.own)
+        own = own_to(self, to)
+        chain = own if hop is None else (hop, *own)
         return build_envelope(
             self.program, self.edge.id, self.incarnation, number, remaining_ns=remaining_ns,
             chain=chain, fills=self.fills, flags=flags, limits=self.limits,
         )  # fmt: skip
+
+
+def own_to(writer: Writer | Sharer, to: PeerId | ReturnAddress) -> tuple[Hop, ...]:
+    """Return the hop of the frame that sends, as a destination gets it."""
+    if writer.grants is None:
+        return writer.own
+    peer = to.peer if isinstance(to, ReturnAddress) else to
+    return writer.grants.sign(writer.own, writer.edge, peer)
 
 
 @dataclass(slots=True, eq=False)
@@ -81,7 +97,7 @@ class Letter:
         size: Bytes, head included.
     """
 
-    writer: Writer
+    writer: Writer | Sharer
     to: PeerId | ReturnAddress
     number: int
     frame: Frame | None

@@ -220,6 +220,8 @@ class _Lowering:
         # A piece reads what pieces made that wait for fewer gathers; when several can start at
         # once, they start in this order.
         pieces.sort(key=lambda piece: len(piece[0]))
+        if info.kind and not pieces:
+            pieces.append((frozenset(), []))  # else turns would end and begin without a budget
         gathers = tuple(
             self._gather(index, op)
             for index, (op, _) in enumerate(self.events)
@@ -317,10 +319,16 @@ class _Lowering:
             wait_all=a["wait"] == "all",
             fail_short=a["on_short"] == "fail",
             keep_open=a["on_late"] == "run",
-            deadline_ns=int(a.get("deadline_ns", 0)),
+            deadline_ns=int(a.get("deadline_ns", 0)) or self._bound(self.homes[op.inputs[0]]),
             outs=(outs[0], outs[1], outs[2], outs[3] if len(outs) > 3 else -1),
             op=op,
         )
+
+    def _bound(self, edge: str) -> int:
+        """Return how long a gather without a deadline of its own waits; 0 for its frame's."""
+        reply = self.edges.get(edge)
+        asked = self.edges.get(reply.answers) if reply is not None and reply.auto else None
+        return 0 if asked is None else asked.deadline_ns
 
     def _stretch(self, region: str, waits: frozenset[int], ops: list[Op]) -> Stretch:
         # Work that has come back says that what its own op waited for has happened.
@@ -328,7 +336,8 @@ class _Lowering:
         needs = tuple((self.level(region, self.events[e][1]), e) for e in sorted(waits - implied))
         name = f"<bb {self.target.short}/{region}>"
         text = Writer(self, region, ops).text()
-        return Stretch(needs, tuple(ops), compile(text, name, "exec"), name)
+        cost = sum(len(op.inner) or 1 for op in ops) or 1
+        return Stretch(needs, tuple(ops), compile(text, name, "exec"), name, cost)
 
     def level(self, region: str, ancestor: str) -> int:
         """Return how many frames up from a region an ancestor stands."""

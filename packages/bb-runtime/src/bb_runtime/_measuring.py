@@ -1,4 +1,4 @@
-"""What the program says of a Node's numbers: the callables of its metrics."""
+"""What is counted of a program's ops: its own metrics, and samples that fell short."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from bb_runtime._engine import Engine
     from bb_runtime.artifact import Op
 
-__all__ = ["metric_recorder"]
+__all__ = ["metric_recorder", "sample_counter"]
 
 
 def metric_recorder(engine: Engine, op: Op) -> Callable[[Any], None]:
@@ -40,3 +40,19 @@ def metric_recorder(engine: Engine, op: Op) -> Callable[[Any], None]:
             engine.drop("metric_refused", None, name)
 
     return record
+
+
+def sample_counter(engine: Engine, op: Op, sample: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return the callable of a sample that reports when there are fewer peers than it asks for.
+
+    The round goes on with those that there are: quorums are of the peers that a send addresses.
+    """
+    asked, slot = int(op.attributes["n"]), op.slot
+
+    def counted(ctx: Any) -> Any:
+        found = sample(ctx)
+        if found is not None and len(found) < asked:
+            engine.drop("sample_short", None, slot)
+        return found
+
+    return counted

@@ -15,12 +15,14 @@ from bb_ir.values import Encoded
 from bb_ir.wire import FLAG_RETRY, Built, Hop
 from bb_runtime._frames import ENDED, Frame, ReturnAddress
 from bb_runtime._letters import Letter, Writer
+from bb_runtime._misread import whole
 from bb_runtime._pressure import share_of
 from bb_runtime.steps import Ship
 
 if TYPE_CHECKING:
     from bb_runtime._engine import Engine
     from bb_runtime._peers import Peer
+    from bb_runtime.references import Referred
 
 __all__ = ["Outbound"]
 
@@ -36,16 +38,16 @@ class Outbound:
 
     # Sending
 
-    def post(self, record: Peer, letter: Letter, built: Built) -> None:
-        """Send an envelope, or have it wait until it may be sent."""
+    def post(self, record: Peer, letter: Letter, built: Built | Referred) -> bool:
+        """Send an envelope, or have it wait until it may be sent; false if there is no room."""
         if not record.waiting and not self._held_up(record, letter.size):
             self._hand_out(record, letter, built)
-            return
+            return True
         engine, frame = self._engine, letter.frame
         assert frame is not None  # a frame that sends
         if len(record.waiting) >= engine.options.max_queued:
-            self._unsent(letter, "unsent_full")
-            return
+            engine.drop("unsent_full", letter.peer, letter.edge.name)
+            return False
         frame.unsent += 1
         if not frame.bound.program.waits:
             engine.timers.set(frame.deadline_ns, frame)  # it was not to wait, and now it does
@@ -53,6 +55,7 @@ class Outbound:
         record.waiting.append(letter)
         self._waiting[record.id] = record
         self._set_alarm(record)
+        return True
 
     def ship(self, record: Peer, letter: Letter, *, again: bool = False) -> None:
         """Hand an envelope to the host."""
@@ -65,13 +68,17 @@ class Outbound:
         built = letter.writer.build(letter.to, letter.number, remaining, flags)
         self._hand_out(record, letter, built, again=again)
 
-    def _hand_out(self, record: Peer, letter: Letter, built: Built, *, again: bool = False) -> None:
+    def _hand_out(
+        self, record: Peer, letter: Letter, built: Built | Referred, *, again: bool = False
+    ) -> None:
         engine, size = self._engine, letter.size
         record.bytes_out += size
         engine.steps.append(Ship(record.id, built, letter.number))
         if engine.options.max_unsent_bytes:
             record.unsent[letter.number] = size
             record.unsent_bytes += size
+            if record.group is not None:
+                record.group.unsent_bytes += size
             self.unsent_bytes += size
         if letter.replies:
             engine.peers.asked(record)
@@ -83,6 +90,8 @@ class Outbound:
         size = record.unsent.pop(number, 0)
         if size:
             record.unsent_bytes -= size
+            if record.group is not None:
+                record.group.unsent_bytes -= size
             self.unsent_bytes -= size
             self.flush_all()
 
@@ -103,7 +112,19 @@ class Outbound:
             self._let_go(letter.frame)
             if letter.wanted:
                 self.ship(record, letter)
+                if self._engine.paces.recent:
+                    self._engine.paces.shipped(letter)
         self._waiting.pop(record.id, None)
+
+    def sift(self, record: Peer) -> None:
+        """Drop what waits for a peer and is not wanted any more."""
+        waiting = record.waiting
+        record.waiting = [letter for letter in waiting if letter.wanted]
+        for letter in waiting:
+            if not letter.wanted:
+                self._let_go(letter.frame)
+        if not record.waiting:
+            self._waiting.pop(record.id, None)
 
     def frame_ended(self, frame: Frame) -> None:
         """Drop what a frame that has ended did not get to send."""
@@ -143,11 +164,12 @@ class Outbound:
         if engine.now_ns < record.quiet_ns:
             return True
         most = engine.options.max_unsent_bytes
-        if not most or not record.unsent_bytes:
+        unsent = (record.group or record).unsent_bytes
+        if not most or not unsent:
             # One envelope may always be on its way to a peer: no bound is so low that nothing goes.
             return bool(most and self.unsent_bytes and self.unsent_bytes + size > most)
         share = share_of(most, engine.options)
-        return record.unsent_bytes + size > share or self.unsent_bytes + size > most
+        return unsent + size > share or self.unsent_bytes + size > most
 
     def _set_alarm(self, record: Peer) -> None:
         engine = self._engine
@@ -181,12 +203,13 @@ class Outbound:
         edge = engine.artifact.edges[row["edge"]]
         to = row["to"]
         writer = Writer(
-            engine.post.program, edge, incarnation=row["incarnation"],
+            engine.post.program, edge, incarnation=whole(row["incarnation"]),
             own=tuple(Hop(*hop) for hop in row["own"]),
             fills=[Encoded(*fill) for fill in row["fills"]], limits=engine.post.limits,
+            grants=engine.grants if edge.granted else None,
         )  # fmt: skip
         return Letter(
-            writer, to if isinstance(to, PeerId) else ReturnAddress(*to), row["number"],
+            writer, to if isinstance(to, PeerId) else ReturnAddress(*to), whole(row["number"]),
             engine.frames.get(row["frame"]), engine.post.answering[edge.name],
-            engine.now_ns + row["left_ns"], row["size"],
+            engine.now_ns + int(row["left_ns"]), whole(row["size"]),
         )  # fmt: skip

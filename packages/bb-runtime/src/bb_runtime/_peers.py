@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bb_ir.ids import PeerId
 from bb_runtime import _health
-from bb_runtime._estimates import LONGEST_NS, RoundTrip, Silence
+from bb_runtime._estimates import LONGEST_NS, RoundTrip, Silence, numbers_in
+from bb_runtime._misread import whole
+from bb_runtime._paces import Pace
 
 if TYPE_CHECKING:
     from bb_runtime._engine import Engine
@@ -47,6 +49,7 @@ class PeerInfo(NamedTuple):
         bytes_in: Bytes of the envelopes that were taken from it.
         bytes_out: Bytes of the envelopes that were sent to it.
         refused: What was refused or dropped, by reason.
+        gone: Whether it said that it leaves; nothing is sent to it.
     """
 
     peer: PeerId
@@ -62,6 +65,7 @@ class PeerInfo(NamedTuple):
     bytes_in: int
     bytes_out: int
     refused: dict[str, int]
+    gone: bool = False
 
 
 class Peer:
@@ -74,9 +78,9 @@ class Peer:
 
     __slots__ = (
         "acks", "alarm_ns", "answers", "asked_ns", "bytes_in", "bytes_out", "failures", "frames",
-        "heard_ns", "held", "holds", "id", "noticed_ns", "notices", "quiet_ns",
-        "refused", "retrying", "silence", "since_ns", "skip", "stale_ns", "unsent", "unsent_bytes",
-        "waiting", "wants", "window",
+        "group", "heard_ns", "held", "holds", "id", "noticed_ns", "notices", "paces",
+        "quiet_ns", "refused", "retrying", "silence", "since_ns", "skip", "stale_ns", "unsent",
+        "unsent_bytes", "waiting", "wants", "window",
     )  # fmt: skip
 
     def __init__(self, peer: PeerId) -> None:
@@ -90,6 +94,8 @@ class Peer:
         self.acks = RoundTrip()
         self.answers = RoundTrip()
         self.silence = Silence()
+        #: How long its answers take, by their edge, where a program wants that measured.
+        self.paces: dict[str, Pace] | None = None
         #: Whether the next answer says nothing about round trips.
         self.skip = False
         self.failures = 0
@@ -101,6 +107,8 @@ class Peer:
         self.stale_ns = NEVER
         # What it is charged for.
         self.held = self.frames = 0
+        #: Of a stranger: what all strangers are charged for.
+        self.group: Peer | None = None
         #: Bytes of the envelope that it was asked to keep, and what it was told about that.
         self.wants = NEVER
         self.notices, self.noticed_ns = 0, NEVER
@@ -132,7 +140,7 @@ class Peer:
 
 
 #: Fields of a record that are stored as they are, and those that are instants.
-_NUMBERS = ("failures", "holds", "bytes_in", "bytes_out", "notices", "skip")
+_NUMBERS = ("failures", "holds", "bytes_in", "bytes_out", "notices")
 _INSTANTS = ("since_ns", "heard_ns", "asked_ns", "quiet_ns", "noticed_ns")
 
 
@@ -180,6 +188,9 @@ class Peers:
             self._engine.post.retries.answered(record, frame, edge)
         now = self._engine.now_ns
         asked = now if frame.asked_at is None else frame.asked_at.get(edge, now)
+        paces = self._engine.paces
+        if edge in paces.recent:
+            paces.answered(record, edge, now - asked)
         if now > asked:
             if not record.skip:
                 record.answers.observe(now - asked)
@@ -247,6 +258,7 @@ class Peers:
         ]
         for peer in idle:
             del self.records[peer]
+            self._engine.strangers.leave(peer)
 
     def table(self) -> tuple[PeerInfo, ...]:
         """Return what an operator is told, by peer."""
@@ -269,6 +281,7 @@ class Peers:
                     bytes_in=record.bytes_in,
                     bytes_out=record.bytes_out,
                     refused=dict(record.refused or {}),
+                    gone=record.id in self._engine.gathers.gone,
                 )
             )
         return tuple(rows)
@@ -298,12 +311,14 @@ class Peers:
         now = self._engine.now_ns
         row: dict[str, Any] = {"peer": record.id}
         row |= {name: getattr(record, name) for name in _NUMBERS}
+        row["skip"] = record.skip
         for name in _INSTANTS:
             instant = getattr(record, name)
             row[name] = None if instant < 0 else instant - now
         row["acks"] = record.acks.state()
         row["answers"] = record.answers.state()
         row["silence"] = record.silence.state()
+        row["paces"] = {edge: one.state(now) for edge, one in (record.paces or {}).items()}
         row["refused"] = dict(record.refused or {})
         return row
 
@@ -316,13 +331,20 @@ class Peers:
         for peer, window in windows.items():
             self.of(peer).window = window
         for row in state:
+            if not isinstance(row["peer"], PeerId):
+                raise TypeError(f"a {type(row['peer']).__name__} instead of a peer")
             record = self.of(row["peer"])
             for name in _NUMBERS:
-                setattr(record, name, row[name])
+                setattr(record, name, whole(row[name]))
+            record.skip = bool(row["skip"])
             for name in _INSTANTS:
                 past = row[name]
-                setattr(record, name, NEVER if past is None else max(0, now + past))
-            record.acks = RoundTrip(*row["acks"])
-            record.answers = RoundTrip(*row["answers"])
-            record.silence = Silence(*row["silence"])
-            record.refused = Counter(row["refused"]) if row["refused"] else None
+                setattr(record, name, NEVER if past is None else max(0, now + int(past)))
+            record.acks = RoundTrip(*numbers_in(row["acks"]))
+            record.answers = RoundTrip(*numbers_in(row["answers"]))
+            record.silence = Silence(*numbers_in(row["silence"]))
+            paces = {str(edge): Pace.load(one, now) for edge, one in row["paces"].items()}
+            record.paces = paces or None
+            refused: Mapping[Any, Any] = row["refused"] or {}
+            counted = Counter({str(why): int(count) for why, count in refused.items()})
+            record.refused = counted or None

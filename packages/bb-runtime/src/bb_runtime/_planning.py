@@ -133,26 +133,26 @@ def _plan(bound: BoundRegion, lowered: Lowered, uses: _Uses, contended: set[int]
     for number, together in enumerate(bound.program.together):
         wants: dict[int, bool] = {}
         counts: Counter[int] = Counter()
-        of_stretch: dict[int, tuple[int, ...]] = {}
+        of_stretch: dict[int, dict[int, Op]] = {}
         of_work: dict[int, tuple[int, ...]] = {}
         for index in together:
-            here: set[int] = set()
+            here: dict[int, Op] = {}
             for op in stretches[index].ops:
                 used = {o: alone for o, alone in uses.of(lowered, op).items() if o in contended}
                 for one, alone in used.items():
                     wants[one] = wants.get(one, False) or alone
-                here |= used.keys()
+                    here.setdefault(one, op)
                 if id(op) in lowered.deferred:
                     of_work[lowered.deferred[id(op)].index] = tuple(used)
                     counts.update(used.keys())
-            of_stretch[index] = tuple(sorted(here))
-            counts.update(here)
+            of_stretch[index] = here
+            counts.update(here.keys())
         if not wants:
             continue
         group = Group(number, wants, dict(counts))
-        for index, components in of_stretch.items():
+        for index, first in of_stretch.items():
             # What uses nothing takes nothing: its group may have given all back already.
-            plans[index] = Plan(group, components) if components else None
+            plans[index] = Plan(group, tuple(sorted(first)), first) if first else None
         works.update({event: Plan(group, components) for event, components in of_work.items()})
     bound.plans = plans
     bound.works = works

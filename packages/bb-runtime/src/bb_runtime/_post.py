@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bb_ir.ids import PeerId
-from bb_ir.values import NO_CODECS, Codecs, Encoded, encode_value
+from bb_ir.references import crosser
+from bb_ir.values import NO_CODECS, Codecs, encode_value
 from bb_ir.wire import Control, Failed, Hop, WireLimits, build_envelope
 from bb_runtime._frames import ENDED, Frame, ReturnAddress
 from bb_runtime._letters import Letter, Writer
@@ -20,6 +21,7 @@ from bb_runtime._outbound import Outbound
 from bb_runtime._peers import Peer
 from bb_runtime._retries import Retries, Retry
 from bb_runtime.errors import OpError
+from bb_runtime.references import Sharer
 from bb_runtime.steps import Ship
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ class Post:
         )
         #: Codecs of the types of plugins that the targets name; install fills them in.
         self.codecs: Codecs = NO_CODECS
+        #: Whether values are sent as they are, to be handed on in this process.
+        self.by_reference = False
         #: Number of the last message.
         self.messages = 0
         edges = engine.artifact.edges.values()
@@ -56,16 +60,40 @@ class Post:
         """Return the callable of a send."""
         edge = self._engine.artifact.edges[op.edge]
         types = [type_ for _, type_ in edge.ports]
-        codecs = self.codecs
+        codecs, limits = self.codecs, self.limits
+        program, engine = self.program, self._engine
+        crossers = [crosser(type_, codecs) for type_ in types]
+        grants = engine.grants if edge.granted else None
 
         def send(frame: Frame, to: Sequence[Any], *values: Any) -> None:
             fills = [encode_value(v, t, codecs) for v, t in zip(values, types, strict=True)]
-            self._send(frame, edge, to, fills)
+            writer = Writer(
+                program, edge, incarnation=engine.incarnation, own=self._own(frame, edge),
+                fills=fills, limits=limits, grants=grants,
+            )  # fmt: skip
+            self._send(frame, edge, to, writer)
 
-        return send
+        def share(frame: Frame, to: Sequence[Any], *values: Any) -> None:
+            crossed = [cross(value) for cross, value in zip(crossers, values, strict=True)]
+            sharer = Sharer(
+                program, edge, incarnation=engine.incarnation, own=self._own(frame, edge),
+                crossed=crossed, limits=limits, codecs=codecs, grants=grants,
+            )  # fmt: skip
+            self._send(frame, edge, to, sharer)
+
+        return share if self.by_reference else send
+
+    def _own(self, frame: Frame, edge: Edge) -> tuple[Hop, ...]:
+        """Return the hop that answers on an edge come back to, if there are any."""
+        engine = self._engine
+        return engine.grants.own(edge, frame.number, engine.incarnation, engine.peer)
 
     def _send(
-        self, frame: Frame, edge: Edge, to: Sequence[PeerId | ReturnAddress], fills: list[Encoded]
+        self,
+        frame: Frame,
+        edge: Edge,
+        to: Sequence[PeerId | ReturnAddress],
+        writer: Writer | Sharer,
     ) -> None:
         engine = self._engine
         addresses = tuple(dict.fromkeys(to))
@@ -75,46 +103,51 @@ class Post:
                 f"nothing is left of the frame's deadline to send edge {edge.name!r}",
                 fix="give the frame or the gather a longer deadline",
             )
-        own = (Hop(frame.number, engine.incarnation, engine.peer.raw),) if edge.answered else ()
-        writer = Writer(
-            self.program, edge, incarnation=engine.incarnation, own=own, fills=fills,
-            limits=self.limits,
-        )  # fmt: skip
         replies = self.answering[edge.name]
+        messages = [*frame.messages]
+        if replies:
+            frame.messages = messages
         peers: list[PeerId] = []
+        refused: list[PeerId] = []
         flow = engine.metrics.flow(edge.name)
+        before = flow[1]
         table, now, sure = engine.peers, engine.now_ns, edge.retries > 0
         records = table.records
         most, allowed = engine.options.max_unsent_bytes, engine.options.allowed_peers
-        blocked = engine.gathers.blocked
+        blocked, gone = engine.gathers.blocked, engine.gathers.gone
         for address in addresses:
             peer = address.peer if isinstance(address, ReturnAddress) else address
             peers.append(peer)
             if (blocked and peer in blocked) or (allowed is not None and peer not in allowed):
                 engine.drop("blocked", peer, edge.name)
                 continue
+            if gone and peer in gone:
+                engine.drop("left", peer, edge.name)
+                continue
             record = records.get(peer) or table.of(peer)
             self.messages += 1
             built = writer.build(address, self.messages, remaining)
             if edge.max_payload and built.payload_length > edge.max_payload:
                 raise _too_large(edge, built.payload_length)
-            size = len(built.head) + built.payload_length
+            size = built.head_length + built.payload_length
             if -1 < record.asked_ns < now and table.suspected(record):
                 table.failed(record)
             if sure or most or now < record.quiet_ns or record.waiting:
                 until = now + remaining
                 letter = Letter(writer, address, self.messages, frame, replies, until, size)
-                self.outbound.post(record, letter, built)
+                if not self.outbound.post(record, letter, built):
+                    refused.append(peer)
             else:
                 record.bytes_out += size
                 engine.steps.append(Ship(peer, built, self.messages))
             flow[0] += 1
-            flow[1] += len(built.head) + built.payload_length
+            flow[1] += size
             if replies:
                 self.outgoing[self.messages] = (frame, replies, peer)
-                frame.messages.append(self.messages)
+                messages.append(self.messages)
                 if record.asked_ns < 0 and not record.waiting:
                     record.asked_ns = now
+        engine.handed += flow[1] - before
         if edge.answers:
             self._paid(frame, edge, addresses)
         for reply in replies:
@@ -122,6 +155,8 @@ class Post:
                 frame.asked_at = {}
             frame.asked_at[reply.name] = now
             engine.gathers.expect(frame, reply, tuple(peers))
+            for peer in refused:
+                engine.gathers.answer_failed(frame, reply.name, peer, "undeliverable")
 
     @staticmethod
     def _paid(frame: Frame, edge: Edge, addresses: tuple[PeerId | ReturnAddress, ...]) -> None:
@@ -129,9 +164,9 @@ class Post:
         line: Frame | None = frame
         while line is not None:
             if line.name == edge.answers:
-                line.sent.add(edge.name)
+                line.sent |= {edge.name}
                 return
-            line.paid.update((a, edge.name) for a in addresses if isinstance(a, ReturnAddress))
+            line.paid |= {(a, edge.name) for a in addresses if isinstance(a, ReturnAddress)}
             line = line.parent
 
     def report_unsent(self, frame: Frame, how: str, reason: str) -> None:
@@ -146,7 +181,7 @@ class Post:
                 if edge.name in frame.sent:
                     continue
                 if not own and how == "done" and parent is not None and parent.state != ENDED:
-                    parent.owed.append((address, edge))
+                    parent.owed += ((address, edge),)
                 else:
                     self.refuse(address, edge, why)
         for other, edge in frame.owed:
@@ -156,11 +191,13 @@ class Post:
     def refuse_all(self, edge: Edge, source: PeerId, hop: Hop, reason: str) -> None:
         """Tell the frame that sent an envelope which is not taken that no answer will come."""
         for owed in self.answering[edge.name]:
-            self.refuse(ReturnAddress(source, hop.frame, hop.incarnation), owed, reason)
+            self.refuse(ReturnAddress(source, hop.frame, hop.incarnation, hop.grant), owed, reason)
 
     def refuse(self, address: ReturnAddress, edge: Edge, reason: str) -> None:
         """Ship a small `failed` envelope to a frame that waits for an answer."""
-        control = Failed(reason[:64], address.frame, address.incarnation, edge.id)
+        if address.peer in self._engine.gathers.gone:
+            return
+        control = Failed(reason[:64], address.frame, address.incarnation, edge.id, address.grant)
         self.control(address.peer, control)
 
     def control(self, peer: PeerId, control: Control) -> None:

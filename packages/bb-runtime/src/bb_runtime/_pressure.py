@@ -84,6 +84,9 @@ class Pressure:
         """Take back what an envelope was charged, whose lease or frame has ended."""
         record.frames -= 1
         record.held -= length
+        if record.group is not None:
+            record.group.frames -= 1
+            record.group.held -= length
         self._engine.payload_held -= length
         if self.paused:
             self.resume()

@@ -123,12 +123,14 @@ class Stretch:
         ops: Its ops in order; line n of the code is op n.
         code: The compiled factory of its function.
         name: File name of the code in tracebacks.
+        cost: How many ops it counts as: a call that stands for several counts as all of them.
     """
 
     needs: tuple[tuple[int, int], ...]
     ops: tuple[Op, ...]
     code: CodeType
     name: str
+    cost: int = 1
 
 
 @dataclass

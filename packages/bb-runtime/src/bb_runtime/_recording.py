@@ -4,6 +4,9 @@
 is written before it is made, so that the journal of a Node that dies in one ends with it, and what
 it answered after it. What a host asks without changing anything is not written.
 
+A poll that has nothing to do is not written either, nor what was sent where nobody counts that:
+it changes nothing, and hosts make many such calls.
+
 A Node outlives its journal: when the journal cannot be written any more, that is counted and
 reported as one `Dropped` step, and the Node goes on without.
 """
@@ -13,12 +16,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from bb_ir.address import Address
 from bb_ir.errors import BytesAndBrainsError
+from bb_ir.wire import PRELUDE_SIZE
 from bb_roles.registry import bound_class
 from bb_runtime._admission import Later, Lease, Refuse
 from bb_runtime._deferred import External, Task, Works
@@ -41,7 +44,10 @@ if TYPE_CHECKING:
     from bb_ir.values import Codecs
     from bb_runtime._engine import Engine
     from bb_runtime.artifact import Target
+    from bb_runtime.references import Referred
     from bb_runtime.steps import Step
+
+    Put = Callable[[tuple[bytes | memoryview, ...]], object]
 
 __all__ = ["RecordedNode", "Recording", "facts_of"]
 
@@ -53,6 +59,7 @@ _NOT_WRITTEN: Final = frozenset(
         "metrics",
         "next_wakeup",
         "peers",
+        "poll_until_quiet",
         "receive_bytes",
         "run_bootstrap",
         "snapshot",
@@ -60,6 +67,8 @@ _NOT_WRITTEN: Final = frozenset(
 )
 #: After a snapshot could not be taken, so many records pass before the next attempt.
 _PATIENCE: Final = 100
+#: Stands for no budget of ops.
+_WHOLE: Final = write_number(-1)
 
 
 def facts_of(engine: Engine, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,6 +85,8 @@ def facts_of(engine: Engine, given: Mapping[str, Any]) -> dict[str, Any]:
         "seed": given["seed"],
         "incarnation": engine.incarnation,
         "allow": None if allow is None else sorted(allow),
+        "accept": list(given["accept"]),
+        "grants": engine.grants.key,
         "options": {
             field.name: _sorted(getattr(engine.options, field.name))
             for field in dataclasses.fields(engine.options)
@@ -126,18 +137,20 @@ class Recording:
     """What a Node with a journal is made with.
 
     Args:
-        sink: Is given every record.
+        sink: Is given every record. If it has a method `write_parts`, that is given each in parts,
+            which are to be written one after the other before it returns: memory that is used
+            again afterwards is not copied for it.
     """
 
     def __init__(self, sink: Callable[[bytes], object]) -> None:
-        self._sink: Callable[[bytes], object] | None = sink
+        self._put: Put | None = getattr(sink, "write_parts", None) or _joined(sink)
         self._fingerprint = getattr(sink, "fingerprint", None)
         self._chain = Chain()
         self._node: RecordedNode | None = None
         self._works: RecordedWorks
         self._given: Mapping[str, Any] = {}
         #: Whether the journal would like to begin anew, and how many calls to wait until then.
-        self._wanted = False
+        self.wanted = False
         self._patience = 0
         #: Whether a call that was written is being made: what it calls belongs to it.
         self.within = False
@@ -175,52 +188,55 @@ class Recording:
 
     # Writing
 
-    def ready(self) -> None:
-        """Begin the journal anew if it would like that; called before every call."""
-        if self._wanted and self._node is not None:
-            self._begin_anew(self._node)
+    def begin_anew(self) -> None:
+        """Have the journal go on from a snapshot, so that what is before it may be dropped.
 
-    def _begin_anew(self, node: RecordedNode) -> None:
-        """Have the journal go on from a snapshot, so that what is before it may be dropped."""
+        Called before a call when the journal would like that.
+        """
         self._patience -= 1
-        if self._patience > 0:
+        if self._patience > 0 or self._node is None:
+            return
+        if self._works.open:  # who begins from the snapshot would begin that work a second time
+            self._patience = _PATIENCE
             return
         try:
-            data = Node.snapshot(node)
+            data = Node.snapshot(self._node)
         except BytesAndBrainsError:  # it is busy, or holds what cannot be written
             self._patience = _PATIENCE
             return
-        self._begin(node)
+        self._begin(self._node)
         self.write(Kind.SNAPSHOT, data)
-        self._wanted, self._patience = False, 0
+        self.wanted, self._patience = False, 0
 
     def write(self, kind: Kind, *parts: bytes | memoryview) -> None:
         """Write a record, as long as the journal takes any."""
-        if self._sink is None:
+        if self._put is None:
             return
         try:
-            wanted = self._sink(self._chain.add(kind, *parts))
+            wanted = self._put(self._chain.parts(kind, *parts))
         except Exception as error:  # noqa: BLE001  # a full disk must not end a Node
-            self._stop(code_of(error))
+            self._put, self.wanted = None, False
+            self._works.engine.drop(f"journal_stopped.{code_of(error)}", None, "")
         except BaseException:
-            self._sink = None  # the last record may be there in part
+            self._put = None  # the last record may be there in part
             raise
         else:
-            self._wanted = self._wanted or wanted is True
+            if wanted is True:
+                self.wanted = True
 
-    def _stop(self, why: str) -> None:
-        self._sink = None
-        self._works.engine.drop(f"journal_stopped.{why}", None, "")
+    def raised(self, error: BaseException) -> None:
+        """Write down what a call raised."""
+        told = code_of(error), not isinstance(error, Exception)
+        self.write(Kind.RAISED, write_value(told))
 
-    @contextmanager
-    def noting(self) -> Generator[None]:
-        """Write down what a call raises."""
-        try:
-            yield
-        except BaseException as error:
-            told = code_of(error), not isinstance(error, Exception)
-            self.write(Kind.RAISED, write_value(told))
-            raise
+
+def _joined(sink: Callable[[bytes], object]) -> Put:
+    """Return what hands records to a callable in one piece."""
+
+    def put(parts: tuple[bytes | memoryview, ...]) -> object:
+        return sink(b"".join(parts))
+
+    return put
 
 
 class RecordedWorks(Works):
@@ -280,10 +296,18 @@ class RecordedNode(Node):
     def poll(self, max_ops: int | None = None) -> list[Step]:
         """Work until quiet, and write down a digest of every step."""
         recording = self.recording
-        recording.ready()
-        recording.write(Kind.POLL, write_number(-1 if max_ops is None else max_ops))
-        with recording.noting():
+        if recording.wanted:
+            recording.begin_anew()
+        engine = self._engine
+        closing = engine.ending is not None and not engine.ending.over
+        if not (engine.steps or engine.busy or engine.inbox or engine.broken or closing):
+            return []
+        recording.write(Kind.POLL, _WHOLE if max_ops is None else write_number(max_ops))
+        try:
             steps = super().poll(max_ops)
+        except BaseException as error:
+            recording.raised(error)
+            raise
         if steps:
             recording.write(Kind.STEPS, short_digests(steps))
         return steps
@@ -293,38 +317,60 @@ class RecordedNode(Node):
     ) -> Lease | Refuse | Later:
         """Check an envelope, and write down both."""
         recording = self.recording
-        recording.ready()
+        if recording.wanted:
+            recording.begin_anew()
         answer = super().offer(prelude, header, source)
-        told = write_offer(prelude, header, source, answered(answer))
-        recording.write(Kind.OFFER, *told)
+        recording.write(Kind.OFFER, write_offer(prelude, header, source, answered(answer)))
         if isinstance(answer, Lease):
             self.leases += 1
             self._numbers[id(answer)] = self.leases
         return answer
 
+    def take(self, envelope: Referred, source: PeerId) -> Refuse | Later | None:
+        """Take an envelope that comes by reference as its bytes, which can be written down."""
+        head = memoryview(envelope.head)
+        answer = self.offer(head[:PRELUDE_SIZE], head[PRELUDE_SIZE:], source)
+        if not isinstance(answer, Lease):
+            return answer
+        envelope.write_into(answer.buffer)
+        self.receive(answer)
+        return None
+
     def receive(self, lease: Lease) -> None:
         """Take in an envelope, and write down its payload."""
-        number = self._numbers.pop(id(lease), None)
-        if number is not None:
-            self.recording.write(Kind.RECEIVE, write_number(number), lease.buffer)
-        with self.recording.noting():
+        self._written(Kind.RECEIVE, lease, lease.buffer)
+        try:
             super().receive(lease)
+        except BaseException as error:
+            self.recording.raised(error)
+            raise
 
     def abandon(self, lease: Lease) -> None:
         """Give a lease back."""
+        self._written(Kind.ABANDON, lease)
+        try:
+            super().abandon(lease)
+        except BaseException as error:
+            self.recording.raised(error)
+            raise
+
+    def _written(self, kind: Kind, lease: Lease, *parts: memoryview) -> None:
+        """Write down what becomes of a lease, the first time that one is told of it."""
         number = self._numbers.pop(id(lease), None)
         if number is not None:
-            self.recording.write(Kind.ABANDON, write_number(number))
-        with self.recording.noting():
-            super().abandon(lease)
+            self.recording.write(kind, write_number(number), *parts)
 
     def sent(self, ship: Ship, *, address: Address | str | None = None) -> bool:
         """Note that the host does not hold an envelope any more; hosts say so of every one."""
         if address is not None or not isinstance(ship, Ship):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers err
             told: bool = _written(Node.sent)(self, ship, address=address)
             return told
-        self.recording.ready()
-        self.recording.write(Kind.SENT, write_number(ship.message_id), ship.to.raw)
+        if not self._engine.options.max_unsent_bytes:
+            return False  # nobody counts what the host holds
+        recording = self.recording
+        if recording.wanted:
+            recording.begin_anew()
+        recording.write(Kind.SENT, write_number(ship.message_id) + ship.to.raw)
         return super().sent(ship)
 
 
@@ -335,10 +381,13 @@ def answered(answer: object) -> str:
     return str(getattr(answer, "reason", type(answer).__name__.lower()))
 
 
+_KIND: Final = [bytes((kind,)) for kind in range(256)]
+
+
 def short_digests(steps: Sequence[Step]) -> bytes:
     """Return the kind and the first bytes of the digest of each step."""
-    digests = StepDigests()
-    return b"".join(bytes((kind_of(step),)) + digests.of(step)[: STEP_BYTES - 1] for step in steps)
+    of = StepDigests().of
+    return b"".join([_KIND[kind_of(step)] + of(step)[: STEP_BYTES - 1] for step in steps])
 
 
 def _written(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -351,12 +400,15 @@ def _written(method: Callable[..., Any]) -> Callable[..., Any]:
         if recording.within:
             return method(self, *args, **kwargs)
         given = name, tuple(map(_plain, args)), {key: _plain(one) for key, one in kwargs.items()}
-        recording.ready()
+        if recording.wanted:
+            recording.begin_anew()
         recording.write(Kind.CALL, write_value(given, recording.codecs))
         recording.within = True
         try:
-            with recording.noting():
-                return method(self, *args, **kwargs)
+            return method(self, *args, **kwargs)
+        except BaseException as error:
+            recording.raised(error)
+            raise
         finally:
             recording.within = False
 
@@ -378,7 +430,8 @@ def _plain(value: Any) -> Any:
 SHIP: Final = "bb.ship"
 
 # Whatever the Node learns to do is written down, too, unless it says above that it need not be.
-for _name, _method in vars(Node).items():
+for _name in dir(Node):
+    _method = getattr(Node, _name)
     _own = _name in vars(RecordedNode) or _name.startswith("_") or _name in _NOT_WRITTEN
     if not _own and callable(_method):
         setattr(RecordedNode, _name, _written(_method))

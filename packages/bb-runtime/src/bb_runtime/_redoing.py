@@ -14,12 +14,15 @@ from bb_ir.wire import Built
 from bb_runtime import journal as journals
 from bb_runtime._admission import Lease
 from bb_runtime._deferred import External, Task, Work, Works
+from bb_runtime._grants import key_from
+from bb_runtime._misread import MISREAD
 from bb_runtime._recording import SHIP, answered
+from bb_runtime._records import damaged
 from bb_runtime.artifact import Artifact, load_artifact
 from bb_runtime.errors import JournalDamaged, NotReplayable, ReplayDiverged
 from bb_runtime.inbox import Completion, Inbox
 from bb_runtime.install import build
-from bb_runtime.journal import Done, Kind, Record, damaged, opaque_in
+from bb_runtime.journal import Done, Kind, Record, opaque_in
 from bb_runtime.node import Node
 from bb_runtime.options import Options
 from bb_runtime.steps import Ship, Step
@@ -31,6 +34,10 @@ __all__ = ["FIX", "Beginning", "Hands", "Made", "Records", "beginning"]
 
 FIX = "look for what no journal holds: clocks, files, other random numbers; compare fingerprints"
 _SHOWN = 60
+#: What `build` is given as it was recorded.
+#: What a journal that begins wrongly is found out by.
+_WRONG: tuple[type[Exception], ...] = (BytesAndBrainsError, *MISREAD)
+_FACTS = ("seed", "incarnation", "allow", "accept", "now_ns")
 
 
 class Records:
@@ -132,17 +139,25 @@ class Made:
         facts = start.facts
         self.works_: ReplayedWorks
         try:
-            given = {name: facts[name] for name in ("seed", "incarnation", "allow", "now_ns")}
+            given = {name: facts[name] for name in _FACTS}
+            key = key_from(facts["grants"])
             options = _options(facts["options"])
             addresses = [Address.parse(text) for text in facts["addresses"]]
             peer, targets, known = facts["peer"], facts["targets"], facts["config"]
             leases, works = int(facts["leases"]), int(facts["works"])
-        except (BytesAndBrainsError, LookupError, TypeError, ValueError) as error:
+        except _WRONG as error:
             raise damaged(1, f"it lacks or misstates {error}") from error
-        self.node_ = build(
-            peer, addresses, start.artifact, targets, _configured(known, config),
-            options=options, pool=None, making=self, **given,
-        )  # fmt: skip
+        try:
+            self.node_ = build(
+                peer, addresses, start.artifact, targets, _configured(known, config),
+                options=options, pool=None, making=self, **given,
+            )  # fmt: skip
+        except BytesAndBrainsError:
+            raise
+        except MISREAD as error:
+            told = f"{type(error).__name__}: {error}"
+            raise damaged(1, f"no Node can be built as it says: {told}") from error
+        self.works_.engine.grants.key = key
         if start.snapshot is not None:
             self.node_.restore(start.snapshot)
         self.works_.count = works
@@ -179,10 +194,11 @@ def _configured(known: dict[str, Any], given: Mapping[str, Mapping[str, Any]]) -
             missing = opaque_in(value)
             if missing:
                 what = "is a secret" if missing == "secret" else f"holds a {missing}"
+                fix = f"replay(journal, config={{{name!r}: {{{field!r}: ...}}}})"
                 raise NotReplayable(
                     f"field {field!r} of slot {name!r} {what}, which no journal holds",
                     expected="the value that the Node was configured with",
-                    fix=f"replay(journal, config={{{name!r}: {{{field!r}: ...}}}})",
+                    fix=f"{fix}, or bb replay --config {name}.{field}=...",
                 )
     return config
 

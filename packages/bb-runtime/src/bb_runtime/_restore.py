@@ -1,7 +1,8 @@
 """Makes a Node what a snapshot says: all of it, or nothing.
 
 The snapshot is checked and its frames are built aside; then the components load their states, which
-can be taken back; what is left is to swap, which cannot fail.
+can be taken back; what is left is to swap, which cannot fail. Only then ops are called again whose
+work was under way: what they raise ends their frames, as it would at any time.
 
 A Node that was stopped cleanly goes on as if nothing had happened. After a crash nobody knows what
 was sent and answered since the snapshot, so its frames are ended, and peers learn of it.
@@ -11,17 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from bb_ir.dump import load
 from bb_ir.errors import BytesAndBrainsError, DumpError
 from bb_roles.contracts import Component, State
+from bb_runtime._head import Parts, components_of, head_of
 from bb_runtime._portable import KINDS, unpack
 from bb_runtime._rebuild import Builder, Table, peer_of, seen_of
-from bb_runtime._snapshot import FORMAT, Parts, check_idle, components_of, head_of
+from bb_runtime._snapshot import FORMAT, check_idle
 from bb_runtime.errors import SnapshotDamaged, SnapshotError, SnapshotForeign, SnapshotNewer
 
-__all__ = ["read"]
+__all__ = ["BUS_FORMAT", "load_any", "load_table", "read", "rehearse", "understood"]
 
 _MAGIC: Final = b"BBD1"
 _DUMP_VERSION: Final = 1
@@ -34,11 +36,38 @@ def read(node: Parts, data: bytes | memoryview, *, clean: bool) -> None:
         SnapshotError: The snapshot is damaged, foreign or newer, a component does not take its
             state, or the Node is busy; it is as it was before.
     """
-    if not isinstance(data, (bytes, bytearray, memoryview)):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers err
-        raise _damaged(f"a {type(data).__name__} was given")
-    check_idle(node, "restored")
-    table = _load(bytes(data))
-    with _understood():
+    ready = _prepare(node, data, clean=clean)
+    _load_components(node, ready.states)
+    ready.made.swap()
+    node.admission.replace(*ready.admitted)
+    ready.made.go_on()
+
+
+def rehearse(node: Parts, data: bytes | memoryview) -> None:
+    """See that a Node takes a snapshot, and leave it as it is.
+
+    Raises:
+        SnapshotError: It does not.
+    """
+    ready = _prepare(node, data, clean=True)
+    before = [_saved(slot, one) for slot, one in components_of(node)]
+    _load_components(node, ready.states)
+    for (_, one), state in zip(components_of(node), before, strict=True):
+        one.load(state)
+
+
+class _Ready(NamedTuple):
+    """A snapshot that was read: frames, who may send, and what components are to load."""
+
+    made: Builder
+    admitted: tuple[Any, Any]
+    states: list[State]
+
+
+def _prepare(node: Parts, data: bytes | memoryview, *, clean: bool) -> _Ready:
+    check_idle(node)
+    table = load_table(data, "format")
+    with understood():
         _check_head(node, table)
         made = Builder(node, table["engine"], clean=clean).build()
         admission = table["admission"]
@@ -47,35 +76,69 @@ def read(node: Parts, data: bytes | memoryview, *, clean: bool) -> None:
         }
         windows = [(peer_of(peer), *seen_of(*seen)) for peer, *seen in admission["windows"]]
         states = [_state(one, made.codecs) for one in table["components"]]
-    _load_components(node, states)
-    made.swap()
-    node.admission.replace(authorized, windows)
+    return _Ready(made, (authorized, windows), states)
 
 
-def _load(data: bytes) -> Table:
+#: Version of the snapshots of a bus.
+BUS_FORMAT: Final = 1
+#: What snapshots are of, and their latest versions, by the name under which they hold their own.
+_KINDS: Final = {"format": ("Node", FORMAT), "bus": ("bus", BUS_FORMAT)}
+
+
+def load_table(given: bytes | memoryview, key: str) -> Table:
+    """Return what a snapshot holds.
+
+    Args:
+        given: The snapshot.
+        key: Under which name it holds its version: what it is of.
+
+    Raises:
+        SnapshotError: It is damaged, newer, or of something else.
+    """
+    kind, table = load_any(given)
+    if kind != key:
+        raise SnapshotForeign(
+            f"the snapshot is of a whole {_KINDS[kind][0]}",
+            expected=f"one of a {_KINDS[key][0]}",
+            fix="give it to load_snapshot if it is of a Node, and to load_federation if of a bus",
+        )
+    return table
+
+
+def load_any(given: bytes | memoryview) -> tuple[str, Table]:
+    """Return what a snapshot is of, by the name under which it holds its version, and all of it.
+
+    Raises:
+        SnapshotError: It is damaged, or newer.
+    """
+    if not isinstance(given, (bytes, bytearray, memoryview)):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers err
+        raise _damaged(f"a {type(given).__name__} was given")
+    data = bytes(given)
     # Bytes 4 and 5 are the version of the dump around it.
     if data[:4] == _MAGIC and int.from_bytes(data[4:6], "little") > _DUMP_VERSION:
-        raise _newer(f"a dump of version {int.from_bytes(data[4:6], 'little')}")
+        raise _newer(f"a dump of version {int.from_bytes(data[4:6], 'little')}", _DUMP_VERSION)
     try:
         table = load(data, kinds=KINDS)
     except DumpError as error:
         raise _damaged(error.found) from error
     except (TypeError, ValueError, MemoryError) as error:
         raise _damaged(f"{type(error).__name__}: {error}") from error
-    if not isinstance(table, dict) or "format" not in table:
+    held = cast("Table", table if isinstance(table, dict) else {})
+    kind = next((known for known in _KINDS if known in held), None)
+    if kind is None:
         raise _damaged("it is a dump of something else")
-    found = cast("Table", table)
-    if type(found["format"]) is not int or found["format"] < 1:
-        raise _damaged(f"its version is {found['format']!r}")
-    if found["format"] > FORMAT:
-        raise _newer(f"version {found['format']}")
-    return found
+    version, most = held[kind], _KINDS[kind][1]
+    if type(version) is not int or version < 1:
+        raise _damaged(f"its version is {version!r}")
+    if version > most:
+        raise _newer(f"version {version}", most)
+    return kind, held
 
 
-def _newer(what: str) -> SnapshotNewer:
+def _newer(what: str, most: int) -> SnapshotNewer:
     return SnapshotNewer(
         f"the snapshot is {what}",
-        expected=f"at most version {FORMAT}",
+        expected=f"at most version {most}",
         fix="install the version of bytesandbrains that wrote it",
     )
 
@@ -83,13 +146,13 @@ def _newer(what: str) -> SnapshotNewer:
 def _damaged(why: str) -> SnapshotDamaged:
     return SnapshotDamaged(
         f"the bytes are no whole snapshot: {why}",
-        expected="what node.snapshot() returned",
+        expected="what snapshot() returned",
         fix="restore an older snapshot",
     )
 
 
 @contextmanager
-def _understood() -> Generator[None]:
+def understood() -> Generator[None]:
     """Turn whatever goes wrong while a snapshot is read into one error."""
     try:
         yield

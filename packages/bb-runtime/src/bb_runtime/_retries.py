@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bb_runtime import _health
 from bb_runtime._frames import Frame
 from bb_runtime._letters import Letter
+from bb_runtime._misread import whole
 
 if TYPE_CHECKING:
     from bb_runtime._engine import Engine
@@ -28,11 +29,12 @@ class Retry:
     Attributes:
         left: How often it may still be sent.
         times: How often it was sent again.
+        again_ns: When it is sent again, or given up.
         sent_ns: When it was sent first.
         alarm_ns: When it is looked at again.
     """
 
-    __slots__ = ("alarm_ns", "left", "letter", "record", "sent_ns", "times")
+    __slots__ = ("again_ns", "alarm_ns", "left", "letter", "record", "sent_ns", "times")
 
     def __init__(self, record: Peer, letter: Letter, left: int, times: int, sent_ns: int) -> None:
         self.record = record
@@ -40,7 +42,7 @@ class Retry:
         self.left = left
         self.times = times
         self.sent_ns = sent_ns
-        self.alarm_ns = -1
+        self.again_ns = self.alarm_ns = -1
 
 
 class Retries:
@@ -70,7 +72,11 @@ class Retries:
             retry.times,
             record.acks.wait_ns(letter.edge.backoff_ns),
         )
-        self._alarm(retry, engine.now_ns + wait)
+        retry.again_ns = engine.now_ns + wait
+        when = retry.again_ns
+        if record.asked_ns >= 0 and _measured(retry):
+            when = min(when, record.asked_ns + record.silence.odd_after(engine.options.suspect_phi))
+        self._alarm(retry, when)
 
     def _alarm(self, retry: Retry, when_ns: int) -> None:
         retry.alarm_ns = min(when_ns, retry.letter.until_ns)
@@ -79,10 +85,13 @@ class Retries:
     def due(self, retry: Retry) -> None:
         """Send an envelope again, or give it up."""
         engine, letter, record = self._engine, retry.letter, retry.record
-        if engine.now_ns >= letter.until_ns or not letter.wanted:
+        over = engine.now_ns >= letter.until_ns or not letter.wanted
+        if over or (_measured(retry) and engine.peers.suspected(record)):
             self._give_up(retry)
         elif engine.now_ns < record.quiet_ns:
             self._alarm(retry, record.quiet_ns)
+        elif engine.now_ns < retry.again_ns:
+            self._alarm(retry, retry.again_ns)
         elif letter.number in record.unsent:
             self._wait(retry)  # the host has not even sent the last one
         elif not retry.left:
@@ -125,6 +134,8 @@ class Retries:
         if retry is None:
             return False
         self._forget(retry)
+        if retry.times and retry.letter.replies:
+            record.skip = True  # nobody knows which copy is answered
         taken = self._engine.now_ns - retry.sent_ns
         if not retry.times and taken > 0:
             record.acks.observe(taken)
@@ -172,6 +183,7 @@ class Retries:
                 "left": retry.left,
                 "times": retry.times,
                 "sent_ns": retry.sent_ns - now,
+                "again_ns": retry.again_ns - now,
                 "alarm_ns": retry.alarm_ns - now,
             }
             for retry in self.open.values()
@@ -186,6 +198,15 @@ class Retries:
             letter = engine.post.outbound.letter_of(row["letter"])
             record = engine.peers.of(letter.peer)
             sent = engine.now_ns + row["sent_ns"]
-            retry = Retry(record, letter, row["left"], row["times"], sent)
+            retry = Retry(record, letter, whole(row["left"]), whole(row["times"]), sent)
+            retry.again_ns = engine.now_ns + row["again_ns"]
             self._keep(retry)
             self._alarm(retry, engine.now_ns + row["alarm_ns"])
+
+
+def _measured(retry: Retry) -> bool:
+    """Whether a peer that is suspected is not asked again, because a program measures answers.
+
+    One copy may get lost without its peer being gone.
+    """
+    return retry.times > 0 and any(reply.auto for reply in retry.letter.replies)

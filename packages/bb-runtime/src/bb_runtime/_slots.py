@@ -14,12 +14,19 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
+
+from bb_runtime._frames import NOTHING
 
 if TYPE_CHECKING:
     from bb_runtime._frames import Frame
+    from bb_runtime._quarantine import Unwanted
+    from bb_runtime.artifact import Op
 
 __all__ = ["Grant", "Group", "Plan", "Slots"]
+
+_NO_OPS: Mapping[int, Op] = MappingProxyType({})
 
 
 class Group(NamedTuple):
@@ -37,10 +44,17 @@ class Group(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What one stretch or piece of work needs: its group, and the components it uses itself."""
+    """What one stretch or piece of work needs.
+
+    Attributes:
+        group: What it takes, together with others.
+        uses: The components that it uses itself; of work, its own first.
+        first: Component -> the first op of the stretch that uses it.
+    """
 
     group: Group
     uses: tuple[int, ...]
+    first: Mapping[int, Op] = _NO_OPS
 
 
 class Grant:
@@ -80,6 +94,8 @@ class Slots:
         self._queues: dict[int, OrderedDict[_Key, None]] = {}
         #: Components whose queues may go on.
         self._freed: set[int] = set()
+        #: Components that are stuck, and the work that does not come back.
+        self.stuck: dict[int, list[Unwanted]] = {}
         #: What is to be called when a component that is held alone is given back.
         self._later: dict[int, list[Callable[[], None]]] = {}
 
@@ -134,7 +150,7 @@ class Slots:
             for one in before:
                 if one not in grant.left:
                     self._give(one, alone=grant.group.wants[one])
-        frame.held = {}
+        frame.held = NOTHING
 
     def granted(self) -> list[tuple[Frame, int]]:
         """Return the stretches whose turn has come, in order of arrival."""
@@ -166,11 +182,34 @@ class Slots:
         line = sorted(self._line.values(), key=lambda waiting: waiting.number)
         return [(waiting.frame, index) for waiting in line for index in waiting.stretches]
 
-    def clear(self) -> None:
-        """Forget who stands in line; nothing is held."""
+    def postponed(self) -> list[Callable[[], None]]:
+        """Return what is to be called when components are free."""
+        return [call for number in sorted(self._later) for call in self._later[number]]
+
+    def replace(self, frames: Iterable[Frame]) -> None:
+        """Forget who stands in line and what is held, but for what these frames hold."""
         self._line.clear()
         self._queues.clear()
         self._freed.clear()
+        self._alone.clear()
+        self._shared.clear()
+        self.stuck.clear()
+        self._later.clear()
+        for grant in (grant for frame in frames for grant in frame.held.values()):
+            for one in grant.left:
+                self._hold(one, alone=grant.group.wants[one])
+
+    def stuck_for(self, frame: Frame, plan: Plan) -> int:
+        """Return a component that a stretch needs and that is stuck, or -1."""
+        group = plan.group
+        needs = plan.uses if group.number in frame.held else group.wants
+        return next((one for one in needs if one in self.stuck), -1)
+
+    def waiting_for(self, components: Iterable[int]) -> list[tuple[Frame, int]]:
+        """Return the first stretches of those who stand in line for any of these components."""
+        wanted = set(components)
+        line = sorted(self._line.values(), key=lambda waiting: waiting.number)
+        return [(w.frame, w.stretches[0]) for w in line if not wanted.isdisjoint(w.group.wants)]
 
     @property
     def waiting(self) -> bool:
@@ -198,12 +237,17 @@ class Slots:
         )
 
     def _take(self, frame: Frame, group: Group) -> None:
+        if frame.held is NOTHING:
+            frame.held = {}
         frame.held[group.number] = Grant(group)
         for one, alone in group.wants.items():
-            if alone:
-                self._alone.add(one)
-            else:
-                self._shared[one] += 1
+            self._hold(one, alone=alone)
+
+    def _hold(self, one: int, *, alone: bool) -> None:
+        if alone:
+            self._alone.add(one)
+        else:
+            self._shared[one] += 1
 
     def _give(self, one: int, *, alone: bool) -> None:
         if self._queues.get(one):

@@ -4,77 +4,74 @@ Instants are written as what is left until them, so that a Node may go on under 
 regions, gathers and blocks are named by their places in the program, which the head of a snapshot
 identifies; frames by their numbers. `_restore` reads what this module writes.
 
-Nothing is changed here, and nothing runs: work that was handed to the host cannot be written, so a
-Node with such work is busy.
+Nothing is changed here, and nothing runs. Of work that was handed to the host, what its ops were
+given is written, so that they can be called again.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from bb_ir.dump import dump
 from bb_ir.errors import DumpError
-from bb_ir.types import custom_names
-from bb_ir.values import Codecs
 from bb_roles.contracts import Component
-from bb_roles.errors import PluginError
-from bb_roles.registry import type_spec, value_codec
 from bb_runtime._controllers import Every, On, Rounds
-from bb_runtime._frames import ENDED, QUEUED, BlockState, DelayState, Frame, GatherState
+from bb_runtime._ending import Ending
+from bb_runtime._frames import ENDED, QUEUED, BlockState, DelayState, Dues, Frame, GatherState
+from bb_runtime._head import Parts, class_name, codecs_of, components_of, head_of, regions_of
 from bb_runtime._peers import Peer
 from bb_runtime._portable import KINDS, Packer, Unwritable
 from bb_runtime._program import reads_of
+from bb_runtime._quarantine import Unwanted
 from bb_runtime._retries import Retry
 from bb_runtime._stored_steps import pack_step
+from bb_runtime._stored_works import named, pack_abandoned, pack_held, pack_works
 from bb_runtime.errors import NodeBusy, NotStorable, SnapshotError
+from bb_runtime.steps import Deferred
 
 if TYPE_CHECKING:
-    from bb_runtime._admission import Admission
     from bb_runtime._controllers import Controller
     from bb_runtime._engine import Engine
-    from bb_runtime.artifact import Op, Target
+    from bb_runtime.artifact import Op
 
-__all__ = ["FORMAT", "Parts", "check_idle", "codecs_of", "components_of", "head_of", "write"]
+__all__ = ["FORMAT", "Parts", "check_idle", "write"]
 
 #: Version of what this module writes.
 FORMAT: Final = 1
-#: So many ops are named that a Node is busy with.
-_NAMED: Final = 5
 
 #: How what falls due is called.
-_KINDS: Final = {GatherState: "gather", BlockState: "block", DelayState: "delay"}
+_KINDS: Final = {
+    GatherState: "gather", Dues: "dues", BlockState: "block", DelayState: "delay",
+}  # fmt: skip
 
 Table = dict[str, Any]
-
-
-class Parts(NamedTuple):
-    """What a Node is made of."""
-
-    engine: Engine
-    admission: Admission
-    targets: Sequence[Target]
-    components: Mapping[tuple[str, str], Component]
 
 
 def write(node: Parts) -> bytes:
     """Return a Node as bytes.
 
     Raises:
-        NodeBusy: Deferred work is under way, or an envelope is half received.
+        NodeBusy: Work is under way that cannot be begun again, or an envelope is half received.
         NotStorable: A value cannot be written.
         SnapshotError: A component cannot save its state.
     """
-    check_idle(node, "written down")
-    packer = Packer(lambda: codecs_of(node))
+    check_leases(node, "written down")
+    _check_stuck(node)
+    components = components_of(node)
+    makers = {id(one): place for place, (_, one) in enumerate(components)}
+    packer = Packer(lambda: codecs_of(node), makers)
     state = {
-        "components": [_component(packer, slot, one) for slot, one in components_of(node)],
+        "components": [_component(packer, slot, one) for slot, one in components],
         "admission": _admission(node),
-        "engine": _Writer(node.engine, packer).table(),
+        "engine": _Writer(node.engine, packer, [one for _, one in components]).table(),
     }
     try:
-        return dump({"format": FORMAT, **head_of(node), **state}, kinds=KINDS)
+        return dump(
+            {"format": FORMAT, **head_of(node), "regions": regions_of(node.engine), **state},
+            kinds=KINDS,
+        )
     except DumpError as error:
         raise SnapshotError(
             f"the Node cannot be written down: {error.found}",
@@ -83,25 +80,41 @@ def write(node: Parts) -> bytes:
         ) from error
 
 
-def check_idle(node: Parts, what: str) -> None:
-    """Check that nothing is under way which cannot be written.
+def check_idle(node: Parts) -> None:
+    """Check that nothing is under way on a Node that is to be restored.
 
     Raises:
         NodeBusy: Something is.
     """
-    engine = node.engine
-    held = [frame for frame in engine.frames.values() if frame.held or frame.works]
-    if engine.works.open or held:
-        ops = [work.info.op for frame in held for work in frame.works.values() if work.info]
-        named = [f"{op.name} of slot {op.slot!r}" for op in ops[:_NAMED]]
-        more = f" and {len(ops) - _NAMED} more" if len(ops) > _NAMED else ""
+    works = node.engine.works
+    if works.open:
+        raise named(works.under_way())
+    check_leases(node, "restored")
+
+
+def _check_stuck(node: Parts) -> None:
+    """Check that no component is stuck: nobody calls one, not even to save its state.
+
+    Raises:
+        NodeBusy: One is.
+    """
+    stuck = node.engine.works.quarantine.stuck
+    if stuck:
         raise NodeBusy(
-            f"the Node cannot be {what} while work is under way: "
-            + (", ".join(named) + more if named else "of frames that have ended, or not yet taken"),
-            expected="no deferred work in progress",
-            fix="call pause(), then poll() until what was deferred has come back",
-            where=tuple(op.source for op in ops[:_NAMED] if op.source is not None),
+            "the Node cannot be written down while components are stuck: "
+            + ", ".join(map(str, stuck)),
+            expected="deferred work that comes back when nobody wants it any more",
+            fix="wait until it has come back, or restore an older snapshot elsewhere",
+            where=tuple(one.info.op.source for one in stuck if one.info.op.source is not None),
         )
+
+
+def check_leases(node: Parts, what: str) -> None:
+    """Check that no envelope is half received.
+
+    Raises:
+        NodeBusy: One is.
+    """
     leases = node.admission.open_leases
     if leases:
         raise NodeBusy(
@@ -111,70 +124,12 @@ def check_idle(node: Parts, what: str) -> None:
         )
 
 
-def head_of(node: Parts) -> Table:
-    """Return what a snapshot says about the Node that it is of; equal for one that may take it."""
-    engine = node.engine
-    artifact = engine.artifact
-    return {
-        "program": artifact.program,
-        "targets": [[t.name, artifact.hashes.get(t.name, "")] for t in node.targets],
-        "peer": engine.peer,
-        "seed": hashlib.blake2b(engine.seed_key, digest_size=16).hexdigest(),
-        "classes": [[slot, _class_name(one)] for slot, one in components_of(node)],
-        "layout": _layout(engine),
-    }
-
-
-def components_of(node: Parts) -> list[tuple[str, Component]]:
-    """Return each component of a Node once, with all the slots that it fills."""
-    slots: dict[int, list[str]] = {}
-    found: dict[int, Component] = {}
-    for (target, slot), component in node.components.items():
-        found[id(component)] = component
-        slots.setdefault(id(component), []).append(f"{target.partition('#')[0]}/{slot}")
-    return [(", ".join(slots[key]), one) for key, one in found.items()]
-
-
-def codecs_of(node: Parts) -> Codecs:
-    """Return the codecs of all types of plugins that the Node's targets mention."""
-    known = dict(node.engine.post.codecs)
-    for target in node.targets:
-        for declared in target.types.values():
-            for name in custom_names(declared):
-                if name in known:
-                    continue
-                try:
-                    known[name] = value_codec(type_spec(name))
-                except PluginError:
-                    continue  # its values are then refused by what they are
-    return known
-
-
-def _class_name(component: Component) -> str:
-    cls = type(component)
-    return f"{cls.__module__}:{cls.__qualname__}"
-
-
-def _layout(engine: Engine) -> str:
-    """Return a digest of how the program was lowered: what positions and numbers mean."""
-    digest = hashlib.blake2b(digest_size=16)
-    for bound in engine.bounds:
-        program = bound.program
-        ops = [
-            (s.needs, [(op.domain, op.name, op.slot) for op in s.ops]) for s in program.stretches
-        ]
-        gathers = [(info.index, info.edge, info.outs) for info in program.gathers]
-        shape = program.info.name, program.size, program.ports, ops, gathers
-        digest.update(repr(shape).encode())
-    return digest.hexdigest()
-
-
 def _component(packer: Packer, slot: str, component: Component) -> Table:
     try:
         state = component.save()
     except Exception as error:
         raise SnapshotError(
-            f"the component of slot {slot!r}, {_class_name(component)}, cannot save its state: "
+            f"the component of slot {slot!r}, {class_name(component)}, cannot save its state: "
             f"{type(error).__name__}: {error}",
             fix="report it to the author of the component",
         ) from error
@@ -182,7 +137,7 @@ def _component(packer: Packer, slot: str, component: Component) -> Table:
         return {"tensors": packer.pack(state.tensors), "data": packer.pack(state.data)}
     except Unwritable as error:
         raise NotStorable(
-            f"the state of the component of slot {slot!r}, {_class_name(component)}, holds "
+            f"the state of the component of slot {slot!r}, {class_name(component)}, holds "
             f"{error.what}",
             expected="State(tensors=..., data=...) of arrays and plain data",
             fix="have its save() return numbers, texts, lists, dictionaries and arrays",
@@ -200,30 +155,37 @@ def _admission(node: Parts) -> Table:
 class _Writer:
     """Writes the engine of one Node."""
 
-    def __init__(self, engine: Engine, packer: Packer) -> None:
+    def __init__(self, engine: Engine, packer: Packer, components: Sequence[Component]) -> None:
         self.engine = engine
         self.packer = packer
+        self.components = components
         self.now_ns = engine.now_ns
         self.places = {id(bound): place for place, bound in enumerate(engine.bounds)}
         self.controllers: dict[int, tuple[int, Controller]] = {}
-        #: Stretches that are ready to run, as soon as nothing holds them up.
-        self.ready = [
-            (frame, index) for frame, index in engine.ready_stretches() if frame.state != ENDED
-        ]
+        #: Stretches that stand in line for components, and those that run next.
+        self.line = engine.slots.in_line()
+        ready = engine.ready_stretches()[len(self.line) :]
+        self.ready = [(frame, index) for frame, index in ready if frame.state != ENDED]
 
     def table(self) -> Table:
         engine = self.engine
         queued = [frame for bound in engine.bounds for frame in bound.queue]
         running, topics = engine.controllers.started()
+        works = pack_works(engine, self.packer)
+        # What nobody waits for any more comes too late, or never.
+        late = engine.works.open - len(works)
         return {
             "now_ns": self.now_ns,
             "incarnation": engine.incarnation,
             "numbers": engine.numbers,
             "ordinals": dict(engine.ordinals),
-            "counters": dict(engine.counters),
+            "counters": dict(engine.counters + Counter(late_completions=late)),
             "payload_held": engine.payload_held,
             "frames": [self._frame(frame) for frame in (*engine.frames.values(), *queued)],
             "ready": [(frame.number, index) for frame, index in self.ready],
+            "line": [(frame.number, index) for frame, index in self.line],
+            "works": works,
+            "abandoned": pack_abandoned(engine, self.components, self.places),
             "timers": [
                 (when - self.now_ns, *self._timer(frame, what))
                 for when, frame, what in engine.timers.ahead()
@@ -233,6 +195,7 @@ class _Writer:
             # Last: only now all of them are known.
             "controllers": self._all_controllers(),
             "messages": engine.post.messages,
+            "grants": engine.grants.key,
             "outgoing": [
                 (number, frame.number, [edge.name for edge in edges], peer)
                 for number, (frame, edges, peer) in engine.post.outgoing.items()
@@ -246,13 +209,28 @@ class _Writer:
             "metrics": engine.metrics.state(),
             "addresses": engine.addresses.state(self.now_ns),
             "peers": engine.peers.state(),
+            "paces": engine.paces.state(),
             "instants": engine.peers.instants(),
+            "strangers": list(engine.strangers.records),
             "paused": [(one.id, one.wants) for one in engine.pressure.paused.values()],
             "unsent": [(one.id, one.unsent) for one in engine.peers.records.values() if one.unsent],
             "outbound": self.packer.pack(engine.post.outbound.state()),
-            "alarms": [self._alarm(when, what) for when, what in engine.alarms.ahead()],
+            # Work that nobody wants counts as come back.
+            "alarms": [
+                self._alarm(when, what)
+                for when, what in engine.alarms.ahead()
+                if not isinstance(what, (Unwanted, Ending))
+            ],
+            "ending": None if engine.ending is None else engine.ending.state(),
+            "gone": engine.gathers.gone,
+            "handed": engine.handed,
             "retries": self.packer.pack(engine.post.retries.state()),
-            "steps": [pack_step(step, self.packer) for step in engine.steps],
+            # Work is handed out anew.
+            "steps": [
+                pack_step(step, self.packer)
+                for step in engine.steps
+                if not isinstance(step, Deferred)
+            ],
         }
 
     # Frames
@@ -274,16 +252,17 @@ class _Writer:
             "fired": sorted(frame.fired),
             "gathers": [self._gather(state) for state in frame.gathers.values()],
             "blocks": [self._block(state) for state in frame.blocks.values()],
-            "expected": frame.expected,
+            "expected": dict(frame.expected),
             "sender": frame.sender,
             "return_address": frame.return_address,
             "sent": sorted(frame.sent),
             "owed": [(address, edge.name) for address, edge in frame.owed],
             "paid": sorted(frame.paid),
-            "messages": frame.messages,
+            "messages": list(frame.messages),
             "payload": frame.payload,
             "account": frame.account is not None,
             "asked_at": self._asked_at(frame),
+            "held": pack_held(frame),
             "delays": [
                 (one.info.index, one.when_ns - self.now_ns, self._delayed(one))
                 for one in frame.delays.values()
@@ -305,7 +284,8 @@ class _Writer:
     def _still_read(self, frame: Frame, name: str) -> bool:
         """Whether an op that has not run may read a value of a frame."""
         here = frame.bound.program
-        ahead = {*frame.waiting, *(index for one, index in self.ready if one is frame)}
+        next_ones = (index for one, index in (*self.line, *self.ready) if one is frame)
+        ahead = {*frame.waiting, *next_ones}
         own = (op for index in ahead for op in here.stretches[index].ops)
         others = (
             op
@@ -325,6 +305,7 @@ class _Writer:
             "answers": state.answers,
             "kept": self._plain(state.kept, "a gather collected", state.info.op),
             "fired": state.fired,
+            "dues": None if state.dues is None else state.dues.state(self.now_ns),
         }
 
     def _block(self, state: BlockState) -> Table:
@@ -360,7 +341,7 @@ class _Writer:
         if frame is None:
             assert isinstance(what, Every)
             return "tick", self._number(what), 0
-        if isinstance(what, (GatherState, BlockState, DelayState)):
+        if isinstance(what, (GatherState, Dues, BlockState, DelayState)):
             return _KINDS[type(what)], frame.number, what.info.index
         return "frame", frame.number, 0
 
@@ -419,7 +400,7 @@ def _not_storable(frame: Frame, op: Op | None, what: str, error: Unwritable) -> 
 def _refusal(found: str, op: Op | None) -> NotStorable:
     return NotStorable(
         found,
-        expected="arrays, parameters, peers and plain data",
+        expected="arrays, parameters, peers, plain data, and values that have a recipe",
         fix="take the snapshot between rounds, or have the program hold the value as a list or a "
         "tensor",
         where=op.source if op is not None and op.source is not None else (),

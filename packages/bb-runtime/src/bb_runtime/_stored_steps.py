@@ -10,12 +10,13 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from bb_ir.errors import BytesAndBrainsError, SourceLine
-from bb_ir.values import Codecs
 from bb_ir.wire import Built
-from bb_runtime._portable import Packer, Unwritable, unpack, unpack_bytes
+from bb_runtime._portable import Packer, Unwritable, unpack_bytes
 from bb_runtime.errors import NotStorable, OpError
 from bb_runtime.steps import (
     BlockEnded,
+    Closed,
+    ComponentStuck,
     Dropped,
     Emitted,
     FrameEnded,
@@ -25,11 +26,12 @@ from bb_runtime.steps import (
     Step,
 )
 
-__all__ = ["pack_step", "unpack_step"]
+__all__ = ["pack_step", "size_of", "unpack_step"]
 
 #: Steps whose fields a dump can hold as they are.
 _PLAIN: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (BlockEnded, Dropped, FrameEnded, Readable)
+    kind.__name__: kind
+    for kind in (BlockEnded, Closed, ComponentStuck, Dropped, FrameEnded, Readable)
 }
 
 
@@ -41,8 +43,9 @@ def pack_step(step: Step, packer: Packer) -> tuple[Any, ...]:
     """
     kind = type(step).__name__
     if isinstance(step, Ship):
-        to, (head, segments, length), number = step
-        return kind, to, head, [packer.buffer(one) for one in segments], length, number
+        to, envelope, number = step
+        segments = [packer.buffer(one) for one in envelope.segments]
+        return kind, to, envelope.head, segments, envelope.payload_length, number
     if isinstance(step, OpFailed):
         fields = step._replace(error=cast("Any", None), source=None, place=None)
         return kind, tuple(fields), _said(step.error), _place(step.source), _place(step.place)
@@ -62,8 +65,8 @@ def _value(step: Emitted, packer: Packer) -> Any:
         ) from error
 
 
-def unpack_step(packed: tuple[Any, ...], codecs: Callable[[], Codecs]) -> Step:
-    """Return the step that `pack_step` was given."""
+def unpack_step(packed: tuple[Any, ...], unpack: Callable[[Any], Any]) -> Step:
+    """Return the step that `pack_step` was given, whose values `unpack` reads."""
     kind, *fields = packed
     if kind == "Ship":
         to, head, segments, length, number = fields
@@ -76,9 +79,15 @@ def unpack_step(packed: tuple[Any, ...], codecs: Callable[[], Codecs]) -> Step:
         )
     if kind == "Emitted":
         target, name, value, frame = fields
-        return Emitted(target, name, unpack(value, codecs), frame)
+        return Emitted(target, name, unpack(value), frame)
     made: Step = _PLAIN[kind](*fields)
     return made
+
+
+def size_of(packed: tuple[Any, ...]) -> int:
+    """Return the bytes of the envelope that `pack_step` was given."""
+    _, _, head, _, length, _ = packed
+    return len(unpack_bytes(head)) + int(length)
 
 
 def _said(error: Exception) -> dict[str, Any]:

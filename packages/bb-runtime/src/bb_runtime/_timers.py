@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING, TypeAlias
 
-from bb_runtime._frames import ENDED, BlockState, DelayState, Frame, GatherState
+from bb_runtime._frames import ENDED, BlockState, DelayState, Dues, Frame, GatherState
 
 if TYPE_CHECKING:
     from bb_runtime._controllers import Every
@@ -17,9 +17,9 @@ __all__ = ["Timers"]
 
 _SLACK = 256
 
-#: Of a frame, its gather, block or sleep, or `None` for its own deadline; of no frame, the block
-#: whose tick it is.
-What: TypeAlias = "GatherState | BlockState | DelayState | Every | None"
+#: Of a frame, its gather, the peers of one, its block or sleep, or `None` for its own deadline; of
+#: no frame, the block whose tick it is.
+What: TypeAlias = "GatherState | Dues | BlockState | DelayState | Every | None"
 #: Instant, order of creation, and what falls due.
 Timer = tuple[int, int, "Frame | None", What]
 
@@ -43,7 +43,10 @@ class Timers:
         return sum(map(_matters, self._heap))
 
     def set(
-        self, when_ns: int, frame: Frame, state: GatherState | BlockState | DelayState | None = None
+        self,
+        when_ns: int,
+        frame: Frame,
+        state: GatherState | Dues | BlockState | DelayState | None = None,
     ) -> None:
         """Remember the deadline of a frame, or of a gather or block of it, or when a sleep ends."""
         self._push(when_ns, frame, state)

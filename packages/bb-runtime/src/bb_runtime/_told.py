@@ -12,6 +12,8 @@ from bb_runtime.artifact import Artifact, Op
 from bb_runtime.digests import code_of
 from bb_runtime.steps import (
     BlockEnded,
+    Closed,
+    ComponentStuck,
     Deferred,
     Dropped,
     Emitted,
@@ -76,6 +78,13 @@ def told(step: tuple[Any, ...], artifact: Artifact) -> Told:
             return _about(step, f"{step.reason}{on}{by}", None, None)
         case Readable():
             return _about(step, f"peer {step.peer}", None, None)
+        case ComponentStuck():
+            op = _found(artifact, step.target, name=step.op, slot=step.slot)
+            how = "stuck" if step.stuck else "usable again"
+            return _about(step, f"{step.component} of slot {step.slot!r} {how}", op, step.frame)
+        case Closed():
+            what = f"{step.finished} frames done, {step.cancelled} cancelled"
+            return _about(step, what, None, None)
         case _:
             return _about(step, "", None, None)
 

@@ -6,11 +6,14 @@ from collections.abc import Callable, Hashable, Mapping
 from functools import cache
 from typing import Any, cast
 
+from bb_ir.errors import did_you_mean
 from bb_ir.ids import PeerId
-from bb_ir.types import Type, accepts
+from bb_ir.types import ANY, Type, accepts
 from bb_ir.values import NO_CODECS, Codecs
+from bb_runtime.artifact import Target
+from bb_runtime.errors import InvalidInput
 
-__all__ = ["fits"]
+__all__ = ["check_inputs", "fits"]
 
 _SCALARS: Mapping[str, tuple[type, ...]] = {
     "int64": (int,),
@@ -18,6 +21,30 @@ _SCALARS: Mapping[str, tuple[type, ...]] = {
     "bool": (bool,),
     "string": (str,),
 }
+
+
+def check_inputs(target: Target, given: Mapping[str, Any], codecs: Codecs) -> None:
+    """Check what an invocation of a target gives.
+
+    Raises:
+        InvalidInput: It is not what the target declares.
+    """
+    missing = [name for name in target.inputs if name not in given]
+    unknown = [name for name in given if name not in target.inputs]
+    if missing or unknown:
+        declared = ", ".join(f"{n}: {target.types.get(n, ANY)}" for n in target.inputs)
+        raise InvalidInput(
+            f"inputs of {target.short}: missing {missing or 'none'}, unknown {unknown or 'none'}",
+            expected=declared or "no inputs",
+            fix=did_you_mean(unknown[0], missing) if unknown else "",
+        )
+    for name, value in given.items():
+        declared_type = target.types.get(name, ANY)
+        wrong = fits(value, declared_type, codecs)
+        if wrong:
+            raise InvalidInput(
+                f"input {name!r} of {target.short} is {wrong}", expected=str(declared_type)
+            )
 
 
 def fits(value: Any, declared: Type, codecs: Codecs = NO_CODECS) -> str:

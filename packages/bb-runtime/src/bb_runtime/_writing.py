@@ -52,10 +52,9 @@ class Writer:
 
     def text(self) -> str:
         body = [self._line(at, op) for at, op in enumerate(self.ops)]
-        kernels = ",".join(f"k{at}" for at in range(len(self.ops)))
-        contexts = ",".join(f"c{at}" for at in range(len(self.ops)))
+        given = ",".join(f"{kind}{at}" for kind in "kc" for at in range(len(self.ops)))
         ups = "".join(f";v{level}=f{'.parent' * level}.values" for level in sorted(self.levels))
-        head = f"def make({kernels},{contexts}):\n def run(f):\n  pass{ups}\n"
+        head = f"def make({given}):\n def run(f):\n  pass{ups}\n"
         return head + "\n".join(f"  {line}" for line in body) + "\n return run\n"
 
     def _line(self, at: int, op: Op) -> str:

@@ -2,7 +2,8 @@
 
 An address comes from the operator, or from the peer's own record, which it signed with the key
 that its id is made of; a later record takes the place of an earlier one. What third parties say
-are hints: kept apart, few for each who says so, not for long, and tried last.
+are hints: kept apart, few for each who says so, not for long, and tried last. Where others see us
+concerns nobody's address but our own, and only counts when three of them agree.
 
 Nothing here opens a connection. A host asks for a peer's addresses in the order in which to try
 them, and says of each whether it worked.
@@ -11,6 +12,7 @@ them, and says of each whether it worked.
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -31,6 +33,12 @@ _MOST_PEERS: Final = 16_384
 _MOST_HINTS: Final = 16
 _MOST_HINTERS: Final = 256
 _HINT_NS: Final = 600 * 10**9
+#: Of so many peers that have no addresses any more the last record's number is remembered.
+_MOST_SEQUENCES: Final = 2 * _MOST_PEERS
+#: How many peers say where they see us, for how long that counts, and how many have to agree.
+_MOST_OBSERVERS: Final = 64
+_OBSERVED_NS: Final = 3600 * 10**9
+_AGREEING: Final = 3
 
 _MAGIC: Final = b"bb.addresses.1\0"
 _HEAD: Final = struct.Struct("<QQB")  # sequence number, how long it is valid, count
@@ -169,6 +177,8 @@ class AddressBook:
         self._sequences: dict[PeerId, int] = {}
         #: Who said so -> (of whom, where) -> until when it is kept.
         self._hints: dict[PeerId, dict[tuple[PeerId, Address], int]] = {}
+        #: Who said so last -> where it sees us, until when that counts.
+        self._observed: dict[PeerId, tuple[Address, int]] = {}
 
     def add(
         self, peer: PeerId, addresses: Iterable[Address | str], now_ns: int, valid_ns: int = 0
@@ -224,7 +234,11 @@ class AddressBook:
                 score = before.get(address, _UNTRIED)
                 known[address] = _Known(signed=True, until_ns=until, score=score)
         self._trim(known)
+        self._sequences.pop(peer, None)
         self._sequences[peer] = record.sequence
+        if len(self._sequences) > _MOST_SEQUENCES:
+            gone = next(one for one in self._sequences if one not in self._peers)
+            del self._sequences[gone]
         return peer
 
     def hint(
@@ -246,6 +260,25 @@ class AddressBook:
             said[peer, address] = now_ns + _HINT_NS
         while len(said) > _MOST_HINTS:
             del said[next(iter(said))]
+
+    def observe(self, own: PeerId, source: PeerId, address: Address | str, now_ns: int) -> None:
+        """Note where a peer sees us; what it said before counts no more.
+
+        Raises:
+            AddressRefused: It is an address of another peer.
+            AddressError: It is no address.
+        """
+        [read] = _read_all(own, [address])
+        self._observed.pop(source, None)
+        while len(self._observed) >= _MOST_OBSERVERS:
+            del self._observed[next(iter(self._observed))]
+        self._observed[source] = read, now_ns + _OBSERVED_NS
+
+    def observed(self, now_ns: int) -> tuple[Address, ...]:
+        """Return where enough peers see us, what most of them say first."""
+        said = Counter(address for address, until in self._observed.values() if until > now_ns)
+        agreed = [address for address, count in said.most_common() if count >= _AGREEING]
+        return tuple(agreed[:MAX_ADDRESSES])
 
     def addresses(self, peer: PeerId, now_ns: int) -> tuple[Address, ...]:
         """Return the addresses of a peer, those that work best first and hints last."""
@@ -275,12 +308,13 @@ class AddressBook:
             known.score /= 2
 
     def forget(self, peer: PeerId) -> None:
-        """Forget the addresses of a peer, and what it said about others.
+        """Forget the addresses of a peer, and what it said about others and about us.
 
         Its sequence number stays, so that no old record of it comes back.
         """
         self._peers.pop(peer, None)
         self._hints.pop(peer, None)
+        self._observed.pop(peer, None)
 
     # Snapshots
 
@@ -297,6 +331,10 @@ class AddressBook:
                 (source, [(peer, str(a), until - now_ns) for (peer, a), until in said.items()])
                 for source, said in self._hints.items()
             ],
+            "observed": [
+                (source, str(address), until - now_ns)
+                for source, (address, until) in self._observed.items()
+            ],
         }  # fmt: skip
 
     def load(self, state: Mapping[str, Any], now_ns: int) -> None:
@@ -312,6 +350,10 @@ class AddressBook:
         self._hints = {
             source: {(peer, Address.parse(text)): now_ns + int(left) for peer, text, left in said}
             for source, said in state["hints"]
+        }
+        self._observed = {
+            source: (Address.parse(text), now_ns + int(left))
+            for source, text, left in state["observed"]
         }
 
     def _room_for(self, peer: PeerId) -> dict[Address, _Known]:

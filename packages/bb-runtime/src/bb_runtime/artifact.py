@@ -14,11 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from bb_ir import keys
 from bb_ir.errors import OpSchemaError, SourceLine, TypeTextError, did_you_mean
+from bb_ir.external_data import ExternalDataError, has_external_data, read_in
 from bb_ir.ops import OpSchema, schema_of
 from bb_ir.types import Type, parse_type
 from bb_roles.fused import FusedGraph
+from bb_runtime._misread import MISREAD
+from bb_runtime._tables import slots_of, text_of, truth_of, whole_of
 from bb_runtime.errors import (
     IncompatibleCompiledVersion,
+    InstallError,
     InvalidArtifact,
     InvalidBindingTable,
     NotCompiled,
@@ -82,7 +86,8 @@ class Row:
         config: JSON of the configuration that the program was compiled with; may be empty.
         value_types: JSON of the types of its values that follow from it; may be empty.
         inferred: JSON of what follows for ops from it and the types of what they are given: by op,
-            pairs of types of inputs and types of outputs by port; may be empty.
+            pairs of types of inputs and types of outputs by port; may be empty. It is about the
+            ops of one class, so rows that differ in nothing else are equal.
     """
 
     slot: str
@@ -90,7 +95,7 @@ class Row:
     component: str
     config: str = ""
     value_types: str = ""
-    inferred: str = ""
+    inferred: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +116,8 @@ class Edge:
         max_payload: Longest payload of one envelope; 0 where the Node's option decides.
         retries: How often an envelope is sent again until the peer says that it came.
         backoff_ns: How long to wait before that while the peer's round trips are not known.
+        granted: Whether its return addresses carry grants that answers bring back.
+        auto: Whether an answer on it is given up when it takes longer than they usually do.
     """
 
     name: str
@@ -126,6 +133,8 @@ class Edge:
     max_payload: int = 0
     retries: int = 0
     backoff_ns: int = 10**9
+    granted: bool = False
+    auto: bool = False
 
 
 @dataclass(frozen=True)
@@ -213,12 +222,17 @@ def load_artifact(source: ModelProto | Artifact | bytes | str | Path) -> Artifac
     if isinstance(source, Artifact):
         return source
     model = _model(source)
+    data = source if isinstance(source, bytes) else model.SerializeToString(deterministic=True)
+    if _EXTERNAL in data and has_external_data(model):
+        _read_in(model, Path(source).parent if isinstance(source, (str, Path)) else None)
+        data = model.SerializeToString(deterministic=True)
     _check_passport(model)
     from bb_ir import onnx_tools
 
     meta = onnx_tools.metadata(model)
-    rows = _rows(model)
     try:
+        onnx_tools.check_texts(model)
+        rows = _rows(model)
         fused = {f.name: f for f in model.functions if f.domain == keys.FUSED}
         targets = {
             f.name: _target(f, rows.get(f.name, ()), fused) for f in onnx_tools.targets(model)
@@ -226,19 +240,20 @@ def load_artifact(source: ModelProto | Artifact | bytes | str | Path) -> Artifac
         edges = {e.name: e for e in map(_edge, json.loads(meta[keys.EDGES]))}
         program = meta[keys.PROGRAM]
         bytes.fromhex(program)
-        slots = json.loads(meta[keys.SLOTS])
+        slots = slots_of(json.loads(meta[keys.SLOTS]))
+        hashes = {name: meta.get(keys.HASH + name, "") for name in targets}
     except (OpSchemaError, TypeTextError) as error:
         raise InvalidArtifact(
             error.found, expected=error.expected, fix="compile the program again"
         ) from error
-    except (KeyError, ValueError, TypeError) as error:
+    except InstallError:
+        raise
+    except MISREAD as error:
         raise InvalidArtifact(
             f"the artifact's tables cannot be read: {type(error).__name__}: {error}",
             expected="what this version's compiler writes",
             fix="compile the program again",
         ) from error
-    hashes = {name: meta.get(keys.HASH + name, "") for name in targets}
-    data = source if isinstance(source, bytes) else model.SerializeToString(deterministic=True)
     return Artifact(program, targets, edges, slots, hashes, data)
 
 
@@ -259,6 +274,18 @@ def _model(source: ModelProto | bytes | str | Path) -> ModelProto:
             f"{name} cannot be read as an ONNX model: {error}",
             fix="compile the program again with `bb compile`",
         ) from error
+
+
+#: Stands in every model whose tensors lie in other files, and says where.
+_EXTERNAL = b"location"
+
+
+def _read_in(model: ModelProto, folder: Path | None) -> None:
+    """Read in the tensors of a model that lie in other files of its folder."""
+    try:
+        read_in(model, folder)
+    except ExternalDataError as error:
+        raise InvalidArtifact(error.found, expected=error.expected, fix=error.fix) from error
 
 
 def _check_passport(model: ModelProto) -> None:
@@ -343,12 +370,7 @@ def _target(
         inputs=tuple(function.input),
         outputs=tuple(function.output),
         ops=tuple(_op(node, fused) for node in function.node),
-        regions=tuple(
-            RegionInfo(
-                r["name"], r["parent"], r["opened_in"], r["answers"], r["deadline_ns"], r["kind"]
-            )
-            for r in regions
-        ),
+        regions=tuple(map(_region, regions)),
         types=onnx_tools.types_of(function),
         rows=rows,
     )
@@ -407,24 +429,26 @@ def _with_inner(call: Op, function: FunctionProto) -> Op:
 
 def _edge(row: dict[str, Any]) -> Edge:
     return Edge(
-        name=row["name"],
+        name=text_of(row, "name"),
         id=int(row["id"], 16),
-        source_class=row["from"],
-        target_class=row["to"],
-        sent_in=row["sent_in"],
-        parent=row["parent"],
-        answers=row["answers"],
-        answered=row["answered"],
-        ports=tuple((name, parse_type(type_)) for name, type_ in row["ports"]),
-        deadline_ns=row["deadline_ns"],
-        max_payload=_size(row, "max_payload", 0),
-        retries=_size(row, "retries", 0),
-        backoff_ns=_size(row, "backoff_ns", 10**9),
+        source_class=text_of(row, "from"),
+        target_class=text_of(row, "to"),
+        sent_in=text_of(row, "sent_in"),
+        parent=text_of(row, "parent"),
+        answers=text_of(row, "answers"),
+        answered=truth_of(row, "answered"),
+        ports=tuple((str(name), parse_type(type_)) for name, type_ in row["ports"]),
+        deadline_ns=whole_of(row, "deadline_ns"),
+        max_payload=whole_of(row, "max_payload", 0),
+        retries=whole_of(row, "retries", 0),
+        backoff_ns=whole_of(row, "backoff_ns", 10**9),
+        granted=bool(row.get("granted")),
+        auto=bool(row.get("auto")),
     )
 
 
-def _size(row: dict[str, Any], name: str, default: int) -> int:
-    found = row.get(name, default)
-    if type(found) is int and found >= 0:
-        return found
-    raise ValueError(f"an edge with {name} {found!r}")
+def _region(row: dict[str, Any]) -> RegionInfo:
+    name, parent, opened_in, answers, kind = (
+        text_of(row, key) for key in ("name", "parent", "opened_in", "answers", "kind")
+    )
+    return RegionInfo(name, parent, opened_in, answers, whole_of(row, "deadline_ns"), kind)

@@ -7,19 +7,23 @@ delivered, so a reply is folded as soon as it exists and memory does not grow wi
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from functools import partial
+from itertools import chain
 from queue import SimpleQueue
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bb_ir.durations import parse_duration
 from bb_ir.ids import PeerId
 from bb_ir.wire import PRELUDE_SIZE
 from bb_runtime._admission import Later, Refuse
+from bb_runtime._endless import MOST_OPS
+from bb_runtime._stored_bus import Carried, read_bus, write_bus
 from bb_runtime.errors import DeliveryError
 from bb_runtime.node import Node
-from bb_runtime.steps import Deferred, Readable, Ship, Step
+from bb_runtime.steps import Closed, Deferred, Readable, Ship, Step
 
 __all__ = ["Event", "LocalBus"]
 
@@ -39,17 +43,31 @@ class LocalBus:
     Args:
         nodes: The Nodes.
         executor: Where components' deferred work is done; in this thread, at once, when `None`.
+        max_ops: So many ops of a Node in a row, without coming to rest, are taken for a loop
+            without end: while a Node runs, no time passes here.
+
+    Attributes:
+        max_ops: The same; it can be set at any time.
     """
 
-    def __init__(self, *nodes: Node, executor: Executor | None = None) -> None:
+    def __init__(
+        self, *nodes: Node, executor: Executor | None = None, max_ops: int = MOST_OPS
+    ) -> None:
         self._executor = executor
+        self.max_ops = max_ops
         self._works: list[Future[None]] = []
         self._nodes: dict[PeerId, Node] = {}
         #: Envelopes that are to come later, by who takes and who sends them.
         self._kept: dict[tuple[PeerId, PeerId], list[tuple[Node, Ship]]] = {}
+        #: Envelopes on their way; the last one is delivered next.
+        self._stack: list[tuple[Node, Ship]] = []
+        #: What was polled and nobody was given yet, and work that nobody has done.
+        self._told: deque[tuple[Node, Step]] = deque()
         self._members: dict[str, list[PeerId]] = {}
         #: Classes that may send to a Node unasked; only those need to be known to it.
         self._sources: dict[PeerId, tuple[str, ...]] = {}
+        #: Peers whose Nodes closed: the others take them for gone.
+        self._closed: set[PeerId] = set()
         for node in nodes:
             self.add(node)
 
@@ -59,16 +77,24 @@ class LocalBus:
         Raises:
             DeliveryError: A Node of the same peer is here already.
         """
-        if node.peer in self._nodes:
+        before = self._nodes.get(node.peer)
+        if before is not None and before.closed:
+            self._let_go(node.peer)
+        elif before is not None:
             raise DeliveryError(
                 f"peer {node.peer} is on the bus already", fix="give each Node its own PeerId"
             )
+        if node.peer in self._closed:
+            self._closed.discard(node.peer)
+            for other in self.nodes:
+                if not other.closed:
+                    other.add_peer(node.peer, [])
         self._nodes[node.peer] = node
         self._sources[node.peer] = node.sources
         for peer_class in node.classes:
             self._members.setdefault(peer_class, []).append(node.peer)
             for peer, sources in self._sources.items():
-                if peer_class in sources:
+                if peer_class in sources and not self._nodes[peer].closed:
                     self._nodes[peer].authorize(node.peer, peer_class)
         for peer_class in node.sources:
             for peer in self._members.get(peer_class, ()):
@@ -84,6 +110,11 @@ class LocalBus:
         for members in self._members.values():
             if peer in members:
                 members.remove(peer)
+
+    def _let_go(self, peer: PeerId) -> None:
+        """Take a Node off the bus that has closed."""
+        self._closed.add(peer)
+        self.remove(peer)
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -102,6 +133,9 @@ class LocalBus:
 
         Returns:
             What the Nodes reported, without the envelopes.
+
+        Raises:
+            EndlessLoop: A Node ran `max_ops` ops and was still not at rest.
         """
         return list(self.events(time=time))
 
@@ -127,10 +161,53 @@ class LocalBus:
             events += self._settle_all()
         return events
 
+    def snapshot(self, note: Any = None) -> bytes:
+        """Return all Nodes, and whatever is on its way between them; nothing is changed.
+
+        It can be taken between two events, too: who goes on with it is given the rest.
+
+        Args:
+            note: Plain data of the host's own that is to be kept with it.
+
+        Raises:
+            SnapshotError: A Node cannot be written down now, or the note.
+        """
+        carried = Carried(self._stack, self._kept, list(self._told), note)
+        return write_bus(self._nodes, carried)
+
+    def restore(self, data: bytes | memoryview) -> Any:
+        """Make this bus and all its Nodes what a snapshot says, and forget what they were.
+
+        The Nodes have to be installed as those that were saved, and be on the bus. All of them go
+        on from one step, so that none remembers what another has forgotten.
+
+        Args:
+            data: What `snapshot` returned.
+
+        Returns:
+            The note that was kept with it.
+
+        Raises:
+            SnapshotError: It is damaged, newer, of other Nodes or of another program, or a Node
+                is busy. Nothing was changed.
+        """
+        carried = read_bus(self._nodes, data)
+        # In place: a run that has not been gone through to its end knows them.
+        for held in (self._stack, self._kept, self._told):
+            held.clear()
+        self._stack.extend(carried.stack)
+        self._kept.update(carried.kept)
+        self._told.extend(carried.told)
+        return carried.note
+
     def _settle_all(self) -> Iterator[Event]:
         while True:
+            # What is left of a run that was not gone through to its end.
+            yield from self._tell()
+            yield from self._carry()
             for node in self.nodes:
-                yield from self._settle(node)
+                yield from self._poll(node)
+                yield from self._carry()
             if not self._works:
                 return
             # Nobody tells `wait` of work that an executor cancelled when it was shut down.
@@ -147,39 +224,46 @@ class LocalBus:
             node.inbox.arm(partial(came.put, None))
         came.get()
 
-    def _settle(self, node: Node) -> Iterator[Event]:
-        """Poll a Node, and carry what it ships with all that follows."""
-        stack: list[tuple[Node, Ship]] = []
-        yield from self._poll(node, stack)
+    def _carry(self) -> Iterator[Event]:
+        """Carry what is on its way, with all that follows."""
+        stack = self._stack
         while stack:
             sender, ship = stack.pop()
             receiver = self._nodes.get(ship.to)
             if receiver is None:
                 sender.send_failed(ship)
-                yield from self._poll(sender, stack)
+                yield from self._poll(sender)
                 continue
             source = sender.peer
             kept = self._kept and (ship.to, source) in self._kept
             if kept or not self._deliver(source, receiver, ship):
                 self._kept.setdefault((ship.to, source), []).append((sender, ship))
             elif sender.sent(ship):
-                yield from self._poll(sender, stack)
-            yield from self._poll(receiver, stack)
+                yield from self._poll(sender)
+            yield from self._poll(receiver)
 
-    def _poll(self, node: Node, stack: list[tuple[Node, Ship]]) -> Iterator[Event]:
-        steps = node.poll()
-        while steps:
+    def _poll(self, node: Node) -> Iterator[Event]:
+        stack = self._stack
+        for steps in node.poll_until_quiet(self.max_ops):
             stack.extend([(node, step) for step in reversed(steps) if isinstance(step, Ship)])
             for step in steps if self._kept else ():
                 if isinstance(step, Readable):
                     stack.extend(reversed(self._kept.pop((node.peer, step.peer), [])))
             works = [step for step in steps if isinstance(step, Deferred)]
-            for step in steps:
-                if not isinstance(step, (Ship, Deferred, Readable)):
-                    yield Event(node.peer, step)
-            for work in works:
-                self._do(work)
-            steps = node.poll() if works else []
+            told = (step for step in steps if not isinstance(step, (Ship, Deferred, Readable)))
+            self._told.extend((node, step) for step in chain(told, works))
+            yield from self._tell()
+
+    def _tell(self) -> Iterator[Event]:
+        """Give what was polled, and do the work that was asked for."""
+        while self._told:
+            node, step = self._told.popleft()
+            if isinstance(step, Deferred):
+                self._do(step)
+                continue
+            if isinstance(step, Closed):
+                self._let_go(node.peer)
+            yield Event(node.peer, step)
 
     def _do(self, work: Deferred) -> None:
         if self._executor is None:

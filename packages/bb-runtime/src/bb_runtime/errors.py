@@ -13,21 +13,26 @@ __all__ = [
     "DeadlineExceeded",
     "DeliveryError",
     "EmptyTargets",
+    "EndlessLoop",
     "IncompatibleCompiledVersion",
     "InstallError",
     "InvalidArtifact",
     "InvalidBindingTable",
     "InvalidInput",
+    "InvalidTrust",
     "JournalDamaged",
     "MissingConfig",
     "NoTurn",
     "NodeBroken",
     "NodeBusy",
+    "NodeClosed",
     "NotAllowed",
     "NotCompiled",
     "NotReplayable",
     "NotStorable",
+    "NotTrusted",
     "OpError",
+    "Quarantined",
     "QuorumNotMet",
     "ReplayDiverged",
     "SlotBindingConflict",
@@ -149,6 +154,22 @@ class UnresolvedType(InstallError):
     """
 
 
+class NotTrusted(InstallError):
+    """An artifact is not signed by anybody whom the operator trusts, or was changed afterwards.
+
+    `install(..., trusted=[...])` takes only artifacts that one of these keys signed, whole: ops,
+    bindings and configuration. Have it signed with `bb sign FILE --key KEY`.
+    """
+
+
+class InvalidTrust(InstallError):
+    """What `install` is told about whom and what to trust cannot be used.
+
+    A secret that is too short, a key that is none, the hash of a program that is none, or an
+    open class whose peers send nothing unasked.
+    """
+
+
 class NotAllowed(InstallError):
     """The artifact binds a component, or names a type, that the operator did not allow.
 
@@ -221,6 +242,33 @@ class NodeBroken(OpError):
     """
 
 
+class NodeClosed(OpError):
+    """A Node is used that was told to close.
+
+    It starts nothing new: what is in flight comes to its end, and then the Node has none. Install
+    another Node, with a larger incarnation if it is the same peer.
+    """
+
+
+class EndlessLoop(OpError):
+    """A Node runs and runs, and never waits for anything.
+
+    A loop whose `until` never comes true, or events and rounds that start each other. On a
+    `LocalBus` and in a simulation no time passes meanwhile, so its deadline never comes. Give the
+    loop an end, or have it wait: `g.sleep("1s", value)`. A program that does compute for so long
+    needs a host that allows it: `federation.bus.max_ops = ...`.
+    """
+
+
+class Quarantined(OpError):
+    """An op needs a component that is stuck: work that was given up has not come back.
+
+    A method deferred work, its frame ended, and the work goes on (`ComponentStuck`). Nobody may
+    use the component meanwhile, so ops fail at once instead of waiting. See what the work waits
+    for, and give it a time limit of its own. `Options.stuck_after_ns` says when it is too late.
+    """
+
+
 class JournalDamaged(BytesAndBrainsError):
     """A journal holds a record that is not what was written, or is no journal.
 
@@ -263,26 +311,28 @@ class ReplayDiverged(BytesAndBrainsError):
 
 
 class SnapshotError(BytesAndBrainsError):
-    """A Node cannot be written down, or not be restored; it is as it was before.
+    """A Node or a bus cannot be written down, or not be restored; it is as it was before.
 
     What all errors of snapshots are kinds of. Raised itself when a component fails to save or to
-    load its state, and when a Node that starts after a crash has no new incarnation.
+    load its state, or to make a value again that a frame held, and when a Node that starts after a
+    crash has no new incarnation.
     """
 
 
 class NodeBusy(SnapshotError):
-    """Deferred work is under way on a Node, or an envelope is half received.
+    """Work is under way on a Node that cannot be begun again, or an envelope is half received.
 
-    Work that runs elsewhere cannot be written down. Call `node.pause()`, which lets no more of it
-    begin, and poll until it has come back.
+    Met at snapshots: a device is at work that may not be asked twice, work was given what cannot
+    be written, or a component is stuck. A Node that is to be restored may have no work under way at
+    all. Call `node.pause()`, which lets no more of it begin, and poll until it has come back.
     """
 
 
 class NotStorable(SnapshotError):
     """A frame that goes on holds a value that means nothing in another process.
 
-    Such as batches that a block is in the middle of. Take the snapshot between rounds, or have
-    the program hold the value as a list or a tensor.
+    Such as batches that their data source cannot make again. Give them a `Recipe`, take the
+    snapshot between rounds, or have the program hold the value as a list or a tensor.
     """
 
 
@@ -294,10 +344,10 @@ class SnapshotDamaged(SnapshotError):
 
 
 class SnapshotForeign(SnapshotError):
-    """A snapshot is of another Node than it is given to.
+    """A snapshot is of another Node, or of other Nodes, than it is given to.
 
     Program, targets, peer, seed and components have to be the same. Install the Node as the one
-    that was saved.
+    that was saved. The snapshot of a bus needs all Nodes that were on it.
     """
 
 

@@ -33,7 +33,7 @@ class Inbox:
     def __init__(self) -> None:
         self._items: deque[Completion] = deque()
         #: The wake callback, while nobody has taken it to call it.
-        self._armed: deque[Callable[[], None]] = deque()
+        self._armed: list[Callable[[], None]] = []
 
     def __len__(self) -> int:
         return len(self._items)

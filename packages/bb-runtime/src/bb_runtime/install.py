@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bb_ir import keys
 from bb_ir.address import Address
 from bb_ir.buffers import BufferPool
+from bb_ir.errors import BytesAndBrainsError
 from bb_ir.ids import PeerId
 from bb_ir.ops import OpSchema, role_op
 from bb_roles.contracts import Backend, Component, lacks
@@ -22,9 +23,18 @@ from bb_runtime._context import OpContext
 from bb_runtime._engine import Engine
 from bb_runtime._frames import BoundRegion
 from bb_runtime._lower import lowered
-from bb_runtime._measuring import metric_recorder
+from bb_runtime._measuring import metric_recorder, sample_counter
+from bb_runtime._misread import MISREAD
 from bb_runtime._planning import Planned, deferring_ops, plan_slots
-from bb_runtime._program import ARRIVE, TAKE, Deferring, Lowered, RegionProgram, is_block, is_gather
+from bb_runtime._program import ARRIVE, TAKE, Lowered, RegionProgram, is_block, is_gather
+from bb_runtime._trust import (
+    Trusted,
+    check_open,
+    check_ops,
+    check_secret,
+    check_signed,
+    programs_of,
+)
 from bb_runtime._types import codecs_of
 from bb_runtime._writing import WITH_CONTEXT, bind, with_attributes
 from bb_runtime.artifact import Artifact, Op, Target, load_artifact
@@ -62,6 +72,10 @@ def install(
     pool: BufferPool | None = None,
     now_ns: int = 0,
     journal: Callable[[bytes], object] | None = None,
+    by_reference: bool = False,
+    secret: bytes | None = None,
+    trusted: Collection[Trusted] | None = None,
+    accept: Iterable[Artifact | ModelProto | Path | str] = (),
 ) -> Node:
     """Build a Node from targets of an artifact.
 
@@ -75,8 +89,8 @@ def install(
         config: Configuration of components by slot.
         seed: From which all draws of the Node derive.
         incarnation: Larger at every start of the same peer.
-        allow: Components that may be bound, as `<role>.<name>`, and types of values that plugins
-            add, as `type.<name>.<version>`; all when `None`.
+        allow: Components that may be bound, as `<role>.<name>`, and types of values and ops that
+            plugins add, as `type.<name>.<version>` and `op.<domain>`; all when `None`.
         options: Bounds.
         pool: Where payloads and large results get their memory; Nodes of one process may share
             one. The Node's own when `None`.
@@ -84,11 +98,23 @@ def install(
         journal: Is given a record of everything that comes into the Node, so that `replay` can do
             it again. It holds private data: what peers send, and inputs. A `fingerprint` that it
             has as an attribute is written down, too.
+        by_reference: Whether the Node ships values as they are, for a host that hands them to
+            other Nodes of its process with `take`. A Node with a journal ships bytes.
+        secret: 16 to 64 random bytes that no peer knows, the same or others at every start. The
+            grants that answers bring back are made with it; with the seed when `None`, which
+            will do where nobody is to be kept out.
+        trusted: Public keys, as peer ids or raw bytes: one of them must have signed the artifact.
+            It need not be signed when `None`.
+        accept: Other programs, as artifacts or hashes, whose envelopes are taken on edges that
+            are the same.
 
     Raises:
         InstallError: The artifact cannot be installed here; no half-built Node is left.
     """
     read = load_artifact(artifact)
+    if trusted is not None:
+        check_signed(read, trusted)
+    check_secret(secret)
     making = None
     if journal is not None:
         from bb_runtime._recording import Recording
@@ -97,6 +123,8 @@ def install(
     return build(
         peer, addresses, read, targets, config or {}, seed=seed, incarnation=incarnation,
         allow=allow, options=options or Options(), pool=pool, now_ns=now_ns, making=making,
+        by_reference=by_reference and journal is None, secret=secret,
+        accept=programs_of(accept, read),
     )  # fmt: skip
 
 
@@ -131,6 +159,9 @@ def build(
     pool: BufferPool | None,
     now_ns: int,
     making: Making | None,
+    by_reference: bool = False,
+    secret: bytes | None = None,
+    accept: Sequence[str] = (),
 ) -> Node:
     """Build a Node, of a kind of its own when `making` is given.
 
@@ -143,16 +174,21 @@ def build(
             expected="a list of target names",
             fix=f"one of {', '.join(t.short for t in read.targets.values())}",
         )
+    check_open(read, options.open_classes)
     chosen = _with_bootstraps(read, [read.target(name) for name in dict.fromkeys(targets)])
+    check_ops(chosen, allow)
     pool = pool or BufferPool()
     codecs = codecs_of(read, chosen, allow)
     components = build_components(
         read, chosen, config, peer=peer, seed=seed, allow=allow, pool=pool
     )
     engine = Engine(
-        peer, read, seed=seed, incarnation=incarnation, options=options, now_ns=now_ns, pool=pool
-    )
+        peer, read, seed=seed, incarnation=incarnation, options=options, now_ns=now_ns, pool=pool,
+        secret=secret,
+    )  # fmt: skip
+    engine.accepted = frozenset(bytes.fromhex(one)[:16] for one in accept)
     engine.post.codecs = codecs
+    engine.post.by_reference = by_reference
     if making is not None:
         engine.works = making.works(engine)
     try:
@@ -164,7 +200,7 @@ def build(
     node = Node(engine, chosen, components, tuple(addresses))
     if making is None:
         return node
-    given = {"targets": chosen, "config": config, "seed": seed, "allow": allow}
+    given = {"targets": chosen, "config": config, "seed": seed, "allow": allow, "accept": accept}
     return making.node(node, given)
 
 
@@ -182,8 +218,23 @@ def _with_bootstraps(artifact: Artifact, chosen: list[Target]) -> list[Target]:
 def _bind_target(
     engine: Engine, target: Target, components: Mapping[tuple[str, str], Component]
 ) -> list[Planned]:
+    try:
+        return _bind_regions(engine, target, components)
+    except BytesAndBrainsError:
+        raise
+    except MISREAD as error:
+        raise InvalidArtifact(
+            f"the ops of {target.short} do not fit together: {type(error).__name__}: {error}",
+            expected="what this version's compiler writes",
+            fix="compile the program again",
+        ) from error
+
+
+def _bind_regions(
+    engine: Engine, target: Target, components: Mapping[tuple[str, str], Component]
+) -> list[Planned]:
     deferring = deferring_ops(target, components)
-    programs = _programs(engine.artifact, target, deferring)
+    programs = lowered(engine.artifact, target, deferring)
     resolve = _Resolver(engine, programs, components)
     planned: list[Planned] = []
     for program in programs.regions.values():
@@ -214,17 +265,6 @@ def _of_root_block(program: RegionProgram, programs: Lowered) -> bool:
     while info.parent:
         info = programs.regions[info.parent].info
     return bool(info.kind)
-
-
-def _programs(artifact: Artifact, target: Target, deferring: Deferring) -> Lowered:
-    try:
-        return lowered(artifact, target, deferring)
-    except (LookupError, ValueError, TypeError, SyntaxError) as error:
-        raise InvalidArtifact(
-            f"the ops of {target.short} do not fit together: {type(error).__name__}: {error}",
-            expected="what this version's compiler writes",
-            fix="compile the program again",
-        ) from error
 
 
 def _bind_region(program: RegionProgram, resolve: _Resolver, *, bootstrap: bool) -> BoundRegion:
@@ -282,8 +322,11 @@ class _Resolver:
         path = self.paths.get(id(op))
         if path is None:
             return None
-        made = OpContext(self.engine, path, defers=id(op) in self.programs.deferred)
+        info = self.programs.deferred.get(id(op))
+        made = OpContext(self.engine, path, defers=info is not None)
         self.engine.contexts.append(made)
+        if info is not None:
+            self.engine.works.has_context(self.target.name, info, made)
         return made
 
     def call(self, op: Op) -> Callable[..., Any] | None:
@@ -348,7 +391,11 @@ class _Resolver:
             )
         call = with_attributes(method, op.attributes)
         info = self.programs.deferred.get(id(op))
-        return call if info is None else self.engine.works.caller(info, call)
+        if info is None:
+            sampled = op.name == "Sample" and op.domain == keys.role_domain("peer_selector")
+            return sample_counter(self.engine, op, call) if sampled else call
+        works, restartable = self.engine.works, component.restartable
+        return works.caller(self.target.name, info, call, restartable=restartable)
 
     def _component(self, op: Op) -> Component:
         component = self.components.get((self.target.name, op.slot))

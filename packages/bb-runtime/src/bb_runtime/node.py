@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bb_ir.address import Address
 from bb_ir.durations import parse_duration
 from bb_ir.errors import did_you_mean
 from bb_ir.ids import PeerId
-from bb_ir.types import ANY, Type
 from bb_ir.wire import PRELUDE_SIZE
 from bb_roles.contracts import Component
 from bb_runtime._admission import Admission, Later, Lease, Refuse
-from bb_runtime._components import close_all
+from bb_runtime._ending import Ending
+from bb_runtime._endless import MOST_OPS, endless_loop
 from bb_runtime._engine import Engine
-from bb_runtime._peers import PeerInfo
+from bb_runtime._node_peers import PeersOfNode
 from bb_runtime._restore import read
 from bb_runtime._snapshot import Parts, write
-from bb_runtime._typecheck import fits
+from bb_runtime._typecheck import check_inputs
 from bb_runtime.artifact import Target
-from bb_runtime.errors import DeliveryError, InvalidInput, NodeBroken
+from bb_runtime.errors import DeliveryError, InvalidInput
 from bb_runtime.inbox import Inbox
 from bb_runtime.metrics import Metric
+from bb_runtime.references import Referred
 from bb_runtime.steps import FrameId, Ship, Step
 
 __all__ = ["Node"]
 
 
-class Node:
+class Node(PeersOfNode):
     """One running peer. Made by `install`.
 
     A host calls `invoke` and hands in envelopes and time; `poll` gives back what happened. All
@@ -51,11 +52,6 @@ class Node:
     def __repr__(self) -> str:
         names = ", ".join(target.short for target in self._targets)
         return f"<Node {self.peer} of {names}>"
-
-    @property
-    def peer(self) -> PeerId:
-        """Its identity."""
-        return self._engine.peer
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -117,7 +113,9 @@ class Node:
 
         Raises:
             InvalidInput: A bootstrap declares inputs; start it with `invoke`.
+            NodeClosed: The Node was told to close.
         """
+        self._check_open()
         return [
             self.invoke(target.short)
             for target in self._targets
@@ -130,8 +128,9 @@ class Node:
         Raises:
             InvalidInput: There is no such target here, or the inputs are not those it declares.
             NodeBroken: Something that is no `Exception` passed through the Node before.
+            NodeClosed: The Node was told to close.
         """
-        self._check_sound()
+        self._check_open()
         found = next((t for t in self._targets if target in (t.short, t.name)), None)
         if found is None or found.short not in self._engine.mains:
             raise InvalidInput(
@@ -141,7 +140,7 @@ class Node:
                 or "targets of other classes start when an envelope arrives",
             )
         given = dict(inputs or {})
-        self._check_inputs(found, given)
+        check_inputs(found, given, self._engine.post.codecs)
         return self._engine.invoke(found.short, given)
 
     def publish(self, topic: str, value: Any = None) -> int:
@@ -153,8 +152,9 @@ class Node:
         Raises:
             InvalidInput: The event is not of the type that a block declares.
             NodeBroken: Something that is no `Exception` passed through the Node before.
+            NodeClosed: The Node was told to close.
         """
-        self._check_sound()
+        self._check_open()
         engine = self._engine
         count = engine.controllers.publish(topic, value)
         engine.tidy()
@@ -179,22 +179,54 @@ class Node:
         return any(frame.works for frame in self._engine.frames.values())
 
     def poll(self, max_ops: int | None = None) -> list[Step]:
-        """Work until quiet, or until about `max_ops` ops ran; `[]` means quiet.
+        """Work until quiet, or until the budget is spent; `[]` means quiet, unless it is `busy`.
+
+        A poll always returns: what a program still finds to do then is for the next one.
+
+        Args:
+            max_ops: The budget; `Options.max_ops_per_poll` when `None`. A stretch of ops between
+                two waits is never cut in two.
 
         Raises:
             NodeBroken: Something that is no `Exception` passed through the Node before.
         """
         self._check_sound()
-        engine = self._engine
+        engine, ending = self._engine, self._engine.ending
         if engine.inbox:
-            engine.works.drain()
-        engine.run(max_ops)
+            if self.closed:
+                engine.inbox.drain()  # nobody wants it
+            else:
+                engine.works.drain()
+        engine.run(engine.options.max_ops_per_poll if max_ops is None else max_ops)
+        if ending is not None:
+            ending.look()
         steps, engine.steps = engine.steps, []
+        engine.handed = 0
         return steps
+
+    def poll_until_quiet(self, max_ops: int = MOST_OPS) -> Iterator[list[Step]]:
+        """Poll, and give what each poll reports, until nothing is left to do at this instant.
+
+        Work that the caller does between two polls is taken in, too.
+
+        Args:
+            max_ops: So many ops in a row are taken for a loop without end.
+
+        Raises:
+            EndlessLoop: So many ops ran, and there are more.
+            NodeBroken: Something that is no `Exception` passed through the Node before.
+        """
+        engine = self._engine
+        before = engine.ops_run
+        yield self.poll()
+        while engine.busy or engine.inbox:
+            if engine.ops_run - before >= max_ops:
+                raise endless_loop(engine, engine.ops_run - before)
+            yield self.poll()
 
     @property
     def busy(self) -> bool:
-        """Whether the last `poll` ran out of budget."""
+        """Whether there is more to do at this instant: poll again."""
         return self._engine.busy
 
     # Time
@@ -208,19 +240,18 @@ class Node:
         self._check_sound()
         engine = self._engine
         engine.advance(now_ns)
-        self._admission.expire()
+        if self._admission.open_leases:
+            self._admission.expire()
         engine.peers.sweep()
-
-    @property
-    def now_ns(self) -> int:
-        """The Node's time."""
-        return self._engine.now_ns
 
     def next_wakeup(self) -> int | None:
         """Return the instant at which `advance` is needed next, or `None`.
 
-        Ticks of `every` blocks count, also when no frame waits for anything.
+        Ticks of `every` blocks count, also when no frame waits for anything. It is now when there
+        is more to `poll`.
         """
+        if self._engine.busy:
+            return self._engine.now_ns
         due, lease = self._engine.next_wakeup(), self._admission.next_expiry()
         if due is None or lease is None:
             return lease if due is None else due
@@ -233,11 +264,20 @@ class Node:
 
         Envelopes are taken in all the same; frames that they open, those of ticks and those that
         are invoked wait in line, and may pass their deadlines there. `resume` lets them go on.
+
+        Raises:
+            NodeClosed: The Node was told to close.
         """
+        self._check_open()
         self._engine.paused = True
 
     def resume(self) -> None:
-        """Let go on what `pause` has held up."""
+        """Let go on what `pause` has held up.
+
+        Raises:
+            NodeClosed: The Node was told to close.
+        """
+        self._check_open()
         if self._engine.paused:
             self._engine.resume()
 
@@ -246,17 +286,21 @@ class Node:
 
         Frames in flight, what they wait for, components, timers, counters and steps that were not
         polled are in it; configuration, options and addresses are not. It can be taken between any
-        two calls while no deferred work is in progress: `pause`, and poll until it has come back.
+        two calls. Of deferred work that is in progress it holds what the ops were given, and
+        `restore` calls them again. Where that cannot be, `pause`, and poll until it has come back.
 
         A snapshot holds what the Node knows, private data included.
 
         Raises:
             NodeBroken: Something that is no `Exception` passed through the Node before.
-            NodeBusy: Deferred work is in progress, or an envelope is half received.
+            NodeBusy: Deferred work is in progress that cannot be begun again, a component is stuck,
+                or an envelope is half received.
+            NodeClosed: The Node has come to its end.
             NotStorable: A frame goes on with a value that means nothing in another process.
             SnapshotError: A component cannot save its state.
         """
         self._check_sound()
+        self._check_there()
         return write(self._parts())
 
     def restore(self, data: bytes | memoryview, *, clean: bool = True) -> None:
@@ -277,79 +321,15 @@ class Node:
 
         Raises:
             NodeBroken: Something that is no `Exception` passed through the Node before.
+            NodeClosed: The Node was told to close.
             SnapshotError: It is damaged, of another Node or of a newer version, a component does
                 not take its state, the incarnation is not larger, or the Node is busy. The Node
                 is as it was before.
         """
-        self._check_sound()
+        self._check_open()
         read(self._parts(), data, clean=clean)
 
     # Envelopes
-
-    def authorize(self, peer: PeerId, peer_class: str) -> None:
-        """Let a peer act as a class: only then are its envelopes taken."""
-        self._engine.gathers.blocked.discard(peer)
-        self._admission.authorized.setdefault(peer_class, set()).add(peer)
-
-    def block_peer(self, peer: PeerId) -> None:
-        """Take all classes from a peer, its open answers too, and send it nothing more.
-
-        `authorize` ends the block.
-        """
-        for members in self._admission.authorized.values():
-            members.discard(peer)
-        self._engine.gathers.blocked.add(peer)
-        self._engine.gathers.peer_lost(peer, "blocked")
-
-    def unblock(self, peer: PeerId) -> None:
-        """End the block of a peer, which may act as no class until it is authorized again."""
-        self._engine.gathers.blocked.discard(peer)
-
-    def add_peer(
-        self, peer: PeerId, addresses: Sequence[Address | str], *, valid: str = ""
-    ) -> None:
-        """Say where a peer can be reached, as its operator or ours knows.
-
-        Args:
-            peer: The peer.
-            addresses: At most eight, with those that were said before.
-            valid: How long that holds, such as `"1h"`; for ever when empty.
-
-        Raises:
-            AddressRefused: They are too many, or of another peer.
-            AddressError: One of them is no address.
-            ValueError: `valid` is no duration.
-        """
-        valid_ns = parse_duration(valid) if valid else 0
-        self._engine.addresses.add(peer, addresses, self.now_ns, valid_ns)
-
-    def add_record(self, record: bytes) -> PeerId:
-        """Take in a record in which a peer itself says where it is, as `sign_addresses` makes it.
-
-        Returns:
-            The peer.
-
-        Raises:
-            AddressRefused: It is no record, not signed by its peer, or not newer than the last.
-        """
-        return self._engine.addresses.take(record, self.now_ns)
-
-    def add_hint(self, source: PeerId, peer: PeerId, addresses: Sequence[Address | str]) -> None:
-        """Note where one peer says that another is; kept for ten minutes, and tried last.
-
-        Raises:
-            AddressRefused: They are too many, or of another peer.
-            AddressError: One of them is no address.
-        """
-        self._engine.addresses.hint(source, peer, addresses, self.now_ns)
-
-    def addresses_of(self, peer: PeerId) -> tuple[Address, ...]:
-        """Return where a peer may be reached, in the order in which to try."""
-        return self._engine.addresses.addresses(peer, self.now_ns)
-
-    def peers(self) -> tuple[PeerInfo, ...]:
-        """Return what is known about the peers that this Node talked to, in their order."""
-        return self._engine.peers.table()
 
     def offer(
         self, prelude: bytes | memoryview, header: bytes | memoryview, source: PeerId
@@ -371,6 +351,17 @@ class Node:
     def receive(self, lease: Lease) -> None:
         """Take in the envelope whose payload was read into a lease."""
         self._admission.receive(lease)
+
+    def take(self, envelope: Referred, source: PeerId) -> Refuse | Later | None:
+        """Take an envelope that a Node of this process ships by reference, or say why not.
+
+        It is decided on like any other; what `offer` and `receive` do happens at once.
+
+        Args:
+            envelope: What a `Ship` of a Node carries that was installed with `by_reference=True`.
+            source: That Node's peer.
+        """
+        return self._admission.take(envelope, source)
 
     def abandon(self, lease: Lease) -> None:
         """Give a lease back unfilled: the payload did not come."""
@@ -430,15 +421,38 @@ class Node:
             self._engine.addresses.failed(ship.to, _address(address))
         self._engine.post.failed(ship)
 
-    def close(self) -> None:
-        """Close all components; nothing may be called afterwards.
+    def close(self, within: str = "") -> None:
+        """Come to the end: at once, or as soon as what is in flight is done.
+
+        Nothing new starts from now on: what waits in line is cancelled, blocks and bootstraps
+        stop, envelopes that would open a root frame are refused. Frames in flight go on until the
+        time is over, which `advance` tells; go on to poll. Then they are cancelled, peers are told
+        (`Leaving`), components are closed, and `Closed` is the last step.
+
+        Afterwards the Node takes nothing in: `invoke` and the like raise, envelopes are refused
+        and counted, `poll` gives what is left and then `[]`. It does no harm to close again.
+
+        Args:
+            within: How long to wait, such as `"5s"`; not at all when empty.
 
         Raises:
-            Exception: What the first component raised that could not be closed; the others are
-                closed all the same.
+            ValueError: `within` is no duration.
+            Exception: What the first component raised that could not be closed, when there was
+                nothing to wait for; the others are closed all the same.
         """
-        errors = close_all(self._components.values())
-        self._engine.close()
+        engine = self._engine
+        within_ns = parse_duration(within) if within else 0
+        ending = engine.ending
+        if ending is None:
+            ending = engine.ending = Ending(self._parts())
+            if not engine.broken:
+                ending.begin()
+        errors: list[Exception] = []
+        if within_ns and not engine.broken:
+            ending.give(within_ns)
+            ending.look()
+        else:
+            errors = ending.finish()
         if errors:
             raise errors[0]
 
@@ -446,33 +460,6 @@ class Node:
 
     def _parts(self) -> Parts:
         return Parts(self._engine, self._admission, self._targets, self._components)
-
-    def _check_sound(self) -> None:
-        if self._engine.broken:
-            raise NodeBroken(
-                f"{self!r} was interrupted in the middle of an op",
-                expected="a Node whose ops ended or raised an Exception",
-                fix="install a new Node",
-            )
-
-    def _check_inputs(self, target: Target, given: Mapping[str, Any]) -> None:
-        missing = [name for name in target.inputs if name not in given]
-        unknown = [name for name in given if name not in target.inputs]
-        if missing or unknown:
-            declared = ", ".join(f"{n}: {target.types.get(n, ANY)}" for n in target.inputs)
-            raise InvalidInput(
-                f"inputs of {target.short}: missing {missing or 'none'}, unknown "
-                f"{unknown or 'none'}",
-                expected=declared or "no inputs",
-                fix=did_you_mean(unknown[0], missing) if unknown else "",
-            )
-        for name, value in given.items():
-            type_: Type = target.types.get(name, ANY)
-            wrong = fits(value, type_, self._engine.post.codecs)
-            if wrong:
-                raise InvalidInput(
-                    f"input {name!r} of {target.short} is {wrong}", expected=str(type_)
-                )
 
 
 def _address(given: Address | str) -> Address:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bb_ir.ids import PeerId
+from bb_runtime.errors import InvalidInput
 
 __all__ = ["Options"]
 
@@ -27,7 +28,21 @@ class Options:
         backoff_ns: How long a peer that failed too often is left alone at first; doubles.
         suspect_after: So many failures in a row are too many.
         suspect_phi: So odd a silence of a peer that was asked is one, too.
+        auto_least_ns: How long an answer may take at least where a program says
+            `deadline="auto"`, however quick answers were before.
+        auto_most_ns: How long at most; 0 for as long as the program says.
         allowed_peers: The only peers to talk to; all when `None`.
+        open_classes: Classes that any peer may act as. Those that were not authorized have one
+            share together.
+        max_strangers: Of so many of those a record is kept.
+        max_ops_per_poll: Ops that one `poll` runs, give or take a stretch; `busy` says that there
+            are more.
+        max_bytes_per_poll: Bytes of envelopes and outputs after which a `poll` runs no more ops.
+        stuck_after_ns: How long deferred work that nobody wants any more may take to come back;
+            then ops of its component fail at once, until it does.
+
+    Raises:
+        InvalidInput: A bound of `poll` is less than 1, or `stuck_after_ns` less than 0.
     """
 
     max_frames: int = 100_000
@@ -42,4 +57,24 @@ class Options:
     backoff_ns: int = 10**9
     suspect_after: int = 3
     suspect_phi: float = 8.0
+    auto_least_ns: int = 10**9
+    auto_most_ns: int = 0
     allowed_peers: frozenset[PeerId] | None = None
+    open_classes: frozenset[str] = frozenset()
+    max_strangers: int = 1_024
+    max_ops_per_poll: int = 100_000
+    max_bytes_per_poll: int = 1 << 30
+    stuck_after_ns: int = 60 * 10**9
+
+    def __post_init__(self) -> None:
+        _check_least(self, 1, "max_ops_per_poll", "max_bytes_per_poll")
+        _check_least(self, 0, "stuck_after_ns")
+
+
+def _check_least(options: Options, least: int, *names: str) -> None:
+    for name in names:
+        found = getattr(options, name)
+        if not isinstance(found, int) or found < least:
+            raise InvalidInput(
+                f"Options.{name} is {found!r}", expected=f"a whole number, at least {least}"
+            )

@@ -8,9 +8,12 @@ from typing import Any, NamedTuple
 from bb_ir.errors import SourceLine
 from bb_ir.ids import PeerId
 from bb_ir.wire import Built
+from bb_runtime.references import Referred
 
 __all__ = [
     "BlockEnded",
+    "Closed",
+    "ComponentStuck",
     "Deferred",
     "Dropped",
     "Emitted",
@@ -34,7 +37,7 @@ class Ship(NamedTuple):
     """An envelope that the host shall carry to a peer."""
 
     to: PeerId
-    envelope: Built
+    envelope: Built | Referred
     message_id: int
 
 
@@ -142,7 +145,8 @@ class Dropped(NamedTuple):
         peer: Where it came from.
         edge: Name of the edge, when it is known; of the block of a tick or an event, of the topic
             of an event that nobody listens to (`event_unheard`, told once per topic), of a metric
-            (`metric_refused`).
+            (`metric_refused`), of a slot of which a sample wants more peers than it knows
+            (`sample_short`; the round goes on with those).
     """
 
     reason: str
@@ -159,4 +163,57 @@ class Readable(NamedTuple):
     peer: PeerId
 
 
-Step = Ship | Emitted | OpFailed | FrameEnded | BlockEnded | Deferred | Dropped | Readable
+class ComponentStuck(NamedTuple):
+    """Deferred work that nobody wants any more and that does not come back, or that did at last.
+
+    From the one to the other, ops of its component fail at once.
+
+    Attributes:
+        target: Target of the op whose work it is.
+        op: Op type.
+        slot: Slot of the component.
+        component: What fills the slot.
+        frame: The frame that waited for it, and has ended.
+        waited_ns: For how long nobody has wanted it.
+        stuck: Whether it has not come back; false once the component can be used again.
+    """
+
+    target: str
+    op: str
+    slot: str
+    component: str
+    frame: FrameId
+    waited_ns: int
+    stuck: bool
+
+
+class Closed(NamedTuple):
+    """The end of a Node: the last step that it ever reports.
+
+    Attributes:
+        finished: Frames that came to their own end, `done`, since it was told to close.
+        failed: Frames that failed or passed their deadlines meanwhile.
+        cancelled: Frames that it ended: those in line, and those in flight when the time was over.
+        dropped: What it refused or dropped meanwhile.
+        works: Pieces of deferred work that had not come back.
+    """
+
+    finished: int
+    failed: int
+    cancelled: int
+    dropped: int
+    works: int
+
+
+Step = (
+    Ship
+    | Emitted
+    | OpFailed
+    | FrameEnded
+    | BlockEnded
+    | Deferred
+    | Dropped
+    | Readable
+    | ComponentStuck
+    | Closed
+)
