@@ -28,11 +28,11 @@ def artifact(compiled):
 def simulation(artifact):
     """Make a simulation of so many clients, all of whom are asked."""
 
-    def simulation_(clients=8, *, config=None, options=None, late=True, program=None, **scenario):
-        given = Scenario(**{"peers": {"client": clients}, "rounds": 3, **scenario})
+    def simulation_(clients=8, *, config=None, program=None, **given):
+        how = ("options", "late", "digest", "by_reference")
+        chosen = {name: given.pop(name) for name in how if name in given}
+        scenario = Scenario(**{"peers": {"client": clients}, "rounds": 3, **given})
         each = config or {"data": lambda index: {"value": index + 1.0}}
-        return Simulation(
-            artifact(clients, **(program or {})), given, config=each, options=options, late=late
-        )
+        return Simulation(artifact(clients, **(program or {})), scenario, config=each, **chosen)
 
     return simulation_

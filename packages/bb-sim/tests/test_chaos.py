@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bb_sim import Simulation
+import bb_dsl as dsl
+from bb_sim import Link, Scenario, Simulation
 from bb_sim.chaos import random_scenario, violations
 
 
@@ -47,6 +48,31 @@ def test_running_late_changes_nothing_in_any_world(artifact, seed):
     assert late.to_dict() == eager.to_dict()
 
 
+class Pairs(dsl.Module):
+    """Two rounds at a time: each client is asked twice at one instant, and answers twice."""
+
+    peer_class = "server"
+    peers = dsl.slots.PeerSelector(of="client")
+    model = dsl.slots.Model()
+
+    def body(self, g):
+        with g.rounds(4, width=2):
+            asked = g.net_out("ask", self.peers.sample(g, 4), self.model.params(g))
+            reply = g.net_out("answer", g.sender(asked), asked)
+            g.gather(reply, quorum=0.5, deadline="5s")
+
+
+def test_running_late_changes_nothing_where_much_happens_at_once(compiled):
+    world = Scenario(peers={"client": 5}, links=Link("10ms"))
+    program = compiled(Pairs())
+
+    late, eager = (Simulation(program, world, late=late).run() for late in (True, False))
+
+    # Half of the answers come when their round is over: which half depends on their order.
+    assert sum(one.refused["late"] for one in eager.rounds) > 0
+    assert late.to_dict() == eager.to_dict()
+
+
 def test_worlds_differ_and_are_found_again():
     peers = {"server": 1, "client": 6}
 
@@ -65,7 +91,11 @@ def test_violations_are_found(simulation):
     next(running.rounds())
     running.root.invoke("FederatedAveraging")
 
-    assert violations(running) == ["server has 1 live frames"]
+    assert violations(running) == [
+        "server holds 1 live frames",
+        "server holds 1 ready stretches",
+        "server holds 1 timers",
+    ]
 
 
 @pytest.mark.parametrize("late", [True, False])

@@ -182,8 +182,9 @@ def test_liar_in_a_tensor(compiled):
     )
     seen = []
     simulation = Simulation(compiled(Asked()), world)
-    add = simulation._recorder.step
-    simulation._recorder.step = lambda number, step: (seen.append(step), add(number, step))
+    recorder = simulation._world.recorder
+    add = recorder.step
+    recorder.step = lambda number, step: (seen.append(step), add(number, step))
 
     simulation.run()
 

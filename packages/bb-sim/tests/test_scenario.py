@@ -3,7 +3,10 @@
 import pytest
 
 from bb_sim import BadScenario, Crash, Liar, Partition, read_scenario
+from bb_sim._draws import Draws
+from bb_sim._population import Population
 from bb_sim._reading import duration, rate
+from bb_sim.errors import UnknownPeers
 from bb_sim.scenario import example_scenario
 
 
@@ -45,6 +48,7 @@ def test_example_is_a_scenario(tmp_path):
         ("[[liars]]\nkind = 'nan'", "lacks 'peers'"),
         ("start = 'every'", "one of one, all"),
         ("= 3", "is no TOML"),
+        ("inputs = " + "[" * 5_000, "is no TOML"),
     ],
 )
 def test_mistake_is_told_with_what_was_meant(tmp_path, text, told):
@@ -53,6 +57,14 @@ def test_mistake_is_told_with_what_was_meant(tmp_path, text, told):
 
     assert told in str(caught.value)
     assert "scenario.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["{}", "{}:", ":{}", "{}%", "1.{}%"])
+def test_numbers_of_peers_that_nobody_can_have(place):
+    population = Population.of({"client": 3}, seed=0)
+
+    with pytest.raises(UnknownPeers):
+        population.select(f"client[{place.format('9' * 5_000)}]", Draws(0), "[[liars]]")
 
 
 def test_file_that_is_not_there(tmp_path):

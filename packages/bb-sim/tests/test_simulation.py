@@ -20,7 +20,7 @@ from bb_sim import (
     Simulation,
     simulate,
 )
-from bb_sim.simulation import _Event
+from bb_sim._events import ARRIVE
 
 ROUGH = {
     "links": Link("20ms", "30ms", "heavy", loss=0.05, duplicate=0.1, reorder=0.3, reorder_by="2s"),
@@ -106,9 +106,9 @@ def test_running_late_changes_nothing_where_all_delays_are_alike(simulation):
 def updates_on_the_way(simulation):
     """Return the most updates that were on their way at once."""
     most = 0
-    while not simulation.done and simulation._next():
-        flying = (entry for entry in simulation._queue if entry[1] == _Event.ARRIVE)
-        edges = [getattr(entry[-1].what, "edge", "") for entry in flying]
+    while not simulation.done and simulation.step():
+        flying = (entry for entry in simulation._world.events.heap if entry[1] == ARRIVE)
+        edges = [getattr(entry[-1], "edge", "") for entry in flying]
         most = max(most, edges.count("update"))
     return most
 
@@ -335,3 +335,14 @@ def test_simulate_is_the_short_way(artifact):
 
     assert result.complete
     assert result.installed == 4
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_values_by_reference_change_nothing(simulation, seed):
+    by_reference, by_bytes = (
+        simulation(program={"quorum": 0.3}, seed=seed, by_reference=each, **ROUGH)
+        for each in (True, False)
+    )
+
+    assert by_reference.run().to_dict() == by_bytes.run().to_dict()
+    assert np.array_equal(weights(by_reference), weights(by_bytes))

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bb_sim.errors import BadScenario, SimulationError, UnknownPeers
+    from bb_sim.errors import (
+        BadCheckpoint,
+        BadScenario,
+        NoCheckpointNow,
+        SimulationError,
+        UnknownPeers,
+    )
     from bb_sim.results import Result, Round
     from bb_sim.scenario import (
         Clock,
@@ -22,12 +28,13 @@ if TYPE_CHECKING:
     from bb_sim.simulation import Simulation, simulate
 
 __all__ = [
-    "BadScenario", "Clock", "Compute", "Crash", "Join", "Leave", "Liar", "Link", "Partition",
-    "Result", "Round", "Scenario", "Simulation", "SimulationError", "UnknownPeers",
+    "BadCheckpoint", "BadScenario", "Clock", "Compute", "Crash", "Join", "Leave", "Liar", "Link",
+    "NoCheckpointNow", "Partition", "Result", "Round", "Scenario", "Simulation",
+    "SimulationError", "UnknownPeers",
     "read_scenario", "simulate",
 ]  # fmt: skip
 _HOMES = {
-    "errors": "BadScenario SimulationError UnknownPeers",
+    "errors": "BadCheckpoint BadScenario NoCheckpointNow SimulationError UnknownPeers",
     "results": "Result Round",
     "simulation": "Simulation simulate",
 }

@@ -16,6 +16,7 @@ from bb_ir.types import ANY
 from bb_roles.registry import bound_class
 from bb_runtime import Artifact, InstallError, Node, Options, install
 from bb_runtime.artifact import Target
+from bb_sim._journals import Journals
 from bb_sim._population import Population
 from bb_sim.errors import BadScenario
 
@@ -39,13 +40,18 @@ class Installer:
         config: Mapping[str, Fields],
         seed: int,
         options: Options | None,
+        *,
+        by_reference: bool = True,
     ) -> None:
         self._artifact = artifact
         self._population = population
         self._config = dict(config)
         self._seed = seed
         self._options = options
+        self._by_reference = by_reference
         self._pool = BufferPool()
+        #: Who writes a journal; nobody when `None`.
+        self.journals: Journals | None = None
         self._targets = {
             cls: [t.name for t in artifact.targets.values() if t.cls == cls]
             for cls in population.classes
@@ -63,6 +69,8 @@ class Installer:
             self._population.ids[number], [], self._artifact, self._targets[cls],
             self._configured(number, cls, index), seed=self._seed, incarnation=life,
             options=self._options, pool=self._pool, now_ns=now_ns,
+            by_reference=self._by_reference,
+            journal=None if self.journals is None else self.journals.of(number, life),
         )  # fmt: skip
 
     def try_each(self) -> None:

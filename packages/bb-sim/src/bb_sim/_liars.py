@@ -28,6 +28,7 @@ from bb_ir.wire import (
     read_header,
     read_prelude,
 )
+from bb_runtime import Referred
 from bb_runtime.artifact import Edge
 from bb_sim._draws import Draws, Purpose, below, chance
 from bb_sim.scenario import Liar
@@ -49,9 +50,18 @@ class Deceit:
         self._number = number
         self._draws = draws
         self._said = 0
-        self._before: Built | None = None
+        self._before: Built | Referred | None = None
 
-    def twist(self, envelope: Built, edge: Edge | None) -> list[Built]:
+    @property
+    def state(self) -> tuple[int, Built | Referred | None]:
+        """How many envelopes it saw, and the last of them."""
+        return self._said, self._before
+
+    @state.setter
+    def state(self, state: tuple[int, Built | Referred | None]) -> None:
+        self._said, self._before = state
+
+    def twist(self, envelope: Built | Referred, edge: Edge | None) -> list[Built | Referred]:
         """Return what is sent in the place of an envelope; words of the engine are left alone."""
         if edge is None:
             return [envelope]
@@ -91,7 +101,7 @@ class Deceit:
         return kinds[self._liar.kind]
 
 
-def _head_of(envelope: Built) -> EnvelopeHead:
+def _head_of(envelope: Built | Referred) -> EnvelopeHead:
     head = memoryview(envelope.head)
     return read_header(read_prelude(head, DEFAULT_LIMITS), head[PRELUDE_SIZE:], DEFAULT_LIMITS)
 
@@ -103,18 +113,18 @@ def _built(head: EnvelopeHead, fills: list[Encoded], message_id: int) -> Built:
     )  # fmt: skip
 
 
-def _fills(envelope: Built, head: EnvelopeHead) -> list[Encoded]:
+def _fills(envelope: Built | Referred, head: EnvelopeHead) -> list[Encoded]:
     payload = memoryview(b"".join(envelope.payload_parts()))
     parts = fill_data(head, payload)
     return [Encoded(p, f.codec, f.shape) for p, f in zip(parts, head.fills, strict=True)]
 
 
-def _again(envelope: Built, number: int) -> Built:
+def _again(envelope: Built | Referred, number: int) -> Built:
     head = _head_of(envelope)
     return _built(head, _fills(envelope, head), head.message_id + _FRESH + number)
 
 
-def _respelled(envelope: Built, edge: Edge, twist: Twist) -> Built:
+def _respelled(envelope: Built | Referred, edge: Edge, twist: Twist) -> Built:
     """Return the envelope with other tensors in it; one without tensors stays as it is."""
     head = _head_of(envelope)
     fills = _fills(envelope, head)
@@ -144,14 +154,14 @@ def _like(array: Any, lie: Any) -> Any:
     return np.ascontiguousarray(np.nan_to_num(lie) if whole else lie).astype(array.dtype)
 
 
-def _truncated(envelope: Built) -> Built:
+def _truncated(envelope: Built | Referred) -> Built:
     """Leave the end out: of the payload, or of the header where there is none."""
     if not envelope.segments:
         return Built(envelope.head[:-8], (), 0)
     return Built(envelope.head, envelope.segments[:-1], 0)
 
 
-def _garbage(envelope: Built, draws: tuple[int, ...]) -> Built:
+def _garbage(envelope: Built | Referred, draws: tuple[int, ...]) -> Built:
     """Return random bytes, or a header that is damaged and has the right checksum."""
     noise = hashlib.shake_128(repr(draws).encode()).digest(len(envelope.head))
     kind = below(draws[2], 3)

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from enum import IntEnum
 from typing import NamedTuple
 
 from bb_ir.wire import Built
-from bb_runtime import Deferred, Node, Ship
+from bb_runtime import Deferred, Node, Referred, Ship
 from bb_sim._digest import Chain
+from bb_sim._events import NEVER
 from bb_sim._liars import Deceit
 
-__all__ = ["Input", "Kind", "Letter", "Peer", "SkewedClock", "edge_id"]
+__all__ = ["Given", "Letter", "Lost", "Peer", "SkewedClock", "edge_id"]
 
 _BILLION = 10**9
-
-
-class Kind(IntEnum):
-    """What comes to a Node."""
-
-    ENVELOPE = 1
-    LOST = 2
-    WORK = 3
-    WAKE = 4
-    INVOKE = 5
 
 
 class Letter(NamedTuple):
@@ -35,7 +25,7 @@ class Letter(NamedTuple):
         departs: When it leaves; a peer that stops before never sends it.
         round: The round that caused it.
         edge: Name of its edge; empty for words of the engine, `?` for garbage.
-        envelope: The bytes.
+        envelope: What it says.
         ship: The sender's step, to report back.
     """
 
@@ -44,24 +34,26 @@ class Letter(NamedTuple):
     departs: int
     round: int
     edge: str
-    envelope: Built
+    envelope: Built | Referred
     ship: Ship
 
 
-class Input(NamedTuple):
-    """What comes to a Node at an instant.
+class Lost(NamedTuple):
+    """Word that nobody was there to take an envelope.
 
     Attributes:
-        kind: What it is.
-        what: What is handed in.
+        ship: The sender's step.
         round: The round that caused it.
-        life: The only life of the peer that it is for; 0 for any.
+        life: The only life of the sender that it is for.
     """
 
-    kind: Kind
-    what: Letter | Ship | Deferred | None
+    ship: Ship
     round: int
-    life: int = 0
+    life: int
+
+
+#: What is handed to a Node: what came to it, work that is done, or nothing but the time.
+Given = Letter | Lost | Deferred | None
 
 
 class SkewedClock:
@@ -93,12 +85,13 @@ class Peer:
         life: How often it was started, its Node's incarnation.
         node: Its Node, once something came to it.
         round: The round that it works for.
-        pending: An input that came at an instant and has not been looked at yet, with the
-            earliest time at which anything that it causes can arrive anywhere.
+        pending: What came at an instant and has not been looked at yet, with the earliest time at
+            which anything that it causes can arrive anywhere.
         floor: That time of the input before.
         busy: Until when it works; what comes earlier waits in `backlog`.
-        wake: When its Node's next timer is already planned to be looked at.
-        invoke_at: When it is invoked next; -1 for never.
+        due: When its Node's next timer is.
+        wake: When that is already planned to be looked at.
+        invoke_at: When it is invoked next.
         sent: How many envelopes it sent, by receiver.
         free: From when on a link of limited bandwidth is free, by receiver.
         worked: How many pieces of work it did.
@@ -109,9 +102,9 @@ class Peer:
     """
 
     __slots__ = (
-        "backlog", "busy", "chain", "clock", "deceit", "floor", "free", "held", "invoke_at", "life",
-        "met", "node", "number", "pending", "readable", "round", "sent", "slow", "wake", "worked",
-        "works",
+        "backlog", "busy", "chain", "clock", "deceit", "due", "floor", "free", "held", "invoke_at",
+        "life", "met", "node", "number", "pending", "readable", "round", "sent", "slow", "wake",
+        "worked", "works",
     )  # fmt: skip
 
     def __init__(
@@ -131,12 +124,13 @@ class Peer:
         self.node: Node | None = None
         self.chain = Chain()
         self.round = 0
-        self.pending: tuple[int, Input, int] | None = None
+        self.pending: tuple[int, Letter | Lost, int] | None = None
         self.floor = 0
         self.busy = 0
-        self.backlog: deque[Input] = deque()
+        self.backlog: deque[Letter | Lost] = deque()
+        self.due = NEVER
         self.wake = -1
-        self.invoke_at = -1
+        self.invoke_at = NEVER
         self.sent: dict[int, int] = {}
         self.free: dict[int, int] = {}
         self.worked = 0
@@ -149,12 +143,20 @@ class Peer:
         """Return what the peer's clock shows."""
         return true_ns if self.clock is None else self.clock.shown(true_ns)
 
-    def next_wakeup(self) -> int | None:
-        """Return the true time at which its Node's next timer is due."""
+    def note_due(self) -> int:
+        """Return when its Node's next timer is, in true time."""
         shown = None if self.node is None else self.node.next_wakeup()
-        if shown is None or self.clock is None:
-            return shown
-        return self.clock.reaches(shown)
+        if shown is None:
+            self.due = NEVER
+        else:
+            self.due = shown if self.clock is None else self.clock.reaches(shown)
+        return self.due
+
+    def has_own(self, until: int) -> bool:
+        """Whether something falls due on the peer itself up to an instant."""
+        if self.due <= until or self.invoke_at <= until or self.readable:
+            return True
+        return bool(self.works) and self.works[0][0] <= until
 
 
 def edge_id(head: bytes) -> int:

@@ -16,7 +16,8 @@ __all__ = ["Population"]
 
 _NAME = re.compile(
     r"\s*(?P<cls>[A-Za-z_]\w*)\s*"
-    r"(\[\s*((?P<one>\d+)|(?P<low>\d*)\s*:\s*(?P<high>\d*)|(?P<part>\d+(\.\d+)?)\s*%)\s*\])?\s*"
+    r"(\[\s*((?P<one>\d{1,9})|(?P<low>\d{0,9})\s*:\s*(?P<high>\d{0,9})"
+    r"|(?P<part>\d{1,9}(\.\d{1,9})?)\s*%)\s*\])?\s*"
 )
 _SHA2_256 = b"\x12\x20"
 

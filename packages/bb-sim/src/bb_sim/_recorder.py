@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from bb_runtime import Dropped, Emitted, FrameEnded, OpFailed, Step
 from bb_runtime.digests import code_of
 from bb_sim.results import Round, Span
@@ -10,6 +12,8 @@ __all__ = ["Recorder"]
 
 #: Peers of which the timeline shows what they did.
 _SHOWN = 40
+#: And of each the last so many pieces of work.
+_MOST = 2000
 
 
 class Recorder:
@@ -17,14 +21,14 @@ class Recorder:
 
     Attributes:
         rounds: By number.
-        spans: What the first peers that did something did.
-        shown: Names and numbers of these peers.
+        spans: What some peers did, by number of the peer: the first of those that did something.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name_of: Callable[[int], str]) -> None:
+        self._name_of = name_of
         self.rounds: dict[int, Round] = {}
-        self.spans: list[Span] = []
-        self.shown: dict[str, int] = {}
+        self.spans: dict[int, list[Span]] = {}
+        self._last = -1
 
     def round(self, number: int) -> Round:
         """Return a round; what happens before the first belongs to round 0."""
@@ -49,17 +53,14 @@ class Recorder:
     def step(self, number: int, step: Step) -> None:
         """Note what a Node reported, envelopes and work left out."""
         one = self.round(number)
-        match step:
-            case Emitted():
-                one.output(step.name).add(step.value)
-            case FrameEnded():
-                one.frames[step.how] += 1
-            case Dropped():
-                one.refused[step.reason] += 1
-            case OpFailed():
-                one.failures[code_of(step.error)] += 1
-            case _:
-                pass
+        if isinstance(step, FrameEnded):
+            one.frames[step.how] += 1
+        elif isinstance(step, Emitted):
+            one.output(step.name).add(step.value)
+        elif isinstance(step, Dropped):
+            one.refused[step.reason] += 1
+        elif isinstance(step, OpFailed):
+            one.failures[code_of(step.error)] += 1
 
     def sent(self, number: int, edge: str, size: int) -> None:
         """Note an envelope that a peer gave out."""
@@ -71,10 +72,21 @@ class Recorder:
         """Note an envelope that will not arrive."""
         self.round(number).lost[why] += 1
 
-    def worked(self, peer: int, name: str, number: int, start: int, end: int) -> None:
+    def worked(self, peer: int, number: int, start: int, end: int) -> None:
         """Note that a peer worked for a time, if it is one of those that the timeline shows."""
-        if name not in self.shown:
-            if len(self.shown) >= _SHOWN:
-                return
-            self.shown[name] = peer
-        self.spans.append(Span(name, number, start, end, "work"))
+        known = self.spans.get(peer)
+        if known is None:
+            if len(self.spans) >= _SHOWN:
+                if peer > self._last:
+                    return
+                del self.spans[self._last]  # so that it does not matter who is looked at first
+            known = self.spans[peer] = []
+            self._last = max(self.spans)
+        if len(known) >= _MOST:
+            del known[: _MOST // 2]  # no picture shows more
+        known.append(Span(self._name_of(peer), number, start, end, "work"))
+
+    def show(self, spans: dict[int, list[Span]]) -> None:
+        """Take over what peers did."""
+        self.spans = spans
+        self._last = max(spans, default=-1)

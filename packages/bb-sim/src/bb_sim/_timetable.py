@@ -36,10 +36,12 @@ class Timetable:
     Attributes:
         moves: Starts and stops, in order of time.
         absent: Peers that are not there at the beginning.
+        keeping: How often peers write themselves down, to start again from after a crash.
     """
 
     def __init__(self, scenario: Scenario, population: Population, draws: Draws) -> None:
         self.absent: set[int] = set()
+        self.keeping: dict[int, int] = {}
         moves: list[Move] = []
         self._cuts: list[_Cut] = []
         for at, fault in enumerate(scenario.faults):
@@ -65,6 +67,9 @@ class Timetable:
                 back = duration(fault.back, f"back of {place}", least=1) if fault.back else -1
                 moves += [Move(at, peer, up=False) for peer in peers]
                 moves += [Move(at + back, peer, up=True) for peer in peers if back > 0]
+                if fault.keep:
+                    every = duration(fault.keep, f"keep of {place}")
+                    self.keeping |= dict.fromkeys(peers, every)
             case Join():
                 self.absent.update(peers)
                 moves += [Move(at, peer, up=True) for peer in peers]

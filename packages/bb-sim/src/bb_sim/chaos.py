@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import get_args
 
-from bb_ir.durations import format_duration
+from bb_ir.durations import format_duration, parse_duration
+from bb_runtime.leftovers import leftovers
 from bb_sim._draws import ONE, Draws, Purpose, below
 from bb_sim.scenario import (
     Clock,
@@ -32,11 +33,16 @@ _LIES: tuple[Lie, ...] = get_args(Lie)
 
 
 class _Dice:
-    """Draws in order; for making scenarios only."""
+    """Draws in order; for making scenarios only.
+
+    Attributes:
+        coarse: Whether all times are multiples of 100 ms, so that many things happen at once.
+    """
 
     def __init__(self, seed: int) -> None:
         self._draws = Draws(seed)
         self._thrown = 0
+        self.coarse = self.below(4) == 0
 
     def throw(self) -> int:
         self._thrown += 1
@@ -51,13 +57,20 @@ class _Dice:
         return 0.0 if draw & 1 else round(most * draw / ONE, 3)
 
     def time(self, most_ms: int) -> str:
-        return format_duration((1 + self.below(most_ms)) * _MS)
+        grain = 100 if self.coarse else 1
+        return format_duration((1 + self.below(max(1, most_ms // grain))) * grain * _MS)
+
+    def jitter(self, most_ms: int) -> str:
+        """Return what varies from draw to draw: nothing in a coarse world."""
+        return "0" if self.coarse else self.time(most_ms)
 
 
 def random_scenario(
     seed: int, peers: Mapping[str, int], *, rounds: int = 3, faulty: Sequence[str] = ()
 ) -> Scenario:
     """Return a world with random links, paces, clocks, faults and liars.
+
+    In one of four, delays and durations are multiples of 100 ms, so that much happens at once.
 
     Args:
         seed: Decides everything, also what happens in the scenario.
@@ -76,7 +89,7 @@ def random_scenario(
         pause=dice.time(500),
         links=Link(
             latency=dice.time(80),
-            jitter=dice.time(200),
+            jitter=dice.jitter(200),
             spread="heavy" if dice.below(3) == 0 else "even",
             bandwidth="1Mbit/s" if dice.below(3) == 0 else None,
             loss=dice.share(0.3),
@@ -85,7 +98,7 @@ def random_scenario(
             reorder_by=dice.time(2_000),
         ),
         compute={
-            cls: Compute(dice.time(500), dice.time(300), dice.share(0.4), 5.0) for cls in classes
+            cls: Compute(dice.time(500), dice.jitter(300), dice.share(0.4), 5.0) for cls in classes
         },
         clocks={cls: Clock(dice.time(1_000), 1e-4) for cls in peers if dice.below(2)},
         faults=tuple(
@@ -104,17 +117,17 @@ def _some(dice: _Dice, cls: str, peers: Mapping[str, int]) -> str:
 
 
 def _fault(dice: _Dice, cls: str, peers: Mapping[str, int]) -> Fault:
-    who, at = _some(dice, cls, peers), dice.below(8_000) * _MS
-    when, later = format_duration(at or 1), format_duration(at + (1 + dice.below(8_000)) * _MS)
+    who, at, left = _some(dice, cls, peers), dice.time(8_000), dice.time(8_000)
+    later = format_duration(parse_duration(at) + parse_duration(left))
     match dice.below(4):
         case 0:
-            return Partition(who, when, later if dice.below(4) else "")
+            return Partition(who, at, later if dice.below(4) else "")
         case 1:
-            return Crash(who, when, dice.time(5_000) if dice.below(4) else "")
+            return Crash(who, at, dice.time(5_000) if dice.below(4) else "")
         case 2:
-            return Join(who, when)
+            return Join(who, at)
         case _:
-            return Leave(who, when)
+            return Leave(who, at)
 
 
 def _liar(dice: _Dice, cls: str, peers: Mapping[str, int]) -> Liar:
@@ -125,22 +138,18 @@ def _liar(dice: _Dice, cls: str, peers: Mapping[str, int]) -> Liar:
 def violations(simulation: Simulation) -> list[str]:
     """Return what does not hold and must, after `run` and `drain`; nothing is right.
 
-    Every frame ended, nothing is held, every round ended once on each peer that was invoked, and
-    no more answers were folded than were taken.
+    Every frame ended, nothing is held for any, no envelope waits unread, every round ended once
+    where one peer was invoked for it, and no more answers were taken than were asked for.
     """
     found: list[str] = []
     for name, node in simulation.nodes.items():
-        if node.live_frames or node.waiting:
-            found.append(f"{name} has {node.live_frames} live frames")
-        held = node._engine.payload_held  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # a Node does not tell it yet
-        if held:
-            found.append(f"{name} holds {held} bytes")
+        found += [f"{name} holds {left} {what}" for what, left in leftovers(node).items()]
     found += [f"{name} never read what waits for it" for name in simulation.kept_waiting]
-    invoked = 1 if simulation.scenario.start == "one" else None
-    for one in simulation.result().rounds:
-        ends = one.ended.total()
-        if invoked is not None and ends > invoked:
-            found.append(f"round {one.number} ended {ends} times")
-        if one.answered > one.asked:
-            found.append(f"round {one.number}: {one.answered} answers of {one.asked} asked")
+    rounds = simulation.result().rounds
+    if simulation.scenario.start == "one":
+        often = ((one.number, one.ended.total()) for one in rounds)
+        found += [f"round {number} ended {ends} times" for number, ends in often if ends > 1]
+    asked, answered = sum(one.asked for one in rounds), sum(one.answered for one in rounds)
+    if answered > asked:
+        found.append(f"{answered} answers of {asked} asked")
     return found

@@ -107,12 +107,16 @@ class Crash:
     Attributes:
         peers: Which.
         at: When.
-        back: After how long they start again, with fresh state; never when empty.
+        back: After how long they start again; never when empty.
+        keep: How often they write a snapshot to a disk that the crash leaves alone, such as `"1s"`,
+            or `"0"` for after all they do. They start again from the last one, else with fresh
+            state. What was in flight then is over.
     """
 
     peers: str
     at: str
     back: str = ""
+    keep: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +232,7 @@ def read_scenario(source: str | Path) -> Scenario:
             f"{str(path)!r} cannot be read: {error.strerror}",
             fix="check the path; `bb sim --example` prints a scenario to begin with",
         ) from error
-    except ValueError as error:  # the decoder's errors, and bytes that are no UTF-8
+    except (ValueError, RecursionError) as error:  # the decoder's, and bytes that are no UTF-8
         raise BadScenario(f"{str(path)!r} is no TOML: {error}", fix="correct it") from error
     try:
         return scenario_of(found)

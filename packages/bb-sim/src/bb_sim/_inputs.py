@@ -1,0 +1,316 @@
+"""What comes to a Node, when it is looked at, and what follows from it.
+
+An input is looked at when the peer's next one comes, or when the earliest envelope that it could
+cause could arrive somewhere, whichever is first:
+
+1. `arrive` finishes what the peer put off, then puts the input into its backlog if the peer is
+   still at work, else puts it off (`_take`).
+2. `settle` looks at what was put off, and at timers and invocations that are due by now.
+3. `_process` moves the Node's clock to the input's instant, hands it in, and polls.
+4. What the Node wants sent leaves when the work is done (`_pay`); `Mail` carries it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from itertools import chain
+
+from bb_ir.ids import PeerId
+from bb_ir.wire import PRELUDE_SIZE, Built
+from bb_runtime import (
+    BlockEnded,
+    Closed,
+    Deferred,
+    Dropped,
+    FrameEnded,
+    Later,
+    Lease,
+    Node,
+    Readable,
+    Referred,
+    Refuse,
+    Ship,
+)
+from bb_sim._events import FREE, LOCAL, NEVER, RUN, START
+from bb_sim._lives import Lives
+from bb_sim._mail import Mail
+from bb_sim._peer import Given, Letter, Lost, Peer
+from bb_sim._rounds import Rounds
+from bb_sim._world import World
+
+__all__ = ["Inputs", "deliver"]
+
+#: With so few possible receivers the earliest arrival is looked up, with more it is estimated.
+_FEW = 4
+
+
+class Inputs:
+    """Hands Nodes what comes to them, each thing at its instant."""
+
+    def __init__(
+        self, world: World, lives: Lives, rounds: Rounds, mail: Mail, *, late: bool, digest: bool
+    ) -> None:
+        self._world = world
+        self._lives = lives
+        self._rounds = rounds
+        self._mail = mail
+        self._late = late
+        self._digest = digest
+        self._receivers = _receivers(world)
+        #: How often peers write themselves down.
+        self._keeping = world.table.keeping
+
+    def arrive(self, number: int, when: int, given: Letter | Lost) -> None:
+        """Hand an input to a peer, or note that nobody is there."""
+        lives = self._lives
+        letter = given if isinstance(given, Letter) else None
+        if letter is not None and lives.never_left(letter):
+            self._world.recorder.lost(letter.round, "sender_stopped")
+            return
+        if number in lives.absent:
+            if letter is not None:
+                self._mail.undeliverable(number, when, letter)
+            return
+        peer = lives.peers.get(number) or lives.peer(number)
+        if isinstance(given, Lost) and given.life != peer.life:
+            return
+        self.settle(peer, when)
+        if peer.busy > when:
+            peer.backlog.append(given)
+            if len(peer.backlog) == 1:
+                self._world.events.push(peer.busy, FREE, number)
+            return
+        self._take(peer, when, given)
+
+    def look(self, peer: Peer, when: int, kind: int) -> None:
+        """See to a peer whose time has come: to run late, to run a timer, or to take the next."""
+        if kind == RUN:
+            self.settle(peer, when - 1)  # timers that are due now have entries of their own
+            return
+        self.settle(peer, when)
+        if kind == START and peer.node is None:
+            self._lives.node(peer, when)
+            self._after(peer, when, when, charged=None)
+        elif kind == LOCAL and peer.wake <= when:
+            peer.wake = -1  # the timer that it was for may have gone: there may be a later one
+            self._plan_wake(peer)
+        elif kind == FREE and peer.backlog:
+            events = self._world.events
+            if peer.busy > when:
+                events.push(peer.busy, FREE, peer.number)
+                return
+            self._take(peer, when, peer.backlog.popleft())
+            if peer.backlog:
+                events.push(max(when, peer.busy), FREE, peer.number)
+
+    def settle(self, peer: Peer, now: int) -> None:
+        """Look at what was put off, and at what fell due on the peer itself."""
+        pending = peer.pending
+        if pending is not None:
+            peer.pending = None
+            when, given, floor = pending
+            if peer.has_own(when):
+                self._run_own(peer, when)
+            self._process(peer, when, given, floor)
+        if peer.has_own(now):
+            self._run_own(peer, now)
+
+    def _take(self, peer: Peer, when: int, given: Letter | Lost) -> None:
+        """Look at an input now, or put it off until something could come of it."""
+        floor = self._floor(peer, when)
+        if not self._late or floor <= when:
+            self._process(peer, when, given, floor)
+            self._run_own(peer, when)
+            return
+        peer.pending = (when, given, floor)
+        self._world.events.push(floor, RUN, peer.number)
+
+    def _floor(self, peer: Peer, when: int) -> int:
+        """Return when the first envelope that an input can cause can arrive at the earliest."""
+        world, number = self._world, peer.number
+        takes = world.paces.takes(number, peer.worked, slow=peer.slow)
+        receivers = self._receivers[world.population.class_of[number]]
+        if receivers is None:
+            return when + takes + world.links.fastest
+        soonest = NEVER if receivers else 0
+        for to in receivers:
+            first = world.links.soonest(number, to, peer.sent.get(to, 0))
+            soonest = min(soonest, first)
+        return when + takes + soonest
+
+    def _run_own(self, peer: Peer, until: int) -> None:
+        """Run invocations, work that is done and timers up to an instant, one after the other."""
+        while peer.has_own(until):
+            if peer.readable:
+                self._offer_again(peer, *peer.readable.popleft())
+                continue
+            done = peer.works[0][0] if peer.works else NEVER
+            due = min(peer.due, done)
+            if peer.invoke_at <= due:
+                due, peer.invoke_at = peer.invoke_at, NEVER
+                self._invoke(peer, due)
+            elif due == done:
+                self._process(peer, due, heapq.heappop(peer.works)[2], peer.floor)
+            else:
+                self._process(peer, due, None, peer.floor)
+
+    def _invoke(self, peer: Peer, when: int) -> None:
+        node = self._lives.node(peer, when)
+        floor = max(peer.floor, self._floor(peer, when))
+        node.advance(peer.shown(when))
+        self._rounds.invoke(peer, node, when)
+        self._after(peer, when, floor, charged=True)
+
+    def _process(self, peer: Peer, when: int, given: Given, floor: int) -> None:
+        """Hand an input to a Node at its instant, and see what comes of it."""
+        node = peer.node or self._lives.node(peer, when)
+        node.advance(when if peer.clock is None else peer.clock.shown(when))
+        letter: Letter | None = None
+        charged = None if given is None else False
+        if isinstance(given, Letter):
+            letter = given
+            if peer.number not in self._rounds.roots:
+                peer.round = letter.round
+            charged = self._offer(peer, node, letter) and bool(letter.edge)
+        elif isinstance(given, Lost):
+            node.send_failed(given.ship)
+        elif isinstance(given, Deferred):
+            given.run()
+        self._after(peer, when, floor, charged=charged, letter=letter)
+
+    def _offer(self, peer: Peer, node: Node, letter: Letter) -> bool:
+        """Offer an envelope to a Node; keep it, and all that follow it, if they are to wait."""
+        source = letter.source
+        if peer.held and (waiting := peer.held.get(source)) is not None:
+            waiting.append(letter)
+            return False
+        if source not in peer.met:
+            self._lives.introduce(peer, node, source)
+        answer = deliver(node, letter.envelope, self._world.population.ids[source])
+        if answer is None:
+            return True
+        if isinstance(answer, Later):
+            peer.held[source] = deque([letter])
+        return False
+
+    def _offer_again(self, peer: Peer, when: int, source: int) -> None:
+        """Offer what was to wait, in the order in which it came."""
+        for letter in peer.held.pop(source, ()):
+            self._process(peer, when, letter, peer.floor)
+
+    def _after(
+        self, peer: Peer, when: int, floor: int, *, charged: bool | None,
+        letter: Letter | None = None,
+    ) -> None:  # fmt: skip
+        """Take out what a Node reports of an input, and plan what comes next.
+
+        Args:
+            peer: The peer.
+            when: The instant of the input.
+            floor: Before when nothing that it causes can arrive.
+            charged: Whether it takes time; `None` if it does when something is sent.
+            letter: The envelope, if it was one.
+        """
+        assert peer.node is not None
+        steps = peer.node.poll()
+        if peer.node.busy:
+            steps += chain.from_iterable(peer.node.poll_until_quiet())
+        peer.floor = floor
+        ships: list[tuple[Ship, int]] = []
+        works: list[Deferred] = []
+        recorder, is_root = self._world.recorder, peer.number in self._rounds.roots
+        if self._digest:
+            peer.chain.add(when, steps)
+        for step in steps:
+            if isinstance(step, Ship):
+                ships.append((step, peer.round))
+                continue
+            if isinstance(step, Deferred):
+                works.append(step)
+                continue
+            recorder.step(peer.round, step)
+            if isinstance(step, Dropped):
+                charged = None if charged is None else False
+            elif isinstance(step, Readable):
+                peer.readable.append((when, self._world.population.numbers[step.peer]))
+            elif is_root and isinstance(step, FrameEnded | BlockEnded):
+                self._rounds.note(peer, when, step)
+        if charged is None:
+            charged = bool(ships)
+        elif charged and is_root and letter is not None:
+            self._count_answer(letter)
+        self._pay(peer, when, works, ships, floor, charged=charged)
+        self._plan_wake(peer)
+        if self._keeping and peer.number in self._keeping:
+            self._lives.keep(peer, when, self._keeping[peer.number])
+        if steps and type(steps[-1]) is Closed:
+            self._lives.stop(peer.number, when)
+
+    def _pay(
+        self, peer: Peer, when: int, works: list[Deferred], ships: list[tuple[Ship, int]],
+        floor: int, *, charged: bool,
+    ) -> None:  # fmt: skip
+        """Let time pass for what was done, then give out what is to be sent."""
+        departs, paces = when, self._world.paces
+        if charged and not works:
+            departs += paces.takes(peer.number, peer.worked, slow=peer.slow)
+            peer.worked += 1
+            peer.busy = max(peer.busy, departs)
+            self._note_work(peer, when, departs)
+        for work in works:
+            takes = paces.takes(peer.number, peer.worked, slow=peer.slow)
+            peer.worked += 1
+            self._note_work(peer, when, when + takes)
+            heapq.heappush(peer.works, (when + takes, peer.worked, work))
+            self._world.events.push(when + takes, LOCAL, peer.number)
+        floor = max(floor, departs)
+        for ship, number in ships:
+            self._mail.give_out(peer, ship, departs, number, floor)
+
+    def _note_work(self, peer: Peer, start: int, end: int) -> None:
+        if peer.number not in self._rounds.roots:
+            self._world.recorder.worked(peer.number, peer.round, start, end)
+
+    def _plan_wake(self, peer: Peer) -> None:
+        events, wake = self._world.events, peer.note_due()
+        if wake < NEVER and (peer.wake < events.now_ns or wake < peer.wake):
+            peer.wake = wake
+            events.push(wake, LOCAL, peer.number)
+
+    def _count_answer(self, letter: Letter) -> None:
+        edge = self._world.artifact.edges.get(letter.edge)
+        if edge is not None and edge.parent:
+            self._world.recorder.round(letter.round).answered += 1
+
+
+def _receivers(world: World) -> tuple[tuple[int, ...] | None, ...]:
+    """Return to whom each class can send, where these are few, else `None`."""
+    found: list[tuple[int, ...] | None] = []
+    population = world.population
+    for cls in population.classes:
+        edges = world.artifact.edges.values()
+        classes = {e.target_class for e in edges if e.source_class == cls}
+        classes |= {e.source_class for e in edges if e.target_class == cls}
+        members = [n for one in sorted(classes) for n in population.members(one)]
+        found.append(tuple(members) if len(members) <= _FEW else None)
+    return tuple(found)
+
+
+def deliver(node: Node, envelope: Built | Referred, source: PeerId) -> Refuse | Later | None:
+    """Hand an envelope to a Node as a network would; `None` when it was taken.
+
+    All envelopes of a simulation go through here.
+    """
+    if isinstance(envelope, Referred):
+        return node.take(envelope, source)
+    head = memoryview(envelope.head)
+    answer = node.offer(head[:PRELUDE_SIZE], head[PRELUDE_SIZE:], source)
+    if not isinstance(answer, Lease):
+        return answer
+    if answer.buffer.nbytes != envelope.payload_length:
+        node.abandon(answer)  # the rest of it never comes
+        return Refuse("abandoned", 0, close=True)
+    envelope.write_into(answer.buffer)
+    node.receive(answer)
+    return None
