@@ -61,7 +61,7 @@ def main() -> None:
         .bind_backend("backend", "numpy")
         .compile(SplitLearning().build())
     )
-    federation = bb.LocalFederation(artifact)
+    federation = bb.LocalFederation(artifact, nodes={"server": 1})
     for number in range(1, 9):
         batches = federation.run().history
         loss, accuracy = np.mean(batches["loss"]), np.mean(batches["accuracy"])

@@ -56,9 +56,12 @@ ORDER = (
 ABSTRACT = frozenset({"BuildError", "CliError", "CompileError", "SimulationError"})
 #: What the page may mention; plugins of others, wherever they are installed, must not change it.
 PLUGINS = (
-    "aggregator.fedavg", "backend.numpy", "codec.quantize", "data_source.arrays",
-    "data_source.digits", "index.flat", "model.mlp", "peer_selector.registry",
-    "peer_selector.static", "protocol.registry",
+    "aggregator.fedavg", "aggregator.fedopt", "aggregator.krum", "aggregator.median",
+    "aggregator.trimmed-mean", "backend.numpy", "backend.onnxruntime", "codec.chain",
+    "codec.quantize", "codec.topk", "codec.zstd", "data_source.arrays", "data_source.digits",
+    "data_source.parquet", "index.flat", "index.usearch", "model.mlp", "model.sklearn",
+    "peer_selector.random", "peer_selector.registry", "peer_selector.static",
+    "protocol.registry",
 )  # fmt: skip
 _CELL = re.compile(r"^# %% (\S+?)(?:: (.*))?$", re.MULTILINE)
 _MARK = re.compile(r"  # \((\d)\)$", re.MULTILINE)

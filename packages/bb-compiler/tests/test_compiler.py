@@ -1,5 +1,6 @@
 """The driver: bindings, stages, purity, and the same bytes every time."""
 
+import inspect
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ import onnx
 import pytest
 
 from bb_compiler import Compiler
+from bb_compiler.errors import BoundTwice
 from bb_compiler.passes import CANONICAL
 from bb_dsl import Module, slots
 from bb_ir import keys, onnx_tools
@@ -197,8 +199,24 @@ def test_stage_may_be_left_out(compiler):
     assert onnx_tools.get_meta(compiler.compile(Trains().build()), keys.EDGES) == "[]"
 
 
-def test_later_binding_of_a_slot_replaces_the_earlier(compiler):
-    artifact = compiler.bind_model("model", OtherModel).compile(Trains().build())
+def test_slot_is_bound_once():
+    compiler = Compiler().bind_model("model", AnyModel)
+    first = inspect.currentframe().f_lineno - 1
+
+    with pytest.raises(BoundTwice) as caught:
+        compiler.bind_model("model", OtherModel)
+
+    assert "slot 'model' is bound to 'OtherModel', and to" in caught.value.found
+    assert [place.line for place in caught.value.where] == [first + 4, first]
+    with pytest.raises(BoundTwice, match="on class 'client'"):
+        compiler.bind_model("model", OtherModel, on="client").bind_model(
+            "model", AnyModel, on="client"
+        )
+
+
+def test_later_binding_of_a_slot_replaces_the_earlier_where_that_is_said(compiler):
+    compiler.bind("model", OtherModel, replace=True)
+    artifact = compiler.compile(Trains().build())
 
     assert ":OtherModel|" in print_model(artifact)
     assert ":AnyModel|" not in print_model(artifact)
@@ -231,7 +249,7 @@ def test_names_of_targets_follow_their_content(compiler):
 
 def test_bindings_do_not_change_the_program(compiler):
     first = compiler.compile(Trains().build())
-    second = compiler.bind_model("model", OtherModel).compile(Trains().build())
+    second = compiler.bind("model", OtherModel, replace=True).compile(Trains().build())
 
     assert first != second
     assert onnx_tools.get_meta(first, keys.PROGRAM) == onnx_tools.get_meta(second, keys.PROGRAM)

@@ -13,6 +13,7 @@ import pytest
 
 from bb_compiler import Compiler, SeveralErrors
 from bb_compiler.errors import (
+    AggregatesEarly,
     AmbiguousPlacement,
     ArtifactInvalid,
     BadBinding,
@@ -248,6 +249,151 @@ def test_round_to_which_nothing_contributes(refused):
         "class 'server' (region 'main', which an invocation starts), to which nothing contributes",
         "self.aggregator.contribute(g, params, metrics)",
     )
+
+
+class AnswersToTheCohort(Federated):
+    def body(self, g):
+        cohort = self.peers.sample(g, 8)  # (3)
+        received = g.net_out("weights", cohort, self.model.params(g))  # (2)
+        metrics = self.model.fit(g, self.data.batches(g, after=received))
+        reply = g.net_out("update", cohort, self.model.params(g), metrics)  # (1)
+        self.aggregator.contribute(g, *reply)
+
+
+def test_answer_that_is_sent_to_the_peers_that_were_asked(refused):
+    refused(
+        AnswersToTheCohort(),
+        CrossClassDataflow,
+        "edge 'update' is sent from class 'client'",
+        "fix: g.net_out('update', g.sender(received), ...), where received is what "
+        "g.net_out('weights', ...) returned",
+    )
+
+
+class SendsToTheCohortAgain(Federated):
+    def body(self, g):
+        cohort = self.peers.sample(g, 8)  # (3)
+        g.net_out("hello", cohort)
+        weights = self.model.params(g)  # (1)
+        g.net_out("weights", cohort, weights)  # (2)
+
+
+def test_send_that_may_be_an_answer_or_not(refused):
+    refused(
+        SendsToTheCohortAgain(),
+        AmbiguousPlacement,
+        "fix: to answer whoever sent 'hello', send to g.sender(received); to send from where the "
+        "peers are known, move it up there",
+    )
+
+
+class SendsWhatCannotTravel(Federated):
+    def body(self, g):
+        received = g.net_out("weights", self.peers.sample(g, 8), self.model.params(g))
+        batches = self.data.batches(g, after=received)  # (2)
+        reply = g.net_out("update", g.sender(received), self.model.params(g), batches)  # (1)
+        self.aggregator.contribute(g, *reply)
+        g.net_out("again", self.peers.sample(g, 8), reply[1])
+
+
+def test_what_follows_from_a_value_that_cannot_travel_is_not_told(refused):
+    refused(SendsWhatCannotTravel(), NotSendable, "cannot cross edge 'update'")
+
+
+class AggregatesWithoutWaiting(Federated):
+    def body(self, g):
+        received = g.net_out("weights", self.peers.sample(g, 2), self.model.params(g))
+        metrics = self.model.fit(g, self.data.batches(g))
+        reply = g.net_out("update", g.sender(received), self.model.params(g), metrics)
+        folded = self.aggregator.contribute(g, *reply)  # (2)
+        g.output("count", g.gather(folded).count)  # (3)
+        averaged, _ = self.aggregator.aggregate(g)  # (1)
+        self.model.load_params(g, averaged)
+
+
+def test_round_that_is_taken_before_the_replies(refused):
+    refused(
+        AggregatesWithoutWaiting(),
+        AggregatesEarly,
+        "Aggregate of slot 'aggregator' waits for no reply 'update'",
+        "fix: done = g.gather(...) is there: self.aggregator.aggregate(g, after=done)",
+    )
+
+
+class AggregatesBesideItsOwnPart(Federated):
+    def body(self, g):
+        before = g.now()
+        received = g.net_out("weights", self.peers.sample(g, 2), self.model.params(g))
+        metrics = self.model.fit(g, self.data.batches(g))
+        reply = g.net_out("update", g.sender(received), self.model.params(g), metrics)
+        self.aggregator.contribute(g, *reply)  # (2)
+        with g.at(before):
+            own = self.model.evaluate(g, self.data.batches(g))
+            self.aggregator.contribute(g, self.model.params(g), own)
+            self.aggregator.aggregate(g)  # (1)
+
+
+def test_round_with_a_part_of_its_own_that_is_taken_before_the_replies(refused):
+    refused(AggregatesBesideItsOwnPart(), AggregatesEarly, "fix: done = g.gather(folded), then")
+
+
+class AggregatesAnotherFanOut(Federated):
+    def body(self, g):
+        with g.at("server"):
+            cohort = self.peers.sample(g, 2)
+            weights = self.model.params(g)
+        received = g.net_out("weights", cohort, weights)
+        metrics = self.model.fit(g, self.data.batches(g))
+        reply = g.net_out("update", g.sender(received), self.model.params(g), metrics)
+        self.aggregator.contribute(g, *reply)  # (2)
+        pinged = g.net_out("ping", cohort)
+        pongs = g.gather(g.net_out("pong", g.sender(pinged)))
+        self.aggregator.aggregate(g, after=pongs)  # (1)
+
+
+def test_gather_of_another_fan_out_waits_for_nothing(refused):
+    refused(AggregatesAnotherFanOut(), AggregatesEarly, "waits for no reply 'update'")
+
+
+def rounds(after):
+    """Return a body whose aggregate waits in some way."""
+
+    def body(self, g):
+        received = g.net_out("weights", self.peers.sample(g, 2), self.model.params(g))
+        metrics = self.model.fit(g, self.data.batches(g))
+        reply = g.net_out("update", g.sender(received), self.model.params(g), metrics)
+        folded = self.aggregator.contribute(g, *reply)
+        after(self, g, g.gather(folded))
+
+    return body
+
+
+def slot_order(self, g, done):
+    memory = g.record(examples=g.scalar(1))
+    self.aggregator.contribute(g, self.model.params(g, after=done), memory)
+    self.aggregator.aggregate(g)
+
+
+def condition(self, g, done):
+    with g.when(done.count > 1):
+        self.aggregator.aggregate(g)
+
+
+def second_phase(self, g, done):
+    asked = g.net_out("again", done.senders)
+    told = g.gather(g.net_out("told", g.sender(asked)))
+    self.aggregator.aggregate(g, after=told)
+
+
+def some_time(self, g, done):
+    self.aggregator.aggregate(g, after=g.sleep("30s"))
+
+
+@pytest.mark.parametrize("after", [slot_order, condition, second_phase, some_time])
+def test_round_that_waits_in_some_other_way(compiled, after):
+    program = type("Waits", (Federated,), {"body": rounds(after)})
+
+    assert compiled(program()).functions
 
 
 class AggregatesAnotherSlot(Federated):

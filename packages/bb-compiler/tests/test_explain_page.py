@@ -140,7 +140,7 @@ def test_blocks_are_drawn_where_they_stand_and_say_their_kind(blocks):
     assert {arrow.edge.name for arrow in out.arrows} == {"inside", "hello"}
     regions = {r.name: r for t in blocks.targets for r in t.regions}
     assert regions["@when"].options["kind"] == "when"
-    assert "kind when" in blocks.to_html()
+    assert "inside a frame of main; when; within" in blocks.to_html()
 
 
 def test_blocks_take_one_turn_a_round(blocks):

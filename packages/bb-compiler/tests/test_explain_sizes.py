@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bytesandbrains as bb
-from bb_compiler._sizes import edge_bytes, symbols
+from bb_compiler._sizes import edge_bytes, known_bytes, symbols
 from bb_compiler.explain import Counters, Span, WrongAssumption, envelope_bytes, explain
 from bb_ir import keys, onnx_tools
 from bb_ir.types import parse_type
@@ -99,6 +99,21 @@ def test_bounds_hold_for_all_counters(incarnation, message_id, remaining):
     told = predicted(ports, answered=True, answers=True, deadline_ns=10**11)
 
     assert told.header.least <= len(real.head) <= told.header.most
+
+
+@pytest.mark.parametrize("grants", [0, 1, 2])
+def test_grants_weigh_what_they_do_on_the_wire(grants):
+    hops = [Hop(7, 2, bytes(38), bytes(16) if number < grants else b"") for number in range(2)]
+    counters = Counters(2, 5, 10**9, 38)
+
+    real = build_envelope(bytes(16), 99, 2, 5, remaining_ns=10**9, chain=hops)
+
+    told = known_bytes([], counters, hops=2, dims={}, grants=grants)
+    bounds = edge_bytes(
+        [], answered=True, answers=True, deadline_ns=10**9, dims={}, grants=grants
+    ).header
+    assert told == Span(len(real.head), len(real.head))
+    assert bounds.least <= len(real.head) <= bounds.most
 
 
 @pytest.mark.parametrize(

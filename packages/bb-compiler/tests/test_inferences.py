@@ -13,6 +13,7 @@ from bb_dsl import Module, slots
 from bb_ir import keys, onnx_tools
 from bb_ir.types import ANY, list_of, params, record, tensor
 from bb_roles.contracts import Aggregator, Codec, Component, DataSource, Model, PeerSelector
+from bb_roles.errors import InputMisfit
 
 METRICS = "record(examples:int64,loss:float64)"
 
@@ -218,6 +219,43 @@ def test_batches_tell_what_they_hold():
     assert edge.bytes.formula == "16*batch + 8*batch"
     (known,) = explain(artifact, dims={"batch": 32}).edges
     assert known.bytes.values.exact == 32 * 24
+
+
+class Picky(Model):
+    """Takes inputs of another length."""
+
+    @classmethod
+    def infer_types(cls, _config, op, _inputs):
+        if op in ("Fit", "Forward"):
+            raise InputMisfit("it is too long", expected="3 numbers", fix="cut it")
+
+
+class FitsFarAway(Module):
+    """Trains on what a client cut out of its data."""
+
+    peer_class = "server"
+    peers = slots.PeerSelector(of="client")
+    data = slots.DataSource()
+    model = slots.Model()
+
+    def body(self, g):
+        asked = g.net_out("ask", self.peers.current_view(g))
+        x, _ = self.data.next_batch(g, after=asked)
+        sent = g.net_out("batch", g.sender(asked), x)
+        g.output("y", self.model.forward(g, sent))
+
+
+def test_input_that_a_component_does_not_take_names_both_components():
+    with pytest.raises(TypeMismatch) as caught:
+        compiled(FitsFarAway(), peers=(AnyPeers, None), data=(Pairs, {}), model=(Picky, {}))
+
+    found = caught.value.found
+    assert found.startswith("Forward is given 'batch'")
+    assert "it is too long; slot 'model' is " in found
+    assert "test_inferences:Picky' with {} and slot 'data' is " in found
+    assert found.endswith("test_inferences:Pairs' with {}")
+    assert (caught.value.expected, caught.value.fix) == ("3 numbers", "cut it")
+    assert len(caught.value.where) == 3
 
 
 def test_batches_that_tell_nothing_are_tensors():

@@ -119,7 +119,7 @@ def compile_with(module, *bindings):
     for slot in json.loads(onnx_tools.get_meta(model, keys.SLOTS)):
         compiler.bind(slot, ANY[slot])
     for binding in bindings:
-        compiler.bind(**binding)
+        compiler.bind(**binding, replace=True)
     return compiler.compile(model)
 
 
@@ -276,7 +276,7 @@ def test_component_is_imported_only_for_a_configuration():
         "import sys; from bb_compiler import Compiler\n"
         "compiler = Compiler().bind_model('model', 'mlp')\n"
         "assert 'bb_model_mlp._mlp' not in sys.modules\n"
-        "compiler.bind_model('model', 'mlp', config={})\n"
+        "compiler.bind('model', 'mlp', role='model', config={}, replace=True)\n"
         "assert 'bb_model_mlp._mlp' in sys.modules\n"
     )
 

@@ -14,8 +14,10 @@ from bb_dsl.errors import (
     DuplicateName,
     EmptyModule,
     ForeignValue,
+    MissingGraph,
     NoBackendInScope,
     NotAnOutput,
+    NoValueYet,
     RecursiveModule,
     UnknownPort,
     UnnamedModule,
@@ -338,6 +340,26 @@ def deadline_misspelt(self, g):
     g.net_out("sent", self.peers.sample(g, 1), deadline="30 sec")  # (!)
 
 
+def measured_deadline_of_a_send(self, g):
+    g.net_out("sent", self.peers.sample(g, 1), deadline="auto")  # (!)
+
+
+def measured_deadline_misspelt(self, g):
+    g.gather(self.model.params(g), deadline="auto 30s")  # (!)
+
+
+def measured_deadline_without_a_bound(self, g):
+    g.gather(self.model.params(g), deadline="auto,")  # (!)
+
+
+def measured_deadline_with_another_word(self, g):
+    g.gather(self.model.params(g), deadline="auto, up to 30s")  # (!)
+
+
+def overdue_answers_that_run(self, g):
+    g.gather(self.model.params(g), deadline="auto", on_late="run")  # (!)
+
+
 def no_bytes_at_all(self, g):
     g.net_out("x", self.peers.current_view(g), max_bytes=0)  # (!)
 
@@ -438,6 +460,11 @@ def attribute_that_is_a_value(self, g):
         (deadline_without_unit, ["deadline=30", "'30s'"]),
         (deadline_of_nothing, ["deadline='0s'", "longer than nothing"]),
         (deadline_misspelt, ["deadline='30 sec'", "ns, us, ms, s, m, h"]),
+        (measured_deadline_of_a_send, ["deadline='auto'", "only a gather measures"]),
+        (measured_deadline_misspelt, ["deadline='auto 30s'", "only a gather measures"]),
+        (measured_deadline_without_a_bound, ["deadline='auto,'", "'auto, at most 30s'"]),
+        (measured_deadline_with_another_word, ["'auto, up to 30s'", "'auto, at most 30s'"]),
+        (overdue_answers_that_run, ["on_late='run' with deadline='auto'", "one of them"]),
         (no_bytes_at_all, ["max_bytes=0", "a whole number of bytes"]),
         (bytes_as_a_text, ["max_bytes='1 MiB'", "1 << 20"]),
         (bytes_as_a_truth, ["max_bytes=True"]),
@@ -494,7 +521,7 @@ def test_class_of_a_module_is_checked():
 )
 def test_value_is_no_python_value(misuse, text):
     def body(self, g):
-        with pytest.raises(TypeError, match=text):
+        with pytest.raises(NoValueYet, match=text):
             misuse(g.input("x", "record"))
         self.model.params(g)
 
@@ -516,10 +543,10 @@ def test_value_is_no_python_value(misuse, text):
 )
 def test_forgotten_graph(misuse, call):
     def body(self, g):
-        with pytest.raises(TypeError) as caught:
+        with pytest.raises(MissingGraph) as caught:
             misuse(self, g.input("x"))
         assert "the first argument of self." in str(caught.value)
-        assert str(caught.value).endswith(f": {call}")
+        assert caught.value.fix == call
         self.model.params(g=g)
 
     Program(body).build()

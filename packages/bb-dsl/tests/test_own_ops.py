@@ -3,6 +3,7 @@
 import pytest
 
 from bb_dsl import BuildError, Module, slots
+from bb_dsl.errors import MissingGraph
 from bb_ir import keys, onnx_tools
 from bb_ir.ops import OpSchema, Port, ops, schema_of
 from bb_ir.types import scalar
@@ -79,7 +80,7 @@ def test_forgotten_graph_is_told_by_methods_of_plugins_too():
         def body(self, g):
             self.ping.ping(7)
 
-    with pytest.raises(TypeError, match=r"self\.ping\.ping\(g, 7\)"):
+    with pytest.raises(MissingGraph, match=r"self\.ping\.ping\(g, 7\)"):
         Forgetful().build()
 
 

@@ -53,6 +53,24 @@ def test_slots_methods_record_ops_of_their_roles():
     assert onnx_tools.meta_list(function.node[6], keys.AFTER) == ["ids.5", "loss.3"]
 
 
+def test_update_without_metrics_counts_as_one_example():
+    def body(self, g):
+        theirs = g.net_out("push", self.peers.sample(g, 1), self.model.params(g))
+        self.aggregator.contribute(g, theirs)
+
+    function = recorded(
+        body, model=slots.Model(), peers=slots.PeerSelector(), aggregator=slots.Aggregator()
+    )
+
+    one, record_op, contribute = function.node[-3:]
+    assert ops(function)[-3:] == ["Scalar", "Record", "Contribute"]
+    assert onnx_tools.get_meta(one, keys.AT) == f"value:{contribute.input[0]}"
+    assert contribute.input[1] == record_op.output[0]
+    assert onnx_tools.types_of(function)[contribute.input[1]] == record(
+        {"examples": scalar("int64")}
+    )
+
+
 def test_every_op_knows_its_line():
     def body(self, g):
         self.model.params(g)
@@ -160,6 +178,19 @@ def test_gather_counts_and_collects():
     first, second = [onnx_tools.attributes(n) for n in function.node if n.op_type == keys.GATHER]
     assert (first["quorum"], first["deadline_ns"], first["values"]) == ("4/5", 30 * 10**9, 1)
     assert (second["quorum"], second["wait"], second["on_late"]) == ("#3", "all", "run")
+
+
+def test_gather_may_measure_its_deadline():
+    def body(self, g):
+        sent = g.net_out("ask", g.peers("whom", of="client"))
+        reply = g.net_out("reply", g.sender(sent), self.model.params(g))
+        g.gather(reply, deadline="auto")
+        g.gather(reply, deadline="auto, at most 1.5s")
+
+    function = recorded(body, model=slots.Model())
+
+    found = [onnx_tools.attributes(n) for n in function.node if n.op_type == keys.GATHER]
+    assert [(one["auto"], one.get("deadline_ns")) for one in found] == [(1, None), (1, 15 * 10**8)]
 
 
 def test_blocks_are_written_down():

@@ -277,6 +277,15 @@ BROKEN = {
 """,
         ["values_are_of_the_types_that_it_tells"],
     ),
+    "a loss is asked for": (
+        """
+    def check(self, known, params, metrics):
+        super().check(known, params, metrics)
+        if "loss" not in metrics:
+            raise ValueError("no loss")
+""",
+        ["update_without_other_metrics_counts_by_its_examples"],
+    ),
     "the state is an object": (
         """
     def save(self):

@@ -298,6 +298,11 @@ BROKEN_DATA = {
                 whole = super().batches(ctx, epochs=epochs)
                 return Batches(12, lambda: ((x, y) for x, y in whole if len(x) == 4))
         """,
+    "test_batches_can_be_stored": """
+        class Broken(Good):
+            def remake(self, state):
+                return self._batches(state.data["epochs"], 4, None)
+        """,
     "test_epochs_are_so_many_passes": """
         class Broken(Good):
             def batches(self, ctx, *, epochs=1):

@@ -284,8 +284,8 @@ def test_fields_with_placeholders_and_those_of_one_node_are_left_for_the_run(bb,
     done = bb("compile", program, "-o", "a.onnx", *BINDS, "--config", "mine.toml")
 
     assert done.code == 0
-    assert "note: the configuration of 'data' is left to the run" in done.err
-    assert configs(bb)["client", "data"] == {}  # its other fields make no sense without these
+    assert "note: field partition of 'data' is left to the run" in done.err
+    assert configs(bb)["client", "data"] == {"split": "train"}
     assert bb("run", "a.onnx", "--config", "mine.toml", "--nodes", "client=2").code == 0
 
 

@@ -1,8 +1,17 @@
 """`bb replay`: journals that `bb run` wrote, from the command line."""
 
+import re
+import shutil
+
+import click
+import numpy as np
 import pytest
 
-from bytesandbrains.journal import FileJournal
+from bytesandbrains.cli import _progress
+from bytesandbrains.cli._config import BadConfigFile
+from bytesandbrains.cli._lacking import fill_in
+from bytesandbrains.cli._values import text_of
+from bytesandbrains.journal import FileJournal, read_journal
 
 
 @pytest.fixture
@@ -41,7 +50,10 @@ def test_break_shows_the_op_s_line_and_the_frame_s_values(bb, journals):
     assert done.code == 0
     assert "stopped before model.LoadParams in record" in done.out
     assert "self.model.load_params(g, received)" in done.out
-    assert "params of 2,410 elements: layers.0.weight float32[32, 64]" in done.out
+    assert re.search(
+        r"params of 2,410 elements, -0\.\d+ to 0\.\d+, mean \S+: layers.0.weight float32\[32, 64\]",
+        done.out,
+    )
 
 
 def test_an_op_that_is_not_reached_fails(bb, journals):
@@ -73,7 +85,45 @@ def test_diff_names_the_first_step_at_which_two_runs_part(bb, journals):
 def test_diff_of_a_journal_with_itself_finds_nothing(bb, journals):
     done = bb("replay", "seed-1/server", "--diff", "seed-1/server")
 
-    assert (done.code, done.out) == (0, "all steps are the same\n")
+    assert done.code == 0
+    assert re.fullmatch(r"equal: all \d+ steps are the same\n", done.out)
+
+
+def test_diff_tells_what_led_there_and_how_many_steps_were_equal(bb, journals):
+    done = bb("replay", "seed-1/server", "--diff", "seed-2/server")
+    told = bb("replay", "seed-1/server", "--diff", "seed-2/server", "--json").json
+
+    assert "after 0 equal steps, the first step at which they part:" in done.out
+    assert done.out.count("what led there:") == 2
+    assert done.out.count("invoke Mine") == 2
+    assert not told["equal"]
+    assert told["steps"] == 0
+    for side in told["parted"]:
+        assert (side["kind"], side["op"], side["frame"]) == ("Ship", "Send", None)
+        assert side["source"].endswith("mine.py:17")
+        assert side["now_ns"] == 0
+        assert side["led_there"][-1].endswith("poll")
+
+
+def test_diff_until_a_record_before_they_part_finds_nothing(bb, journals):
+    done = bb("replay", "seed-1/server", "--diff", "seed-2/server", "--until", 3, "--json")
+
+    assert done.code == 0
+    assert done.json["equal"] is True
+    assert done.json["differing"]["seed"] == ["1", "2"]
+
+
+def test_diff_tells_of_torn_ends_and_of_a_run_that_ended_before(bb, journals):
+    shutil.copytree(journals / "seed-1" / "server", journals / "torn")
+    file = journals / "torn" / "000001.bbj"
+    file.write_bytes(file.read_bytes()[: -file.stat().st_size // 3])
+
+    done = bb("replay", "seed-1/server", "--diff", "torn")
+
+    assert done.code == 1
+    assert re.search(r"torn: cut off [\d,]+ bytes of a record", done.out)
+    assert "torn: ended before" in done.out
+    assert re.search(r"after [1-9]\d* equal steps", done.out)
 
 
 def test_diff_tells_which_ended_before(bb, journals):
@@ -83,6 +133,33 @@ def test_diff_tells_which_ended_before(bb, journals):
     assert done.json["differing"]["peer"]
     sides = done.json["parted"]
     assert [side["record"] > 2 for side in sides if side]
+
+
+def test_a_bar_on_a_terminal_leaves_what_is_printed_alone(monkeypatch, capsys):
+    """Bars are for long readings: this one takes a moment that is no time."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(_progress, "_MOMENT", -1.0)
+
+    with _progress.reading("mine", 100) as at:
+        at(40)
+        click.echo("out")
+        at(100)
+
+    shown = capsys.readouterr()
+    assert shown.out == "out\n"
+    assert "mine" in shown.err
+
+
+def test_no_bar_where_there_is_no_terminal_or_for_what_is_short(monkeypatch, capsys):
+    with _progress.reading("mine", 100) as at:
+        at(100)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with _progress.reading("mine", 100) as at:
+        at(100)
+    with _progress.reading("mine", 100, hidden=True) as at:
+        at(100)
+
+    assert capsys.readouterr() == ("", "")
 
 
 def test_what_was_torn_is_told(bb, journals):
@@ -129,3 +206,128 @@ def test_an_empty_journal_says_what_it_lacks(bb, tmp_path):
     FileJournal(tmp_path / "none")
 
     assert "is no journal" in bb("replay", tmp_path / "none").err
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (np.arange(3), "int64[3] = [0, 1, 2]"),
+        (np.arange(100.0), "float64[100], 0 to 99, mean 49.5"),
+        (np.full(20, np.nan), "float64[20], 20 not finite"),
+        (np.array([1.0] * 9 + [np.inf]), "float64[10], 1 to 1, mean 1, 1 not finite"),
+        (np.array(["a"] * 9), "<U1[9]"),
+        ("text", "str 'text'"),
+    ],
+)
+def test_values_are_summed_up_in_a_line(value, text):
+    assert text_of(value) == text
+
+
+# Configuration that a journal leaves out
+
+
+@pytest.fixture
+def keyed(bb, tmp_path):
+    """The folder of a journal whose Node was given a secret."""
+    from bb_runtime.journal import Chain, Kind, Opaque, write_value
+
+    facts = {
+        "version": 2,
+        "config": {"server.model": {"value": 2.0, "token": Opaque("secret")}, "data": {"n": 1}},
+    }
+    with FileJournal(tmp_path / "keyed") as journal:
+        journal(Chain().add(Kind.INSTALL, write_value((facts,))))
+    return read_journal(tmp_path / "keyed")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["server.model.token=hunter22"],
+        ["model.token = hunter22"],
+        ["all.toml"],
+        ["class.json"],
+        ["all.toml", "model.token='hunter22'"],
+    ],
+)
+def test_what_a_journal_leaves_out_is_taken_from_files_and_pairs(keyed, tmp_path, given):
+    (tmp_path / "all.toml").write_text("[model]\ntoken = 'hunter22'\nvalue = 9.0\n[data]\nn = 2\n")
+    (tmp_path / "class.json").write_text('{"server": {"model": {"token": "hunter22"}}}')
+
+    assert fill_in(keyed, given) == {"server.model": {"token": "hunter22"}}
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("model.value=3", "'model.value' is nothing that the journal leaves out"),
+        ("nowhere.token=3", "is nothing that the journal leaves out"),
+        ("token=3", "is nothing that the journal leaves out"),
+        ("one.toml", "for one Node of its class"),
+        ("missing.toml", "cannot be read"),
+    ],
+)
+def test_what_is_given_and_cannot_be_used_is_an_error(keyed, tmp_path, given, found):
+    (tmp_path / "one.toml").write_text("[server.1.model]\ntoken = 'x'\n")
+
+    with pytest.raises(BadConfigFile, match=found):
+        fill_in(keyed, [given])
+
+
+def test_a_file_that_lacks_the_secret_fills_in_nothing(keyed, tmp_path):
+    (tmp_path / "other.toml").write_text("[client.model]\ntoken = 'x'\n")
+
+    assert fill_in(keyed, ["other.toml"]) == {}
+
+
+SECRETIVE = """\
+import dataclasses
+
+import bytesandbrains as bb
+from bb_testing.programs import CountingModel, PartConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Key(PartConfig):
+    token: str = dataclasses.field(default="", metadata={"secret": True})
+
+
+class Keyed(CountingModel):
+    Config = Key
+
+    def backward(self, ctx, x):
+        self.w = self.w - len(self.config.token)
+
+
+class Count(bb.Module):
+    bindings = {"model": Keyed}
+    model = bb.slots.Model()
+
+    def body(self, g):
+        x = g.input("x", "tensor(float64)[None]")
+        self.model.backward(g, x)
+        g.output("y", self.model.params(g))
+"""
+
+
+def test_a_run_with_a_secret_is_replayed_when_it_is_given_again(bb, tmp_path):
+    (tmp_path / "secretive.py").write_text(SECRETIVE)
+    (tmp_path / "keys.toml").write_text("[model]\nvalue = 3.0\ntoken = 'hunter22'\n")
+    done = bb("run", "secretive.py:Count", "--config", "keys.toml", "--input", "x=[1.0]",
+              "--journal", "night")  # fmt: skip
+    assert done.code == 0, done.err
+    [folder] = (tmp_path / "night").iterdir()
+    assert all(b"hunter22" not in path.read_bytes() for path in folder.iterdir())
+
+    without = bb("replay", folder)
+    with_file = bb("replay", folder, "--config", "keys.toml")
+    with_pair = bb("replay", folder, "--config", "model.token=hunter22", "--diff", folder)
+    with_other = bb("replay", folder, "--config", "model.token=short")
+
+    assert without.code == 3
+    assert "--config" in without.err
+    assert with_file.code == 0, with_file.err
+    assert "all as recorded" in with_file.out
+    assert with_pair.code == 0
+    assert with_other.code == 1
+    assert "ReplayDiverged" in with_other.err

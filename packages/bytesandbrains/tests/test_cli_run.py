@@ -5,6 +5,7 @@ import json
 import numpy as np
 import onnx
 import pytest
+from safetensors.numpy import load_file
 
 from bb_ir import keys
 
@@ -25,6 +26,100 @@ def test_module_runs_without_an_artifact(bb, program, tmp_path):
 
     assert done.code == 0
     assert not list(tmp_path.glob("*.onnx"))
+
+
+ROUNDS = """\
+import bytesandbrains as bb
+
+
+class Many(bb.Module):
+    peer_class = "server"
+    bindings = {"model": "mlp", "aggregator": "fedavg", "peers": "static", "data": "digits"}
+    peers = bb.slots.PeerSelector(of="client")
+    model = bb.slots.Model()
+    data = bb.slots.DataSource()
+    aggregator = bb.slots.Aggregator()
+
+    def body(self, g):
+        g.output("begun", self.model.params(g))
+        with g.rounds(3):
+            cohort = self.peers.sample(g, 4)
+            received = g.net_out("weights", cohort, self.model.params(g))
+            metrics = self.model.fit(g, self.data.batches(g, after=received))
+            g.output("here", metrics)
+            reply = g.net_out("update", g.sender(received), self.model.params(g), metrics)
+            done = g.gather(self.aggregator.contribute(g, *reply))
+            averaged, summary = self.aggregator.aggregate(g, after=done)
+            self.model.load_params(g, averaged)
+            g.output("round", summary)
+"""
+
+
+@pytest.fixture
+def many(tmp_path):
+    (tmp_path / "many.py").write_text(ROUNDS)
+    return "many.py"
+
+
+def test_rounds_of_the_program_are_counted(bb, many):
+    done = bb("run", many, "--nodes", "client=4")
+
+    assert done.code == 0
+    assert done.out.startswith("Many: 1 server, 4 client; 1 run\nrun 1  server  begun:")
+    for number in (1, 2, 3):
+        assert f"round  {number}  server  round: count=4" in done.out
+        assert f"round  {number}  client[3]  here: examples=" in done.out
+    assert "sample" not in done.out
+
+
+def test_rounds_of_several_runs_say_which_run(bb, many):
+    done = bb("run", many, "--nodes", "client=4", "--rounds", 2)
+
+    assert "run 2 round  3  server  round: count=4" in done.out
+    told = bb("run", many, "--nodes", "client=4", "--rounds", 2, "--json").json
+    turns = [one.get("turn") for one in told["rounds"][1]["outputs"] if one["name"] != "here"]
+    assert turns == [None, 1, 2, 3]
+
+
+def test_cohort_that_is_smaller_than_asked_for_is_told(bb, many):
+    done = bb("run", many)
+
+    assert done.code == 0
+    assert "run 1  slot 'peers' knows fewer than the 4 peers of its sample" in done.out
+    assert "(--nodes client=4 makes as many)" in done.out
+    told = bb("run", many, "--json").json
+    assert told["rounds"][0]["short_samples"] == ["peers"]
+    assert told["rounds"][0]["refused"] == 0
+
+
+def test_model_is_saved_as_safetensors(bb, artifact, tmp_path):
+    done = bb("run", artifact, "--config", "mine.toml", "--save-model", "m.safetensors")
+
+    assert done.code == 0
+    assert done.out.endswith("wrote m.safetensors\n")
+    weights = load_file(tmp_path / "m.safetensors")
+    assert weights["layers.0.weight"].shape == (32, 64)
+
+
+NO_MODEL = """\
+import bytesandbrains as bb
+
+
+class Clock(bb.Module):
+    def body(self, g):
+        g.output("now", g.now())
+"""
+
+
+def test_model_of_a_program_without_one_is_refused_before_it_runs(bb, tmp_path):
+    (tmp_path / "clock.py").write_text(NO_MODEL)
+
+    done = bb("run", "clock.py", "--save-model", "m.safetensors")
+
+    assert done.code == 3
+    assert "class 'Clock' has no models" in done.err
+    assert "now" not in done.out
+    assert not (tmp_path / "m.safetensors").exists()
 
 
 def test_json_holds_rounds_and_describes_tensors(bb, artifact):
@@ -121,6 +216,8 @@ CONFIGS = {
     "class without the slot": ("[server.data]\nsplit = 'all'\n", "BadConfigFile", "[client.data]"),
     "value without a table": ("lr = 1.0\n", "BadConfigFile", "'lr'"),
     "no toml": ("[model\n", "BadConfigFile", "TOML"),
+    "too deep": ("model = " + "[" * 5_000, "BadConfigFile", "TOML"),
+    "no number": (f"[client.{'9' * 5_000}.data]\n", "BadConfigFile", "no table of a slot"),
 }
 
 

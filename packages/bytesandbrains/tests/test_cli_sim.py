@@ -1,6 +1,7 @@
 """`bb sim`: federations in virtual time, from the command line."""
 
 import json
+import signal
 
 import pytest
 
@@ -60,7 +61,7 @@ def test_same_seed_gives_the_same_bytes(bb, scenario, tmp_path):
     for out in ("one", "two"):
         assert bb("sim", scenario, "--out", out).code == 0
 
-    names = ["metrics.json", "rounds.png", "timeline.png"]
+    names = ["checkpoint.bbsim", "metrics.json", "rounds.png", "timeline.png"]
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == names
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
@@ -69,7 +70,8 @@ def test_same_seed_gives_the_same_bytes(bb, scenario, tmp_path):
 def test_plots_can_be_left_out(bb, scenario, tmp_path):
     bb("sim", scenario, "--out", "here", "--no-plot")
 
-    assert [path.name for path in (tmp_path / "here").iterdir()] == ["metrics.json"]
+    names = sorted(path.name for path in (tmp_path / "here").iterdir())
+    assert names == ["checkpoint.bbsim", "metrics.json"]
 
 
 def test_example_runs(bb, tmp_path):
@@ -126,6 +128,50 @@ def test_interrupt_keeps_what_was_done(bb, scenario, tmp_path, monkeypatch):
     assert [one["ended"] for one in told["rounds"]] == [{"done": 1}] * 3 + [{}]
 
 
+def test_first_interrupt_stops_between_events_and_resume_goes_on(bb, scenario, monkeypatch):
+    from bb_sim import Simulation
+
+    whole = Simulation.step
+    count = iter(range(10**9))
+
+    def step(self):
+        if next(count) == 20:
+            signal.raise_signal(signal.SIGINT)
+        return whole(self)
+
+    monkeypatch.setattr(Simulation, "step", step)
+    stopped = bb("sim", scenario, "--out", "kept")
+    resumed = bb("sim", scenario, "--out", "kept", "--resume")
+    never = bb("sim", scenario, "--json").json
+
+    assert stopped.code == 130
+    assert "--resume goes on" in stopped.err
+    assert resumed.code == 0
+    assert "going on after round" in resumed.out
+    told = json.loads((scenario.parent / "kept" / "metrics.json").read_text())
+    assert told["digest"] == never["digest"]
+    assert told["rounds"] == never["rounds"]
+
+
+def test_more_rounds_can_be_run_later(bb, scenario):
+    bb("sim", scenario, "--out", "kept", "--rounds", 2)
+
+    told = bb("sim", scenario, "--out", "kept", "--resume", "--rounds", 5, "--json").json
+
+    assert [one["ended"] for one in told["rounds"]] == [{"done": 1}] * 5
+
+
+def test_resuming_needs_a_checkpoint_of_the_same(bb, scenario):
+    assert bb("sim", scenario, "--resume").code == 2
+    assert "cannot be read" in bb("sim", scenario, "--resume", "--out", "none").err
+    bb("sim", scenario, "--out", "kept", "--rounds", 1)
+
+    done = bb("sim", scenario, "--resume", "--out", "kept", "--seed", 4)
+
+    assert done.code == 3
+    assert "the scenario differs" in done.err
+
+
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
@@ -149,3 +195,33 @@ def test_mistake_in_a_scenario_is_an_error_of_input(bb, scenario, old, new, told
 def test_wrong_number_of_peers_is_wrong_usage(bb, scenario):
     assert bb("sim", scenario, "--peers", "client=none").code == 2
     assert bb("sim").code == 2
+
+
+def test_journals_are_written_and_replayed(bb, scenario, tmp_path):
+    plain = bb("sim", scenario, "--json").json
+    done = bb("sim", scenario, "--journal", "night", "--journal-peers", "server,client[1:3]")
+
+    assert done.code == 0
+    assert done.out.endswith("wrote 3 journals to night/\n")
+    assert f"digest {plain['digest'][:16]}" in done.out
+    written = sorted(path.name for path in (tmp_path / "night").iterdir())
+    assert written == ["client-1", "client-2", "server"]
+    for name in written:
+        replayed = bb("replay", f"night/{name}")
+        assert replayed.code == 0
+        assert "all as recorded" in replayed.out
+
+
+def test_journals_are_not_written_over(bb, scenario):
+    assert bb("sim", scenario, "--journal", "night").code == 0
+    done = bb("sim", scenario, "--journal", "night")
+
+    assert done.code == 3
+    assert "'night' holds journals" in done.err
+
+
+def test_peers_of_journals_need_a_folder(bb, scenario):
+    done = bb("sim", scenario, "--journal-peers", "server")
+
+    assert done.code == 2
+    assert "--journal-peers needs --journal DIR" in done.err

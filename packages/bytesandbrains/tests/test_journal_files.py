@@ -129,7 +129,7 @@ def test_what_was_not_written_to_its_end_is_cut_off_and_told(artifact, tmp_path)
 
 
 def test_a_torn_record_before_another_segment_is_damage(artifact, tmp_path):
-    node, journal = started(artifact, tmp_path / "j", segment_bytes=1024, segments=9)
+    node, journal = started(artifact, tmp_path / "j", segment_bytes=1024, segments=99)
     count(node, 30)
     journal.close()
     first = tmp_path / "j" / "000001.bbj"
@@ -140,7 +140,7 @@ def test_a_torn_record_before_another_segment_is_damage(artifact, tmp_path):
 
 
 def test_a_missing_segment_is_named(artifact, tmp_path):
-    node, journal = started(artifact, tmp_path / "j", segment_bytes=1024, segments=9)
+    node, journal = started(artifact, tmp_path / "j", segment_bytes=1024, segments=99)
     count(node, 30)
     journal.close()
     (tmp_path / "j" / "000002.bbj").unlink()
@@ -198,7 +198,7 @@ def test_a_closed_journal_takes_no_records(tmp_path):
         journal(Chain().add(Kind.POLL, b""))
 
 
-@pytest.mark.parametrize(("fsync", "times"), [("always", 5), ("segment", 1), ("never", 0)])
+@pytest.mark.parametrize(("fsync", "times"), [("always", 6), ("segment", 2), ("never", 0)])
 def test_the_disk_is_told_when_it_is_to_be(tmp_path, monkeypatch, fsync, times):
     told = []
     journal = FileJournal(tmp_path / "j", fsync=fsync)
@@ -228,10 +228,10 @@ def test_what_may_not_be_dropped_fills_the_journal(tmp_path):
     journal(chain.add(Kind.INSTALL, b""))
 
     for _ in range(4):
-        journal(chain.add(Kind.RECEIVE, bytes(980)))
+        journal(chain.add(Kind.RECEIVE, bytes(900)))
 
     with pytest.raises(JournalFull, match="2 segments"):
-        journal(chain.add(Kind.RECEIVE, bytes(980)))
+        journal(chain.add(Kind.RECEIVE, bytes(900)))
 
 
 def test_a_federation_writes_a_journal_for_each_of_its_nodes(tmp_path):

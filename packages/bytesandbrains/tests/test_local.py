@@ -3,6 +3,7 @@
 import pytest
 
 import bytesandbrains as bb
+from bb_runtime import load_artifact
 from bytesandbrains.local import class_counts
 from bytesandbrains.programs import FederatedAveraging, LocalTraining
 
@@ -40,6 +41,82 @@ def test_params_are_those_of_the_servers_model(averaging):
     federation.run()
 
     assert federation.params().digest() != before
+
+
+def test_two_nodes_of_each_class_that_does_not_start_where_nothing_is_said(averaging):
+    federation = bb.LocalFederation(averaging)
+
+    assert {cls: len(nodes) for cls, nodes in federation.nodes.items()} == {
+        "server": 1,
+        "client": 2,
+    }
+    assert class_counts(load_artifact(averaging), {}) == {"server": 1, "client": 2}
+
+
+def test_function_of_a_configuration_may_take_the_class_too(averaging):
+    seen = []
+
+    def described(cls, index):
+        seen.append((cls, index))
+        return part(index)
+
+    bb.LocalFederation(averaging, nodes={"client": 2}, config={"data": described})
+
+    assert {("client", 0), ("client", 1)} <= set(seen)
+
+
+def test_function_of_a_configuration_may_have_options(averaging):
+    def described(index, clients=4):
+        return {**part(index), "clients": clients}
+
+    federation = bb.LocalFederation(averaging, nodes={"client": 3}, config={"data": described})
+
+    assert federation.nodes["client"][2].component("data").config.client == 2
+
+
+def takes_nothing():
+    return {}
+
+
+def takes_three(cls, index, seed):
+    return part(index + seed) if cls else {}
+
+
+@pytest.mark.parametrize("function", [takes_nothing, takes_three])
+def test_function_of_a_configuration_that_takes_something_else(averaging, function):
+    with pytest.raises(bb.InstallError, match=r"the function for config\['data'\] takes"):
+        bb.LocalFederation(averaging, config={"data": function})
+
+
+def test_sample_of_more_peers_than_there_are_is_told(averaging):
+    outputs = bb.LocalFederation(averaging, nodes={"client": 2}).run()
+
+    assert outputs["round"]["count"] == 2
+    assert outputs.dropped == [bb.Dropped("sample_short", None, "peers")]
+
+
+class OnClients(bb.Module):
+    """Has two models, and none where it starts."""
+
+    peer_class = "server"
+    peers = bb.slots.PeerSelector(of="client")
+    left = bb.slots.Model()
+    right = bb.slots.Model()
+
+    def body(self, g):
+        asked = g.net_out("ask", self.peers.sample(g, 1))
+        sent = self.left.params(g, after=asked)
+        self.right.load_params(g, g.net_out("answer", g.sender(asked), sent))
+
+
+def test_params_ask_which_model_is_meant():
+    compiler = bb.Compiler().bind_peer_selector("peers", "static")
+    compiler.bind_model("left", "mlp").bind_model("right", "mlp")
+    federation = bb.LocalFederation(compiler.compile(OnClients().build()))
+
+    assert federation.params().digest() == federation.params("right").digest()
+    with pytest.raises(bb.BytesAndBrainsError, match="no slot 'left'"):
+        federation.params("left")
 
 
 def test_same_seed_gives_the_same_model(averaging):
@@ -163,3 +240,20 @@ def test_bootstraps_run_before_the_first_invocation():
 
     assert first != untrained
     assert first == second
+
+
+def test_all_are_closed_though_a_component_cannot_be(averaging, tmp_path, monkeypatch):
+    from bb_runtime.replay import replay
+    from bytesandbrains.journal import read_journal
+
+    federation = bb.LocalFederation(averaging, nodes={"client": 2}, journals=tmp_path / "log")
+    model = type(federation.server.component("model"))
+
+    def close(self):
+        raise ValueError("cannot close")
+
+    monkeypatch.setattr(model, "close", close)
+    with pytest.raises(ValueError, match="cannot close"):
+        federation.close()
+    assert all(node.closed for node in federation.bus.nodes)
+    assert replay(read_journal(tmp_path / "log" / "server")).node.closed

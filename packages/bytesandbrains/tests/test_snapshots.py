@@ -81,3 +81,53 @@ def test_what_cannot_be_read_is_refused(node, tmp_path):
     with pytest.raises(bb.SnapshotError, match="no whole snapshot"):
         bb.load_snapshot(tmp_path / "torn.snapshot", node)
     assert node.snapshot() == before
+
+
+class Greets(bb.Module):
+    def bootstrap(self, g):
+        g.output("hello", g.scalar(1))
+
+    def body(self, g):
+        g.output("same", g.input("x", "tensor(float32)[3]"))
+
+
+@pytest.fixture
+def federation():
+    artifact = bb.load_artifact(bb.Compiler().compile(Greets().build()))
+    return lambda: bb.LocalFederation(artifact)
+
+
+def begun(federation):
+    """How often the bootstrap has run."""
+    ended = [one for one in federation.server.metrics() if one.name == "bb_frames_ended_total"]
+    return sum(one.value for one in ended if one.labels["target"] == "Greets.bootstrap")
+
+
+def test_a_federation_that_goes_on_does_not_begin_again(federation, tmp_path):
+    x = {"x": np.ones(3, np.float32)}
+    fresh, first = federation(), federation()
+    first.run(x)
+    saved = {"fresh": fresh, "ran": first, "bus": first.bus}
+    for name, one in saved.items():
+        bb.save_federation(tmp_path / name, one)
+    for name in saved:
+        other = federation()
+        bb.load_federation(tmp_path / name, other)
+        assert other.frame == (first.frame if name == "ran" else None)
+        assert begun(other) == (name != "fresh")
+        assert other.run(x)["same"].tolist() == [1, 1, 1]
+        assert begun(other) == 1
+
+
+def test_the_file_of_a_node_is_no_federation(federation, node, tmp_path):
+    path = tmp_path / "node.snapshot"
+    bb.save_snapshot(path, node)
+    made = federation()
+    with pytest.raises(bb.SnapshotError, match="of a whole Node"):
+        bb.load_federation(path, made)
+    with pytest.raises(bb.SnapshotError, match=r"gone' cannot be read"):
+        bb.load_federation(tmp_path / "gone", made.bus)
+    bb.save_federation(path, made.bus)
+    with pytest.raises(bb.SnapshotError, match="of a whole bus"):
+        bb.load_snapshot(path, node)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600 or os.name == "nt"

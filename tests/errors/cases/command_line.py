@@ -64,6 +64,22 @@ class Echo(bb.Module):
 # $ BB_PLUGINS=model.mlp bb demo --no-plot
 
 
+# %% NoCheckpoint: 'results/checkpoint.bbsim'
+import bytesandbrains as bb
+
+
+class Echo(bb.Module):
+    def body(self, g):
+        g.output("same", g.input("x", "int64"))
+
+
+# file: scenario.toml
+# program = "program.py:Echo"
+# inputs = { x = 3 }
+
+# $ bb sim scenario.toml --out results --resume
+
+
 # %% NoProgram: names no program
 # file: scenario.toml
 # rounds = 3

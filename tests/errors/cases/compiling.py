@@ -35,6 +35,21 @@ def compile_(module, parts=PARTS):
     return compiler.compile(recorded)
 
 
+# %% AggregatesEarly: Aggregate of slot 'aggregator'; no reply 'update'
+class Hurries(Federated):
+    def body(self, g):
+        received = g.net_out("weights", self.peers.sample(g, 2), self.model.params(g))
+        metrics = self.model.fit(g, self.data.batches(g, after=received))
+        reply = g.net_out("update", g.sender(received), self.model.params(g), metrics)
+        folded = self.aggregator.contribute(g, *reply)  # (2)
+        g.output("count", g.gather(folded).count)  # (3)
+        averaged, _ = self.aggregator.aggregate(g)  # (1)
+        self.model.load_params(g, averaged)
+
+
+compile_(Hurries())
+
+
 # %% AmbiguousPlacement: Params of slot 'model'; class 'client'; 'params'; class 'server'
 class Personal(Federated):
     def body(self, g):
@@ -83,11 +98,11 @@ class NotAModel:
         return None
 
 
-bb.Compiler().bind_model("model", NotAModel)
+bb.Compiler().bind_model("model", NotAModel)  # (1)
 
 
 # %% bb_compiler.BadConfig: 'model'; 'layer'
-bb.Compiler().bind_model("model", "mlp", config={"layer": [64, 10]})
+bb.Compiler().bind_model("model", "mlp", config={"layer": [64, 10]})  # (1)
 
 
 # %% BadStage: 'solve_types'
@@ -103,6 +118,12 @@ class Repeats(Federated):
 
 
 compile_(Repeats())
+
+
+# %% BoundTwice: slot 'model' is bound to 'mlp'
+compiler = bb.Compiler()
+compiler.bind_model("model", "mlp")  # (2)
+compiler.bind_model("model", "mlp", config={"layers": [64, 10]})  # (1)
 
 
 # %% ComponentOpMisfit: slot 'registry'; Announce
@@ -183,7 +204,7 @@ class Reads(bb.Module):
         g.output("params", self.model.params(g))  # (1)
 
 
-bb.Compiler().bind_model("model", OnABackend).compile(Reads().build())
+bb.Compiler().bind_model("model", OnABackend).compile(Reads().build())  # (2)
 
 
 # %% EdgeLimitTooLow: edge 'weights'; 1,000 bytes
@@ -281,6 +302,18 @@ class Strays(Federated):
 
 
 compile_(Strays())
+
+
+# %% MixedDeadlines: edge 'back'; another gather
+class MeasuresOnce(Federated):
+    def body(self, g):
+        work = g.net_out("work", self.peers.sample(g, 8), self.model.params(g))
+        back = g.net_out("back", g.sender(work), self.model.params(g))
+        g.gather(back, deadline="auto", quorum=0.5)  # (1)
+        g.gather(back, deadline="1m")  # (2)
+
+
+compile_(MeasuresOnce())
 
 
 # %% QuorumUnreachable: 12 answers; 8 peers
@@ -397,7 +430,7 @@ class Reads(bb.Module):
         g.output("params", self.model.params(g))
 
 
-compiler = bb.Compiler().bind_model("model", "mlp").bind_model("modle", "mlp")
+compiler = bb.Compiler().bind_model("model", "mlp").bind_model("modle", "mlp")  # (1)
 compiler.compile(Reads().build())
 
 
@@ -423,5 +456,5 @@ class Trains(bb.Module):
         self.model.fit(g, self.data.batches(g))  # (1)
 
 
-compiler = bb.Compiler().bind_model("model", "mlp").bind_model("data", "mlp")
+compiler = bb.Compiler().bind_model("model", "mlp").bind_model("data", "mlp")  # (2)
 compiler.compile(Trains().build())

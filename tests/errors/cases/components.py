@@ -5,6 +5,8 @@ about a configuration, `install` says so. They are errors of ours and, most of t
 """
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 import bytesandbrains as bb
 from bb_roles.registry import bound_class
@@ -34,11 +36,16 @@ fedavg.contribute(ctx, weights(3.0, 4.0), {"examples": 10})
 make("aggregator", "fedavg", cohort=2**20, weight_max=2**20)
 
 
+# %% InputMisfit: 32 numbers; 64
+mlp = bound_class("model", "mlp")
+mlp.infer_types(mlp.Config(layers=(64, 10)), "Forward", (bb.tensor("float32", ("n", 32)),))
+
+
 # %% MetricsError: examples
 make("aggregator", "fedavg").contribute(ctx, weights(1.0), {"loss": 0.5})
 
 
-# %% bb_aggregator_fedavg.NothingContributed: round
+# %% bb_roles.NothingContributed: round
 make("aggregator", "fedavg").aggregate(ctx)
 
 
@@ -56,6 +63,22 @@ fedavg.contribute(ctx, weights(1.0, 2.0, 3.0), {"examples": 10})
 
 # %% UpdateOutOfRange: 'w'; nan
 make("aggregator", "fedavg").contribute(ctx, weights(1.0, np.nan), {"examples": 10})
+
+
+# %% bb_aggregator_fedopt.InvalidSetting: 'adam' has no momentum
+make("aggregator", "fedopt", rule="adam", momentum=0.9)
+
+
+# %% bb_aggregator_fedopt.StateMismatch: 'yogi'
+yogi, adam = make("aggregator", "fedopt", rule="yogi"), make("aggregator", "fedopt", rule="adam")
+adam.load(yogi.save())
+
+
+# %% StepOutOfRange: 'w'; 2500.0
+fedopt = make("aggregator", "fedopt", rule="avgm", lr=500)
+for value in (0.0, 5.0):
+    fedopt.contribute(ctx, weights(value), {"examples": 10})
+    fedopt.aggregate(ctx)
 
 
 # %% KernelError: Softmax; axes
@@ -83,6 +106,151 @@ make("codec", "quantize").encode(ctx, weights(1.0, np.inf))
 make("data_source", "arrays", path="parts.npz")
 
 
+# %% ChainMisfit: 'quantize' takes params
+make("codec", "chain", codecs=("zstd", "quantize"))
+
+
+# %% ChainStateMisfit: of the codecs ['quantize']
+small = make("codec", "chain", codecs=("quantize",))
+make("codec", "chain", codecs=("quantize", "zstd")).load(small.save())
+
+
+# %% bb_codec_topk.InvalidSetting: share is 0
+make("codec", "topk", share=0)
+
+
+# %% NotAnUpdate: ndarray
+make("codec", "topk").encode(ctx, np.zeros(3))
+
+
+# %% ResidualUnfit: a half of it is missing
+codec = make("codec", "topk", k=1)
+codec.compress(ctx, weights(1.0, 2.0))
+state = codec.save()
+codec.load(type(state)(tensors={"residual": state.tensors["residual"]}))
+
+
+# %% RoundNotSaved: frozenset
+codec = make("codec", "topk")
+codec.compress(FakeContext(round=frozenset([1])), weights(1.0))
+codec.save()
+
+
+# %% SparseDamaged: it has the tensors w
+make("codec", "topk").decode(ctx, weights(1.0, 2.0))  # was never encoded
+
+
+# %% SparseTooLarge: 1328 bytes
+make("codec", "topk", max_bytes=1000).encode(ctx, weights(*range(300)))
+
+
+# %% UpdateNotFinite: 'w'
+make("codec", "topk").encode(ctx, weights(1.0, np.inf))
+
+
+# %% UpdateReshaped: 'w'
+codec = make("codec", "topk")
+codec.compress(ctx, weights(1.0, 2.0))
+codec.compress(ctx, weights(1.0, 2.0, 3.0))
+
+
+# %% FrameDamaged: it begins with
+make("codec", "zstd").decode(ctx, b"was never encoded")
+
+
+# %% bb_codec_zstd.InvalidSetting: level is 23
+make("codec", "zstd", level=23)
+
+
+# %% ValueTooLarge: 1001 bytes
+make("codec", "zstd", takes="bytes", max_bytes=1000).encode(ctx, bytes(1001))
+
+
+# %% WrongKind: ndarray
+make("codec", "zstd").encode(ctx, np.zeros(3))
+
+
+# %% ColumnMismatch: 'kind'
+table = pa.table({"width": [0.5, 1.5], "sort": [0, 1]})
+pq.write_table(table, "leaves.parquet")
+make("data_source", "parquet", path="leaves.parquet", label="kind")
+
+
+# %% FileUnreadable: readings.parquet
+make("data_source", "parquet", path="readings.parquet", label="kind")
+
+
+# %% UnusableValue: 'width'; 1 nulls
+table = pa.table({"width": [0.5, None], "kind": [0, 1]})
+pq.write_table(table, "leaves.parquet")
+make("data_source", "parquet", path="leaves.parquet", label="kind")
+
+
+# %% SklearnError: loss is 'huber'
+make("model", "sklearn", loss="huber")
+
+
+# %% DtypeUnsupported: Mish; float64
+make("backend", "onnxruntime").kernel("Mish", {}, 1)(np.ones(3))  # float64
+
+
+# %% bb_backend_onnxruntime.InvalidSetting: threads is 0
+make("backend", "onnxruntime", threads=0)
+
+
+# %% OpRefused: Softmax; axes
+make("backend", "onnxruntime").kernel("Softmax", {"axes": 1}, 1)
+
+
+# %% RunFailed: op Add failed; float32[3], float32[2]
+add = make("backend", "onnxruntime").kernel("Add", {}, 1)
+add(np.ones(3, np.float32), np.ones(2, np.float32))
+
+
+# %% bb_index_usearch.InvalidSetting: connectivity is 1
+make("index", "usearch", connectivity=1)
+
+
+# %% bb_index_usearch.StateMismatch: float32[0, 2]
+small, large = make("index", "usearch", dim=2), make("index", "usearch", dim=3)
+large.load(small.save())
+
+
+# %% bb_index_usearch.UnknownId: 7
+index = make("index", "usearch")
+index.add(ctx, np.eye(3))
+index.remove(ctx, np.array([7]))
+
+
+# %% bb_index_usearch.VectorMismatch: 2
+index = make("index", "usearch", dim=3)
+index.add(ctx, np.ones((4, 2)))
+
+
+# %% bb_index_usearch.VectorOutOfRange: nan
+make("index", "usearch").add(ctx, np.array([[1.0, np.nan]]))
+
+
+# %% CohortError: knows no peers
+make("peer_selector", "random").sample(ctx, n=3)
+
+
+# %% bb_peers_random.InvalidSetting: 1 weights and 2 peers
+peers = tuple(bb.PeerId.from_seed(number) for number in range(2))
+make("peer_selector", "random", peers=peers, weights=(1.0,))
+
+
+# %% bb_roles.InvalidSetting: attackers is -1
+make("aggregator", "krum", attackers=-1)
+
+
+# %% TooFewUpdates: 2
+krum = make("aggregator", "krum", attackers=1)
+for value in (1.0, 2.0):
+    krum.contribute(ctx, weights(value), {"examples": 10})
+krum.aggregate(ctx)
+
+
 # %% bb_index_flat.InvalidSetting: dim is 0
 make("index", "flat", dim=0)
 
@@ -92,18 +260,18 @@ small, large = make("index", "flat", dim=2), make("index", "flat", dim=3)
 large.load(small.save())
 
 
-# %% UnknownId: 7
+# %% bb_index_flat.UnknownId: 7
 index = make("index", "flat")
 index.add(ctx, np.eye(3))
 index.remove(ctx, np.array([7]))
 
 
-# %% VectorMismatch: 2
+# %% bb_index_flat.VectorMismatch: 2
 index = make("index", "flat", dim=3)
 index.add(ctx, np.ones((4, 2)))
 
 
-# %% VectorOutOfRange: nan
+# %% bb_index_flat.VectorOutOfRange: nan
 make("index", "flat").add(ctx, np.array([[1.0, np.nan]]))
 
 

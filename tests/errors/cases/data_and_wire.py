@@ -33,6 +33,19 @@ from bb_ir.wire import DEFAULT_LIMITS, read_prelude
 read_prelude(b"GET / HTTP/1.1".ljust(32), DEFAULT_LIMITS)  # a browser knocks
 
 
+# %% ExternalDataError: '../secrets.bin'; not a place in the model's folder
+from pathlib import Path
+
+import onnx
+
+from bb_ir.external_data import read_in
+
+tensor = onnx.TensorProto(name="w", data_type=onnx.TensorProto.UINT8, dims=[3])
+tensor.data_location = onnx.TensorProto.EXTERNAL
+tensor.external_data.add(key="location", value="../secrets.bin")
+read_in(onnx.ModelProto(graph=onnx.GraphProto(initializer=[tensor])), Path())
+
+
 # %% IdError: 0l
 bb.PeerId.parse("12D3KooWFUKKzQtmK4jaKf5QE1ye9j9QGzSHqzGydzDPFaWQSn0l")
 

@@ -90,6 +90,10 @@ artifact.metadata_props.remove(row)  # as a tool that edits artifacts may do by 
 bb.install(PEER, [], artifact, ["Draws"])
 
 
+# %% InvalidTrust: 8 bytes
+bb.install(PEER, [], compiled(), ["Trains"], secret=b"password")
+
+
 # %% MissingConfig: 'data'; path
 class FromAFile(Endless):
     @dataclass(frozen=True)
@@ -106,6 +110,15 @@ bb.install(PEER, [], compiled(), ["Trains"], allow=["model.mlp"])
 
 # %% NotCompiled: no passport
 bb.install(PEER, [], Trains().build(), ["Trains"])
+
+
+# %% NotTrusted: signed by; 12D3KooW
+from bb_ir.signing import sign_model
+
+alice, mallory = (bb.KeyPair.derive(0, number) for number in range(2))
+artifact = compiled()
+sign_model(artifact, mallory)
+bb.install(PEER, [], artifact, ["Trains"], trusted=[alice.peer_id])
 
 
 # %% SlotBindingConflict: 'model'

@@ -76,6 +76,17 @@ class Outer(bb.Module):
 Outer().build()
 
 
+# %% MissingGraph: self.model.params
+class Forgets(bb.Module):
+    model = bb.slots.Model()
+
+    def body(self, g):
+        g.output("params", self.model.params())  # (1)
+
+
+Forgets().build()
+
+
 # %% NoBackendInScope: Double has no Backend slot
 class Double(bb.Module):
     def body(self, g):
@@ -83,6 +94,21 @@ class Double(bb.Module):
 
 
 Double().build()
+
+
+# %% NoValueYet: <Output loss: any> has no truth value
+class Decides(bb.Module):
+    model = bb.slots.Model()
+    data = bb.slots.DataSource()
+
+    def body(self, g):
+        metrics = self.model.fit(g, self.data.batches(g))
+        loss = metrics["loss"]  # (2)
+        if loss:  # (1)
+            g.output("loss", loss)
+
+
+Decides().build()
 
 
 # %% NotAnOutput: 3 is an int
@@ -96,6 +122,18 @@ class LoadsANumber(bb.Module):
 LoadsANumber().build()
 
 
+# %% NotEntered: used like a value
+class Counts(bb.Module):
+    model = bb.slots.Model()
+
+    def body(self, g):
+        number = g.rounds(10)  # (2)
+        g.output("half", number / 2)  # (1)
+
+
+Counts().build()
+
+
 # %% RecursiveModule: Endless calls itself
 class Endless(bb.Module):
     def __init__(self):
@@ -107,6 +145,18 @@ class Endless(bb.Module):
 
 
 Endless().build()
+
+
+# %% UnknownAttribute: <model slot 'model' of Misspells>; 'evalaute'
+class Misspells(bb.Module):
+    model = bb.slots.Model()
+    data = bb.slots.DataSource()
+
+    def body(self, g):
+        g.output("metrics", self.model.evalaute(g, self.data.batches(g)))  # (1)
+
+
+Misspells().build()
 
 
 # %% UnknownPort: unknown: xs; missing: x
@@ -127,6 +177,20 @@ class Asks(bb.Module):
 
 
 Asks().build()
+
+
+# %% UnknownType: field 'accuracy' of 'metrics'
+class Doubts(bb.Module):
+    model = bb.slots.Model()
+    data = bb.slots.DataSource()
+
+    def body(self, g):
+        metrics = self.model.evaluate(g, self.data.batches(g))
+        accuracy = metrics["accuracy"]  # (2)
+        g.output("error", 1 - accuracy)  # (1)
+
+
+Doubts().build()
 
 
 # %% UnnamedModule: Predicts

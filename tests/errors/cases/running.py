@@ -5,12 +5,13 @@ its frame with an `OpFailed` step, whose `error` is one of these, or what the co
 `federation.run()` raises `FrameFailed` for it. `OpError` catches those of the engine.
 """
 
+import threading
 from dataclasses import dataclass, field
 
 import numpy as np
 
 import bytesandbrains as bb
-from bb_roles import Model
+from bb_roles import Batches, DataSource, Model
 from bb_runtime.replay import replay
 from bytesandbrains.journal import FileJournal
 
@@ -85,6 +86,18 @@ raise next(step.error for step in node.poll() if isinstance(step, bb.OpFailed))
 # %% DeliveryError: already
 federation = federation_of(Echo())
 federation.bus.add(federation.server)
+
+
+# %% EndlessLoop: turn
+class Spins(bb.Module):
+    def body(self, g):
+        with g.loop() as turn:  # (1)
+            turn.until(turn < 0)
+
+
+federation = federation_of(Spins())
+federation.bus.max_ops = 1000  # ten million, if you do not say otherwise
+federation.run()
 
 
 # %% FrameFailed: Fit of slot 'model'; out of memory
@@ -173,12 +186,13 @@ bb.install(PEER, [], artifact, ["Shows"], {"model": {"token": "x"}}, journal=rec
 replay(records)
 
 
-# %% NodeBusy: Fit of slot 'model'
+# %% NodeBusy: may not be asked twice: Fit of slot 'model'
 class Slow(Own):
     defers = ("fit",)
 
     def fit(self, ctx, batches):
-        return ctx.defer(lambda: {"examples": batches.examples, "loss": 0.0})
+        self.handle = ctx.external()
+        return self.handle
 
 
 class Trains(bb.Module):
@@ -199,7 +213,21 @@ node.snapshot()
 federation_of(Echo()).run({"x": np.zeros(3, np.float32)})["sam"]
 
 
+# %% NodeClosed: is closed
+federation = federation_of(Echo())
+federation.close()
+federation.run({"x": np.zeros(3, np.float32)})
+
+
 # %% NotStorable: goes over a Batches
+class Stream(DataSource):
+    def next_batch(self, ctx):
+        return np.zeros((1, 2)), np.zeros(1)
+
+    def batches(self, ctx, *, epochs=1):
+        return Batches(2, lambda: iter([self.next_batch(ctx), self.next_batch(ctx)]))
+
+
 class Shows(bb.Module):
     peer_class = "server"
     peers = bb.slots.PeerSelector(of="client")
@@ -211,7 +239,7 @@ class Shows(bb.Module):
             g.gather(g.net_out("seen", g.sender(seen)))
 
 
-node = federation_of(Shows(), peers="static", data="digits").server
+node = federation_of(Shows(), peers="static", data=Stream).server
 node.invoke("Shows")
 node.poll()
 node.snapshot()
@@ -242,6 +270,32 @@ class Repeats(bb.Module):
 
 
 fail(federation_of(Repeats(), model="mlp", data="digits"), {"times": "thrice"})
+
+
+# %% Quarantined: is stuck
+class Hangs(Own):
+    """Hands out work that never ends."""
+
+    defers = ("fit",)
+
+    def fit(self, ctx, batches):
+        return ctx.defer(threading.Event().wait)
+
+
+class Trains(bb.Module):
+    model = bb.slots.Model()
+    data = bb.slots.DataSource()
+
+    def body(self, g):
+        self.model.fit(g, self.data.batches(g))  # (1)
+
+
+node = federation_of(Trains(), model=Hangs, data="digits").server
+node.invoke("Trains")
+work = [step for step in node.poll() if isinstance(step, bb.Deferred)]  # nobody does it
+node.advance(2 * 3600 * 10**9)
+node.invoke("Trains")
+raise next(step.error for step in node.poll() if isinstance(step, bb.OpFailed))
 
 
 # %% QuorumNotMet: answered

@@ -140,7 +140,7 @@ def odd_options(node: NodeProto) -> str:
     """Return the options of a gather that only make sense for answers of peers, as one text."""
     facts = onnx_tools.attributes(node)
     given = [name for name, usual in _OF_PEERS.items() if facts.get(name, usual) != usual]
-    given += ["deadline"] if "deadline_ns" in facts else []
+    given += ["deadline"] if "deadline_ns" in facts or facts.get("auto") else []
     return ", ".join(f"{name}=" for name in given)
 
 

@@ -21,6 +21,7 @@ from bb_ir.ops import OpSchema
 from bb_ir.type_texts import brief
 from bb_ir.types import Type
 from bb_roles.config import build_config
+from bb_roles.errors import InputMisfit
 from bb_roles.registry import component_spec, import_named
 
 __all__ = ["Inferences", "misfit"]
@@ -56,7 +57,11 @@ class Inferences:
     def results(
         self, node: NodeProto, schema: OpSchema, inputs: tuple[Type, ...], findings: Findings
     ) -> Mapping[str, Type]:
-        """Return the types of an op's results as far as its component infers them, by port."""
+        """Return the types of an op's results as far as its component infers them, by port.
+
+        Raises:
+            InputMisfit: The component takes no such inputs.
+        """
         row = self._rows.of(node)
         place = onnx_tools.get_meta(node, keys.CLASS), onnx_tools.get_meta(node, keys.SLOT)
         if place not in self._asked:
@@ -68,6 +73,8 @@ class Inferences:
         label = f"infer_types of {row['component']!r}"
         try:
             found: object = cls.infer_types(config, schema.name, inputs)
+        except InputMisfit:
+            raise
         except Exception as error:  # noqa: BLE001  # whatever it is, the component is to be repaired
             told = f"{label} raises {type(error).__name__} for {schema.name}: {error}"
             findings.add(_misfit(node, told, "a pure function of configuration, op and types"))

@@ -29,6 +29,7 @@ from onnx import FunctionProto, NodeProto
 
 from bb_compiler import _block_errors as block_errors
 from bb_compiler import _placement_errors as errors
+from bb_compiler._answers import answered_by_send
 from bb_compiler._blocks import (
     LexicalBlocks,
     captured,
@@ -407,10 +408,15 @@ class _Walk:
             node, name, other, self.makers.get(name), partner, mine, self.makers.get(partner)
         )  # fmt: skip
         loose = next((v for v in (name, partner) if v and self._is_loose(v)), "")
-        if explicit and region in self.lines[other.name]:
+        homes = {value: where.region for value, where in self.values.items()}
+        came_by = None if explicit else answered_by_send(node, homes, self.regions)
+        if came_by and not all(self._is_loose(value) for value in node.input[1:]):
+            opener = self.function.node[self.opened_at[came_by.name]]
+            self.found.class_problems.append(errors.meant_sender(clash, came_by, opener))
+        elif explicit and region in self.lines[other.name]:
             self.found.region_problems.append(errors.escape_by_at(clash))
         elif loose:
-            self.found.class_problems.append(errors.ambiguous(clash, loose))
+            self.found.class_problems.append(errors.ambiguous(clash, loose, came_by))
         elif other.cls != mine.cls:
             self.found.class_problems.append(errors.cross_class(clash))
         else:

@@ -33,6 +33,7 @@ __all__ = [
     "escape_by_mixing",
     "escape_of_round",
     "lines_of",
+    "meant_sender",
     "no_message",
     "no_such_class",
     "not_a_fan_out",
@@ -194,8 +195,14 @@ def escape_of_round(
     )
 
 
-def ambiguous(clash: Clash, loose: str) -> CompileError:
-    """Complain about an op without inputs whose use stands elsewhere."""
+def ambiguous(clash: Clash, loose: str, came_by: Region | None = None) -> CompileError:
+    """Complain about an op without inputs whose use stands elsewhere.
+
+    Args:
+        clash: The op that uses it.
+        loose: What the op without inputs gives.
+        came_by: The region whose message the use may have been meant to answer.
+    """
     maker = clash.maker if loose == clash.name else clash.partner_maker
     assert maker is not None  # inputs of a function are never placed by the cursor
     user = f"{clash.node.op_type} uses its {label_of(loose, maker)!r}"
@@ -211,7 +218,10 @@ def ambiguous(clash: Clash, loose: str) -> CompileError:
     return AmbiguousPlacement(
         f"{maker.op_type}{f' of slot {slot!r}' if slot else ''} reads nothing that says where it "
         f"runs, so it stands where the op recorded before it stands, on {stands}; but {use}",
-        fix="move it to where its use stands, or say where it runs: `with g.at(value):` or "
+        fix=f"to answer whoever sent {came_by.name!r}, send to g.sender(received); to send from "
+        "where the peers are known, move it up there, or say where it runs: `with g.at(value):`"
+        if came_by
+        else "move it to where its use stands, or say where it runs: `with g.at(value):` or "
         "`with g.at('class'):`",
         where=lines_of(maker, clash.node, clash.maker, clash.partner_maker),
     )
@@ -225,6 +235,21 @@ def cross_class(clash: Clash) -> CompileError:
         fix="send one of the values to where the other stands, in one net_out with what is sent "
         "there already",
         where=clash.lines,
+    )
+
+
+def meant_sender(clash: Clash, came_by: Region, opener: NodeProto) -> CompileError:
+    """Complain about an answer that is sent to the peers that were asked, not to who asked."""
+    node = clash.node
+    edge, asked = onnx_tools.get_meta(node, keys.EDGE), node.input[0]
+    peers = clash.maker if asked == clash.name else clash.partner_maker
+    return CrossClassDataflow(
+        f"edge {edge!r} is sent from {where_it_stands(came_by)} to "
+        f"{value_text(asked, peers, node)}, which is known on the other side only",
+        expected=f"the return address of what {came_by.name!r} brought, to answer whoever sent it",
+        fix=f"g.net_out({edge!r}, g.sender(received), ...), where received is what "
+        f"g.net_out({came_by.name!r}, ...) returned",
+        where=lines_of(node, opener, peers),
     )
 
 

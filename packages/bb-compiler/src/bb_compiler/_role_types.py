@@ -17,6 +17,7 @@ from bb_ir import keys, onnx_tools
 from bb_ir.ops import ROLE_OPS, OpSchema
 from bb_ir.type_texts import brief
 from bb_ir.types import ANY, Shape, Type, meet, parse_type, scalar, tensor
+from bb_roles.errors import InputMisfit
 
 __all__ = ["RoleTypes"]
 
@@ -82,7 +83,10 @@ class RoleTypes:
         findings, inputs = self._values.findings, self._given(node, schema)
         inferred: Mapping[str, Type] = {}
         if fits:
-            inferred = self._inferences.results(node, schema, inputs, findings)
+            try:
+                inferred = self._inferences.results(node, schema, inputs, findings)
+            except InputMisfit as error:
+                findings.add(self._misfit(node, row, error))
         for port, name in zip(schema.results, node.output, strict=True):
             known = port.type
             for lengths, ports in schemes:
@@ -139,6 +143,15 @@ class RoleTypes:
             text += f", as {row['component']!r} in slot {slot!r} on class {cls!r} says"
         self._values.findings.add(errors.unfit(use, text, taken))
         return False
+
+    def _misfit(self, node: NodeProto, row: Row, error: InputMisfit) -> TypeMismatch:
+        """Complain about inputs that a component, as it is configured, does not take."""
+        uses = [self._values.use(node, at) for at in range(len(node.input))]
+        # The first use is the one with the longest way where several are given: what came from far.
+        use = max(uses, key=lambda one: len(one.trail))
+        made = next((one for one in reversed(use.trail) if self._rows.of(one)), None)
+        sides = [row] if made is None else [row, self._rows.of(made)]
+        return errors.refused(use, error, sides)
 
     # What belongs together
 

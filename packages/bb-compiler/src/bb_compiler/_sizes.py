@@ -14,7 +14,14 @@ from math import prod
 from bb_ir.errors import BytesAndBrainsError
 from bb_ir.params import Layout
 from bb_ir.types import ONNX_DTYPES, Dim, Type
-from bb_ir.wire import ALIGNMENT, DEFAULT_LIMITS, INLINE_LIMIT, MAX_DIMS, PRELUDE_SIZE
+from bb_ir.wire import (
+    ALIGNMENT,
+    DEFAULT_LIMITS,
+    GRANT_SIZE,
+    INLINE_LIMIT,
+    MAX_DIMS,
+    PRELUDE_SIZE,
+)
 
 __all__ = [
     "METADATA",
@@ -143,6 +150,7 @@ def edge_bytes(
     answers: bool,
     deadline_ns: int,
     dims: Mapping[str, int],
+    grants: int = 0,
 ) -> EdgeBytes:
     """Return what one envelope weighs.
 
@@ -153,13 +161,14 @@ def edge_bytes(
         deadline_ns: The longest deadline it can carry.
         dims: Lengths of dimensions by name; those without a name go by `port[axis]`, several
             values of one edge by `port.0[axis]` and so on.
+        grants: How many of its return addresses carry a grant.
     """
     values = _values(ports, dims)
     low, fills_low, payload_low = _place(values, [v.size.least for v in values])
     unknown = tuple(v.why for v in values if v.why)
     total = sum((v.size for v in values), _ZERO)
     hops = answered + answers
-    fewest = PRELUDE_SIZE + _own(Counters(peer=34), hops)
+    fewest = PRELUDE_SIZE + _own(Counters(peer=34), hops, grants)
     if unknown:
         # How a value of unknown length is carried is unknown, and with it where small ones stand.
         large = [v.size.least for v in values if not v.why and v.size.least > INLINE_LIMIT]
@@ -171,13 +180,18 @@ def edge_bytes(
         why = ("whether a value stands in the header or in the payload depends on its numbers",)
         return EdgeBytes(total, _OPEN, Span(fewest, None), Span(fewest, None), "", why)
     most = Counters(2**64 - 1, 2**64 - 1, max(deadline_ns, 1), 44)
-    header = Span(fewest + fills_low, PRELUDE_SIZE + _own(most, hops) + fills_high)
+    header = Span(fewest + fills_low, PRELUDE_SIZE + _own(most, hops, grants) + fills_high)
     payload = Span(payload_low, payload_high)
     return EdgeBytes(total, payload, header, header + payload)
 
 
 def known_bytes(
-    ports: Sequence[tuple[str, Type]], counters: Counters, *, hops: int, dims: Mapping[str, int]
+    ports: Sequence[tuple[str, Type]],
+    counters: Counters,
+    *,
+    hops: int,
+    dims: Mapping[str, int],
+    grants: int = 0,
 ) -> Span | None:
     """Return what one envelope weighs whose counters are known; `None` where its values are not.
 
@@ -186,11 +200,12 @@ def known_bytes(
         counters: What its header says.
         hops: How many return addresses it carries.
         dims: Lengths of dimensions by name.
+        grants: How many of them carry a grant.
     """
     values = _values(ports, dims)
     if any(v.why for v in values):
         return None
-    own = PRELUDE_SIZE + _own(counters, hops)
+    own = PRELUDE_SIZE + _own(counters, hops, grants)
     _, fills_low, payload_low = _place(values, [v.size.least for v in values])
     _, fills_high, payload_high = _place(values, [v.size.most or 0 for v in values])
     return Span(own + fills_low + payload_low, own + fills_high + payload_high)
@@ -377,11 +392,13 @@ def _padded(size: int) -> int:
     return size + -size % ALIGNMENT
 
 
-def _own(counters: Counters, hops: int) -> int:
+def _own(counters: Counters, hops: int, grants: int) -> int:
     """Return the bytes of a header without its values."""
     hop = 9 + _number(counters.incarnation) + _data(counters.peer)
+    granted = hop + _data(GRANT_SIZE)
     numbers = (counters.incarnation, counters.message_id, counters.remaining_ns)
-    return _FIXED + sum(map(_number, numbers)) + hops * (1 + _varint(hop) + hop)
+    plain = (hops - grants) * (1 + _varint(hop) + hop)
+    return _FIXED + sum(map(_number, numbers)) + plain + grants * (1 + _varint(granted) + granted)
 
 
 def _number(value: int) -> int:

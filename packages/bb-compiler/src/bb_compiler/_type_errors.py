@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from onnx import NodeProto
 
@@ -13,8 +14,18 @@ from bb_ir import keys, onnx_tools
 from bb_ir.errors import SourceLine, did_you_mean
 from bb_ir.type_texts import brief, clash
 from bb_ir.types import Type
+from bb_roles.errors import InputMisfit
 
-__all__ = ["Use", "lines", "misnamed_field", "no_inference", "not_given", "not_sendable", "unfit"]
+__all__ = [
+    "Use",
+    "lines",
+    "misnamed_field",
+    "no_inference",
+    "not_given",
+    "not_sendable",
+    "refused",
+    "unfit",
+]
 
 _ORDINALS = {0: "first", 1: "second", 2: "third"}
 #: So many lines at most lead from a use to where a value was made.
@@ -88,6 +99,27 @@ def unfit(
         if both
         else "",
         where=lines(use.node, *use.trail, *others),
+    )
+
+
+def refused(use: Use, error: InputMisfit, sides: Sequence[Mapping[str, Any]]) -> TypeMismatch:
+    """Complain about a value that a component, as it is configured, does not take.
+
+    Args:
+        use: The value.
+        error: What the component says.
+        sides: The bindings of who is given the value, and of who made it.
+    """
+    bound = [
+        f"slot {row['slot']!r} is {row['component']!r}"
+        + (f" with {row['config']}" if row.get("config") else ", not configured here")
+        for row in sides
+    ]
+    return TypeMismatch(
+        f"{use}: {error.found}; {' and '.join(bound)}",
+        expected=error.expected,
+        fix=error.fix,
+        where=lines(use.node, *use.trail),
     )
 
 
@@ -166,6 +198,14 @@ def _unsendable(known: Type) -> tuple[str, str]:
         )
     if known.kind == "local":
         return "it makes sense on its own Node only", "make it on the Node that needs it"
+    if known.kind == "record":
+        field, part = next(pair for pair in known.items or () if not pair[1].sendable)
+        if part.kind == "any":
+            fix = f'say it where it is read: g.field(record, "{field}", "float64")'
+            return f"the type of its field {field!r} is not known", fix
+        return f"its field {field!r} is of type {brief(part)}, which stays on its Node", (
+            f"leave {field!r} out"
+        )
     return "a part of it is of unknown type, or makes sense on its own Node only", (
         "send its parts that can travel"
     )

@@ -9,12 +9,21 @@ from typing import Any, Self
 
 from onnx import ModelProto
 
+from bb_compiler._bind_lines import line_of_call, line_of_row, places
 from bb_compiler._configs import configure
 from bb_compiler._stages import CANONICAL_STAGES, Stage, own_stage, plugin_stage, unknown_stage
-from bb_compiler.errors import BadBinding, MalformedRecording, UnknownStage
+from bb_compiler.errors import (
+    BadBinding,
+    BadConfig,
+    BoundTwice,
+    ComponentTypeMisfit,
+    MalformedRecording,
+    UnknownStage,
+)
 from bb_compiler.explain import Explanation, explain, trace
 from bb_compiler.passes import Pass
 from bb_ir import keys, onnx_tools
+from bb_ir.errors import SourceLine
 from bb_roles.contracts import CONTRACTS, Component
 from bb_roles.registry import bound_class, component_spec
 
@@ -42,6 +51,7 @@ class Compiler:
         role: str = "",
         on: str = "",
         config: object = None,
+        replace: bool = False,
     ) -> Self:
         """Bind a slot to a component.
 
@@ -54,34 +64,41 @@ class Compiler:
                 by field: a mapping, or an instance of its `Config`. The artifact holds it as plain
                 data, so it is no place for secrets. The component's class is imported, and the
                 types that follow from the configuration are checked across the network.
+            replace: The slot may be bound already, and is bound to this one from now on.
 
         Raises:
             PluginError: No installed plugin provides the component, or it is broken.
-            CompileError: The class fills no role, or cannot be found again by an installer; or
-                the configuration does not fit the component, or is no plain data.
+            CompileError: The slot is bound already; the class fills no role, or cannot be found
+                again by an installer; or the configuration does not fit the component, or is no
+                plain data.
         """
+        line = line_of_call()
         if role and role not in keys.ROLES:
             raise BadBinding(
                 f"there is no role {role!r}, as which slot {slot!r} is bound",
                 expected=f"one of {', '.join(keys.ROLES)}",
+                where=places(line),
             )
+        if not replace:
+            self._check_once(slot, component, on, line)
         if isinstance(component, str):
             if not role:
                 raise BadBinding(
                     f"the role of component {component!r} for slot {slot!r} is not said",
                     fix=f'use bind_<role>("{slot}", "{component}") or bind(..., role=...)',
+                    where=places(line),
                 )
             spec = component_spec(role, component)
             name, depends, types = spec.name, dict(spec.depends), dict(spec.types)
             ops = spec.ops
         else:
-            role, name, depends = _describe_class(component, role)
+            role, name, depends = _described(component, role, line)
             types, ops = dict(component.types), component.ops
         row: dict[str, Any] = {"slot": slot, "role": role, "component": name, "on": on}
-        row |= {"depends": depends, "types": types}
+        row |= {"depends": depends, "types": types, "line": "" if line is None else str(line)}
         row["ops"] = {op: schema.text() for op, schema in ops.items()}
         if config is not None:
-            _add_config(row, component, config)
+            _add_config(row, component, config, line)
         self._bindings = [row for row in self._bindings if (row["slot"], row["on"]) != (slot, on)]
         self._bindings.append(row)
         return self
@@ -188,6 +205,20 @@ class Compiler:
                 onnx_tools.set_meta(current, keys.STAGE + stage.name, stage.origin)
         return current
 
+    def _check_once(self, slot: str, component: object, on: str, line: SourceLine | None) -> None:
+        """Check that a slot is not bound already: who reads the first line would be misled."""
+        for row in self._bindings:
+            if (row["slot"], row["on"]) == (slot, on):
+                new = component if isinstance(component, str) else _label(component)
+                place = f" on class {on!r}" if on else ""
+                raise BoundTwice(
+                    f"slot {slot!r} is bound to {new!r}{place}, and to {row['component']!r} before",
+                    expected="one binding for each slot, or for each slot and class",
+                    fix="leave one of them out; on=<class> binds one class only, and "
+                    f"bind({slot!r}, ..., replace=True) another component than before",
+                    where=places(line, line_of_row(row)),
+                )
+
     def _place(self, before: str, after: str, new: Stage) -> int:
         """Return where a stage is inserted."""
         if before and after:
@@ -290,11 +321,30 @@ def _describe_class(cls: Any, role: str) -> tuple[str, str, dict[str, str]]:
     return own, name, depends
 
 
-def _add_config(row: dict[str, Any], component: str | type[Component], config: object) -> None:
+def _label(component: object) -> str:
+    return getattr(component, "__qualname__", repr(component))
+
+
+def _described(cls: Any, role: str, line: SourceLine | None) -> tuple[str, str, dict[str, str]]:
+    """Return role, installable name and dependencies of a component class."""
+    try:
+        return _describe_class(cls, role)
+    except BadBinding as error:
+        error.where = places(line)
+        raise
+
+
+def _add_config(
+    row: dict[str, Any], component: str | type[Component], config: object, line: SourceLine | None
+) -> None:
     """Note in a binding what it is configured with, and the types that follow from it."""
     if isinstance(component, str):
         component = bound_class(row["role"], component)
-    known = configure(component, config, row["slot"], row["component"])
+    try:
+        known = configure(component, config, row["slot"], row["component"])
+    except (BadConfig, ComponentTypeMisfit) as error:
+        error.where = (*(place for place in error.where if place), *places(line))
+        raise
     row["config"] = known.text
     if known.types is not None:
         row["value_types"] = known.types

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bb_ir.errors import BytesAndBrainsError
 
 __all__ = [
+    "AggregatesEarly",
     "AmbiguousPlacement",
     "AnswersTwice",
     "ArtifactInvalid",
@@ -12,6 +13,7 @@ __all__ = [
     "BadConfig",
     "BadStage",
     "BlockEscape",
+    "BoundTwice",
     "CompileError",
     "ComponentOpMisfit",
     "ComponentTypeMisfit",
@@ -23,6 +25,7 @@ __all__ = [
     "Findings",
     "GatherOutsideFanOut",
     "MalformedRecording",
+    "MixedDeadlines",
     "NotSendable",
     "NothingContributed",
     "NothingWaits",
@@ -207,6 +210,15 @@ class NothingContributed(CompileError):
     """
 
 
+class AggregatesEarly(CompileError):
+    """A round is aggregated without waiting for the replies that contribute to it.
+
+    Ops of different regions are ordered by values only, so `aggregate` would run at once, before
+    anybody answered. Gather the contributions, and let it wait: `aggregate(g, after=done)`. An
+    `aggregate` in the region in which all is contributed, as in gossip, needs no gather.
+    """
+
+
 class UnknownPeerClass(CompileError):
     """Nobody knows which class of peers is meant, or nothing runs on the class that is named.
 
@@ -223,6 +235,14 @@ class DeadlineInversion(CompileError):
     """
 
 
+class MixedDeadlines(CompileError):
+    """Of two gathers of the same answers, one measures how long they may take, and one does not.
+
+    What is overdue is given up, and would be lost to the gather that goes on waiting. Say
+    `deadline="auto"` in both, or in none.
+    """
+
+
 class QuorumUnreachable(CompileError):
     """A gather wants more answers than peers are asked.
 
@@ -236,6 +256,14 @@ class BadBinding(CompileError):
 
     Bind the name of an installed component, or a class at the top level of a module that
     inherits the contract of the role.
+    """
+
+
+class BoundTwice(CompileError):
+    """A slot is bound a second time on the same class.
+
+    One of the two would silently win, so it is asked which one is meant. Leave one out. A binding
+    for one class, `on="client"`, stands beside one for all.
     """
 
 

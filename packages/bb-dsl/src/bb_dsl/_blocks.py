@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from bb_dsl._checks import (
     check_name,
@@ -23,6 +23,7 @@ from bb_dsl._checks import (
     read_duration,
     read_type,
 )
+from bb_dsl._misuse import OfUnentered
 from bb_dsl._output import Output
 from bb_dsl._recorder import Recorder
 from bb_dsl._source import user_line
@@ -57,7 +58,7 @@ class Turn(Output):
         self.graph.append_until(self, flag)
 
 
-class Block(Generic[T]):
+class Block(OfUnentered, Generic[T]):
     """A `with` statement; `as` gives what differs from turn to turn."""
 
     def __init__(self, graph: Blocks, name: str, item: T, call: str, where: SourceLine) -> None:
@@ -65,23 +66,12 @@ class Block(Generic[T]):
         self._name = name
         self._item = item
         self._call = call
-        self._where = where
+        self.made = where
+        self.with_line = f"with {call}{_as(item)}:"
         self._begun = 0
 
-    if not TYPE_CHECKING:
-        # Checkers know that a block is neither a sequence nor a condition; people forget.
-
-        def __iter__(self) -> NoReturn:
-            raise TypeError(
-                f"`for` would run once, while the program is recorded; write `with {self._call} "
-                "as item:`, and the program repeats what is inside"
-            )
-
-        def __bool__(self) -> NoReturn:
-            raise TypeError(
-                f"`if` decides once, while the program is recorded; write `with {self._call}:`, "
-                "and the program decides"
-            )
+    def __repr__(self) -> str:
+        return f"<block {self._call}>"
 
     def __enter__(self) -> T:
         self._begun = self._graph.begin_block(self._name, self._item, self._call)
@@ -98,14 +88,14 @@ class Block(Generic[T]):
             raise EmptyBlock(
                 f"nothing is recorded inside `with {self._call}`",
                 fix="call a slot's method or g.output(...) in it, or leave it out",
-                where=self._where,
+                where=self.made,
             )
         if error is None and self._graph.is_endless(self._begun):
             raise BadOption(
                 "a g.loop() that nothing ends; what comes after it would never run",
                 expected="a number of turns, or turn.until(flag) inside",
                 fix="with g.loop(10) as turn: or turn.until(...); g.rounds() may go on for ever",
-                where=self._where,
+                where=self.made,
             )
 
 
@@ -362,6 +352,13 @@ class Blocks(Recorder):
                 where=user_line(),
             )
         return value
+
+
+def _as(item: object) -> str:
+    """Return how a block's item is named in the line that enters it."""
+    if item is None:
+        return ""
+    return " as turn" if isinstance(item, Turn) else " as item"
 
 
 def _deadline(text: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from fractions import Fraction
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, cast
 
+from bb_dsl._misuse import OfUnentered
 from bb_dsl._source import user_line
 from bb_dsl.errors import BadOption
 from bb_ir import keys
@@ -25,6 +26,7 @@ __all__ = [
     "check_text",
     "positive",
     "quorum_text",
+    "read_deadline",
     "read_duration",
     "read_retries",
     "read_size",
@@ -35,6 +37,8 @@ __all__ = [
 ]
 
 _NAME_MARKS = frozenset("/|#,:. ")
+#: A deadline that follows what was measured, and how its bound is said.
+_AUTO, _AT_MOST = "auto", "at most"
 #: Targets of a Module's bootstrap are called `<Module>.bootstrap`.
 _TAKEN_CLASSES = ("bootstrap",)
 
@@ -126,7 +130,33 @@ def read_duration(option: str, text: object) -> int:
     try:
         return parse_duration(text)
     except ValueError as error:
-        raise BadOption(f"{option}={text!r}", expected=str(error), where=user_line()) from error
+        measured = text.startswith(_AUTO)
+        raise BadOption(
+            f"{option}={text!r}",
+            expected=str(error),
+            fix=f"only a gather measures: g.gather(..., deadline='{_AUTO}, {_AT_MOST} 30s')"
+            if measured
+            else "",
+            where=user_line(),
+        ) from error
+
+
+def read_deadline(text: object) -> dict[str, int]:
+    """Return what a gather says about its deadline: how long it is, and whether it is measured."""
+    word, comma, most = text.partition(",") if isinstance(text, str) else ("", "", "")
+    if word.strip() != _AUTO:
+        return {"deadline_ns": read_duration("deadline", text)}
+    if not comma:
+        return {"auto": 1}
+    said, _, bound = most.partition(_AT_MOST)
+    try:
+        return {"auto": 1, "deadline_ns": parse_duration("" if said.strip() else bound)}
+    except ValueError as error:
+        raise BadOption(
+            f"deadline={text!r}",
+            expected=f"{_AUTO!r}, or with a bound '{_AUTO}, {_AT_MOST} 30s'",
+            where=user_line(),
+        ) from error
 
 
 def read_size(option: str, given: object) -> int:
@@ -198,7 +228,9 @@ def to_array(value: Any, dtype: str) -> Any:
 
 
 def part_of(value: object) -> str:
-    """Return how to take one recorded value of several, such as the outputs of a sub-module."""
+    """Return what to write instead of something that holds or opens values, or nothing."""
+    if isinstance(value, OfUnentered):
+        return f"it is a block: {value.with_line}"
     if isinstance(value, Mapping) and value:
         return f"it holds several: take one by name, [{next(iter(cast('Any', value)))!r}]"
     return "it holds several: take one, [0]" if isinstance(value, tuple) and value else ""

@@ -16,6 +16,7 @@ from bb_dsl._checks import (
     check_name,
     check_one_of,
     check_text,
+    part_of,
     positive,
     read_duration,
     read_type,
@@ -57,7 +58,7 @@ class Framework(Recorder):
             raise BadOption(
                 f"{value!r} is a {type(value).__name__}",
                 expected="an int of 64 bits, a float, a bool or a text",
-                fix="g.constant(...) takes arrays",
+                fix=part_of(value) or "g.constant(...) takes arrays",
                 where=user_line(),
             )
         out = self._fresh("scalar", scalar(kind))

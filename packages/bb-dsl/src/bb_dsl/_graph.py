@@ -18,6 +18,7 @@ from bb_dsl._checks import (
     check_name,
     check_one_of,
     quorum_text,
+    read_deadline,
     read_duration,
     read_retries,
     read_size,
@@ -25,10 +26,12 @@ from bb_dsl._checks import (
     to_array,
 )
 from bb_dsl._framework import Framework
+from bb_dsl._misuse import OfGraph
 from bb_dsl._output import Gathered, Output
 from bb_dsl._recorder import type_name
 from bb_dsl._source import user_line
 from bb_dsl.errors import (
+    BadOption,
     NoBackendInScope,
     UnnamedModule,
     WrongPortType,
@@ -53,7 +56,7 @@ if TYPE_CHECKING:
 __all__ = ["Graph"]
 
 
-class Graph(Framework, Blocks):
+class Graph(Framework, Blocks, OfGraph):
     """Records the body of one Module.
 
     Handed to `body` and `bootstrap`; users do not build one.
@@ -236,7 +239,10 @@ class Graph(Framework, Blocks):
             value: A value of the replies' region; a reply counts when it exists.
             quorum: A share of the peers that were asked (a float, rounded up, at least one), or
                 a number of them (an int).
-            deadline: How long to wait, such as `"30s"`; the frame's deadline when empty.
+            deadline: How long to wait, such as `"30s"`; the frame's deadline when empty. With
+                `"auto"` or `"auto, at most 30s"` a peer that takes longer than it and the others
+                usually do is given up, and the gather waits at most so long for the rest: without
+                `at most`, as long as the send over whose answers it gathers says.
             wait: `"all"` goes on waiting after the quorum, until all answered or the deadline.
             on_short: What happens when the quorum cannot be met: the frame fails, or goes on.
             on_late: `"run"` lets replies run that come after the gather fired.
@@ -251,7 +257,13 @@ class Graph(Framework, Blocks):
             "values": int(values),
         }  # fmt: skip
         if deadline:
-            attributes["deadline_ns"] = read_duration("deadline", deadline)
+            attributes |= read_deadline(deadline)
+        if "auto" in attributes and on_late == "run":
+            raise BadOption(
+                f"on_late='run' with deadline={deadline!r}",
+                expected="one of them: answers that are overdue are given up, and do not run",
+                where=user_line(),
+            )
         count = self._fresh("count", scalar("int64"))
         missing = self._fresh("missing", peers())
         back = self._fresh("senders", senders())
@@ -430,6 +442,15 @@ class Graph(Framework, Blocks):
         if not self._backend:
             self._backend = self._find_backend_slot()
         return self._backend
+
+    def has_backend(self) -> bool:
+        """Whether tensor maths here has a Backend slot, or several."""
+        graph: Graph | None = self
+        while graph is not None:
+            if graph.module.slots_of("backend"):
+                return True
+            graph = graph.parent
+        return False
 
     def _find_backend_slot(self) -> str:
         graph: Graph | None = self

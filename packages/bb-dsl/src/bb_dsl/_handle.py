@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+from bb_dsl._misuse import OfHandle, missing_graph
 from bb_ir.ops import ROLE_OPS, OpSchema
 from bb_ir.types import Type
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["SlotHandle"]
 
 
-class SlotHandle:
+class SlotHandle(OfHandle):
     """A slot of one Module instance; what `self.model` gives.
 
     Attributes:
@@ -74,13 +75,9 @@ def _wants_graph(method: Callable[..., Any]) -> Callable[..., Any]:
         from bb_dsl._graph import Graph
 
         if not isinstance(args[0] if args else kwargs.get("g"), Graph):
-            given = [a for a in args if not isinstance(a, Graph)]
-            texts = [repr(a) if isinstance(a, (int, float, str)) else "..." for a in given]
-            call = ", ".join(["g", *texts, *(f"{name}=..." for name in kwargs if name != "g")])
-            raise TypeError(
-                f"the first argument of self.{self.name}.{method.__name__} is g, the graph that "
-                f"body is given: self.{self.name}.{method.__name__}({call})"
-            )
+            given = tuple(one for one in args if not isinstance(one, Graph))
+            names = [name for name in kwargs if name != "g"]
+            raise missing_graph(self.name, method.__name__, given, names)
         return method(self, *args, **kwargs)
 
     return method_of_slot

@@ -1,7 +1,8 @@
 """Operators on recorded values: tensors go to the Backend in scope, plain numbers need none.
 
-A value whose type is not known counts as a tensor in arithmetic and as a plain value in
-comparisons, which is what fields of metrics are.
+A value whose type is not known counts as a tensor in arithmetic, where there is a Backend, and as a
+plain value in comparisons. A field of a record is a number more often than not, so arithmetic asks
+for its type.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from bb_dsl._source import user_line
-from bb_dsl.errors import BadOption
+from bb_dsl.errors import BadOption, UnknownType
+from bb_ir import keys, onnx_tools
 from bb_ir.types import SCALARS, Type, scalar, tensor
 
 if TYPE_CHECKING:
+    from onnx import NodeProto
+
     from bb_dsl._output import Output
 
-__all__ = ["COMPARISONS", "binary", "negation"]
+__all__ = ["COMPARISONS", "binary", "negation", "negative"]
 
 #: How it is called -> the ONNX op.
 COMPARISONS = {
@@ -53,6 +57,7 @@ def binary(how: str, a: Output | float | str, b: Output | float | str) -> Output
     plain = kinds <= {*SCALARS, "any"} and (kinds != {"any"} or how not in _ARITHMETIC)
     if not plain or how == "matmul":
         _check_tensors(how, values)
+        _check_known(how, values)
         made = graph.tensor_op(_ONNX[how], cast("Any", a), cast("Any", b))
         if how not in _ARITHMETIC:
             made.type = graph.types[made.name] = tensor("bool")
@@ -77,6 +82,54 @@ def negation(value: Output) -> Output:
             f"not of {value!r}", expected="a truth value, or a tensor of them", where=user_line()
         )
     return value.graph.tensor_op("Not", value)
+
+
+def negative(value: Output) -> Output:
+    """Record the negative of a number or a tensor."""
+    if value.type.kind in SCALARS:
+        return binary("multiply", value, -1)
+    _check_known("the negative", [value])
+    return value.graph.tensor_op("Neg", value)
+
+
+def _check_known(how: str, values: list[Output]) -> None:
+    """Check that of values whose type is not known something says that they are tensors."""
+    if {value.type.kind for value in values} != {"any"}:
+        return
+    number = how != "matmul"
+    for value in values:
+        graph, maker = value.graph, _origin(value)
+        field = maker is not None and maker.op_type == "Field"
+        if not field and (graph.has_backend() or not number):
+            continue
+        what = repr(value.label)
+        kind = "float64" if number else "tensor(float32)"
+        fix = f'say the type where it is made: g.input("{value.label}", "{kind}")'
+        if field and maker is not None:
+            name = onnx_tools.attributes(maker)["name"]
+            record = maker.input[0].rpartition(".")[0] or maker.input[0]
+            what = f"field {name!r} of {record!r}"
+            fix = f'g.field({record}, "{name}", "{kind}") says what it is'
+        raise UnknownType(
+            f"{how} of {what}, the type of which is not known",
+            expected="a number, or a tensor for a Backend",
+            fix=fix,
+            where=tuple(dict.fromkeys((user_line(), *graph.lines_of(value)))),
+        )
+
+
+def _origin(value: Output) -> NodeProto | None:
+    """Return the op that made a value, where it was sent from; `None` for an input."""
+    graph = value.graph
+    maker = graph.maker_of(value.name)
+    name = value.name
+    while maker is not None and maker.domain == keys.WIRE and maker.op_type == keys.SEND:
+        at = list(maker.output).index(name)
+        if at + 1 >= len(maker.input):
+            return maker
+        name = maker.input[at + 1]
+        maker = graph.maker_of(name)
+    return maker
 
 
 def _check_tensors(how: str, values: list[Output]) -> None:

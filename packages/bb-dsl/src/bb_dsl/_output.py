@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import numbers
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from bb_dsl._maths import binary, negation
+from bb_dsl._maths import binary, negation, negative
+from bb_dsl._misuse import OfValue
 from bb_dsl._source import user_line
 from bb_dsl.errors import BadOption
-from bb_ir.types import SCALARS, Type
+from bb_ir.types import Type
 
 if TYPE_CHECKING:
     from bb_dsl._graph import Graph
@@ -18,7 +18,7 @@ __all__ = ["Gathered", "Output"]
 Number = int | float
 
 
-class Output:
+class Output(OfValue):
     """A value that an op will give when the program runs.
 
     A field of a record is read with `metrics["loss"]`. Tensor maths on it (`+ - * / ** @`,
@@ -49,32 +49,6 @@ class Output:
 
     def __repr__(self) -> str:
         return f"<Output {self.label}: {self.type}>"
-
-    def __bool__(self) -> bool:
-        raise TypeError(
-            f"{self!r} has no truth value while a program is recorded; "
-            "a condition is part of the program: `with g.when(flag):`, and `&`, `|` and `~` "
-            "stand for `and`, `or` and `not`"
-        )
-
-    if not TYPE_CHECKING:
-        # Checkers know that a value is neither a sequence nor equal to a number; people forget.
-
-        def __iter__(self) -> NoReturn:
-            raise TypeError(
-                f"{self!r} is one value and cannot be unpacked; "
-                "net_out gives a tuple only when it sends several values"
-            )
-
-        def __eq__(self, other: object) -> bool:
-            if isinstance(other, (numbers.Number, str)) or hasattr(other, "__array__"):
-                raise TypeError(
-                    f"{self!r} cannot be compared with {other!r} by == while a program is "
-                    "recorded; value.equals(...) records the comparison"
-                )
-            return self is other
-
-        __hash__ = object.__hash__
 
     def equals(self, other: Output | Number | str) -> Output:
         """Record whether this is equal to another value; `==` compares handles."""
@@ -144,11 +118,7 @@ class Output:
         return binary("matmul", other, self)
 
     def __neg__(self) -> Output:
-        return binary("multiply", self, -1) if self._plain else self.graph.tensor_op("Neg", self)
-
-    @property
-    def _plain(self) -> bool:
-        return self.type.kind in SCALARS
+        return negative(self)
 
     def __getitem__(self, key: str | int | Output) -> Output:
         if isinstance(key, str):

@@ -80,9 +80,13 @@ class Recorder:
 
     def lines_of(self, value: Output) -> tuple[SourceLine, ...]:
         """Return the line that recorded a value, for an error; nothing for an input."""
-        makers = (node for node in self.nodes if value.name in node.output)
-        found = (onnx_tools.source_of(node) for node in makers)
-        return tuple(line for line in found if line is not None)
+        maker = self.maker_of(value.name)
+        line = None if maker is None else onnx_tools.source_of(maker)
+        return () if line is None else (line,)
+
+    def maker_of(self, name: str) -> NodeProto | None:
+        """Return the op that gives a value, or `None` for an input."""
+        return next((node for node in self.nodes if name in node.output), None)
 
     def _fresh(self, hint: str, type_: Type) -> Output:
         # The dot keeps it apart from the names of ports, which users choose.

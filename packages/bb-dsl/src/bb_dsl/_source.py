@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import linecache
 import os
 import sys
-import sysconfig
-from functools import cache
 from pathlib import Path
 from types import FrameType
 
 from bb_ir.errors import SourceLine
+from bb_ir.source_lines import is_library, short_file
 
 __all__ = ["HANDLE_CALL", "user_line"]
 
@@ -18,8 +16,6 @@ __all__ = ["HANDLE_CALL", "user_line"]
 HANDLE_CALL = "method_of_slot"
 
 _HERE = str(Path(__file__).parent) + os.sep
-_STDLIB = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib")})
-_INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 #: Programs of ours are code that a reader may look into, wherever they are installed.
 _PROGRAMS = f"{os.sep}bytesandbrains{os.sep}programs{os.sep}"
 
@@ -38,11 +34,11 @@ def user_line() -> SourceLine:
         frame = caller
     outer: FrameType | None = frame
     while outer and not outer.f_code.co_filename.startswith(_HERE):
-        if not _is_library(outer.f_code.co_filename):
+        if not is_library(outer.f_code.co_filename, _PROGRAMS):
             frame = outer
             break
         outer = outer.f_back
-    return SourceLine(_short(frame.f_code.co_filename), frame.f_lineno)
+    return SourceLine(short_file(frame.f_code.co_filename), frame.f_lineno)
 
 
 def _caller_of_handle(frame: FrameType | None) -> FrameType | None:
@@ -51,25 +47,3 @@ def _caller_of_handle(frame: FrameType | None) -> FrameType | None:
         frame = frame.f_back
     called_by_handle = frame is not None and frame.f_code.co_name == HANDLE_CALL
     return frame.f_back if frame is not None and called_by_handle else None
-
-
-@cache
-def _is_library(file: str) -> bool:
-    if any(mark in file for mark in _INSTALLED):
-        return _PROGRAMS not in file
-    return file.startswith((*_STDLIB, "<frozen ", "<__array_function__"))
-
-
-@cache
-def _short(file: str) -> str:
-    """Cut off the folder that modules are imported from, so that artifacts name no machine."""
-    roots = [str(Path.cwd()), *(str(Path(entry or ".").absolute()) for entry in sys.path)]
-    inside = [root for root in roots if file.startswith(root + os.sep)]
-    if inside:
-        return file[len(max(inside, key=len)) + 1 :].replace(os.sep, "/")
-    name = Path(file).name
-    # Errors quote lines by this short name, under which the file could not be found again. Code
-    # that was compiled from a text may have that name only.
-    if name != file:
-        linecache.cache.setdefault(name, (lambda: "".join(linecache.getlines(file)),))
-    return name

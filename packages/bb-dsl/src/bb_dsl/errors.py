@@ -11,10 +11,15 @@ __all__ = [
     "EmptyBlock",
     "EmptyModule",
     "ForeignValue",
+    "MissingGraph",
     "NoBackendInScope",
+    "NoValueYet",
     "NotAnOutput",
+    "NotEntered",
     "RecursiveModule",
+    "UnknownAttribute",
     "UnknownPort",
+    "UnknownType",
     "UnnamedModule",
     "WrongPortType",
 ]
@@ -59,6 +64,40 @@ class NotAnOutput(BuildError):
     """
 
 
+class NotEntered(BuildError, TypeError, AttributeError):
+    """A block is used without `with`.
+
+    `g.rounds(...)`, `g.loop(...)`, `g.when(...)` and their like make a block; only `with` opens
+    it: `with g.rounds(10) as turn:`. The number of the turn is what stands behind `as`. It is a
+    `TypeError` and an `AttributeError` too.
+    """
+
+
+class NoValueYet(BuildError, TypeError):
+    """A recorded value is used as though the program ran already.
+
+    `if`, `for`, `int(...)`, `len(...)`, `==` with a number and f-strings happen once, while the
+    program is recorded, when there are no numbers yet. The error names what records the same. It
+    is a `TypeError` too.
+    """
+
+
+class UnknownAttribute(BuildError, AttributeError):
+    """A slot has no such method, or a value no such attribute.
+
+    Most often a misspelt name. A field of a record is read by `metrics["loss"]`. It is an
+    `AttributeError` too.
+    """
+
+
+class MissingGraph(BuildError, TypeError):
+    """A method of a slot is called without `g`.
+
+    Every method of a slot takes the graph that `body` is given as its first argument. It is a
+    `TypeError` too.
+    """
+
+
 class ForeignValue(BuildError):
     """A value of another recording was used, or a recording that has ended.
 
@@ -72,6 +111,15 @@ class NoBackendInScope(BuildError):
 
     `x + y` needs to know which component computes it. Give the Module one `bb.slots.Backend()`;
     with several, call the one you mean: `self.left.add(g, x, y)`.
+    """
+
+
+class UnknownType(BuildError):
+    """Arithmetic on a value of which nobody knows whether it is a number or a tensor.
+
+    Records that a component gives may have fields of which only the component knows. Say the type
+    where the field is read, `g.field(metrics, "accuracy", "float64")`, or where an input is
+    declared.
     """
 
 

@@ -156,9 +156,19 @@ class AggregatorHandle(SlotHandle):
     role = "aggregator"
 
     def contribute(
-        self, g: Graph, params: Output, metrics: Output, *, after: After = None
+        self, g: Graph, params: Output, metrics: Output | None = None, *, after: After = None
     ) -> Output:
-        """Record folding one update in, weighted by `metrics.examples`; returns a trigger."""
+        """Record folding one update in, weighted by `metrics.examples`; returns a trigger.
+
+        Args:
+            g: The graph.
+            params: The update.
+            metrics: What `fit` gave for it; without it the update counts as one example, so that
+                updates without metrics count alike.
+            after: What must have been done before.
+        """
+        if metrics is None:
+            metrics = g.record(examples=g.scalar_for(g.own(params), 1))
         return self._record(g, "Contribute", params, metrics, after=after)[0]
 
     def aggregate(self, g: Graph, *, after: After = None) -> tuple[Output, Output]:

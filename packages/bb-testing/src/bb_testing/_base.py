@@ -118,6 +118,8 @@ class ConformanceSuite(Suite):
             component, call = self.deferred_calls()[name]
             context = FakeContext(keeps=True)
             call(context)
+            call(again := FakeContext(keeps=True))  # as when its Node is stopped, and goes on
+            assert len(again.works) == 1, f"{name}() did not defer when it was called a second time"
             _do(context)
             later = context.works[0].result()
             fresh, at_once = self.deferred_calls()[name]
@@ -157,6 +159,11 @@ def _bits_of(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [_bits_of(one) for one in cast("list[object]", value)]
     return value
+
+
+def check_bits(found: object, expected: object, what: str) -> None:
+    """Assert that two values are the same to the last bit."""
+    assert _bits_of(found) == _bits_of(expected), f"{what} is another one"
 
 
 def check_state(state: State) -> None:

@@ -131,6 +131,16 @@ class AggregatorSuite(ConformanceSuite):
                 f"the summary says {key}={summary[key]!r} after updates with {expected}"
             )
 
+    def test_update_without_other_metrics_counts_by_its_examples(self) -> None:
+        """A program may contribute without metrics: then `examples` is 1, and nothing else is."""
+        aggregator, sent = self.make(), self._some()
+        for at, update in enumerate(sent):
+            aggregator.contribute(FakeContext(sender=peer_id(at)), update.params(), {"examples": 1})
+
+        _, summary = aggregator.aggregate(FakeContext())
+
+        assert summary["examples"] == len(sent), f"each counts as one; the summary says {summary}"
+
     @pytest.mark.parametrize("loss", [0.5, float("nan")])
     def test_values_are_of_the_types_that_it_tells(self, loss: float) -> None:
         """What `value_types` and `infer_types` say holds also where a metric is not finite."""

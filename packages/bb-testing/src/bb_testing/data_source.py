@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from bb_roles import Batches, DataSource
-from bb_testing._base import ConformanceSuite, check_state
+from bb_testing._base import ConformanceSuite, check_bits, check_state
 from bb_testing._types import check_types
 from bb_testing.context import FakeContext
 
@@ -128,6 +128,33 @@ class DataSourceSuite(ConformanceSuite):
             "iterating the batches again gave something else: let `draw` make its own generator "
             "from a key that batches() drew"
         )
+
+    def test_batches_can_be_stored(self) -> None:
+        """What a recipe holds is enough to give the same batches in another process."""
+        source = self.make()
+        batches = source.batches(FakeContext(seed=5), epochs=2)
+        if batches.recipe is None:
+            pytest.skip("batches have no recipe: a Node that holds some cannot be written down")
+        assert batches.recipe.maker is source, "Recipe.maker is the source that gave the batches"
+        check_state(batches.recipe.state)
+        first = _examples(batches)
+        changed = self.make()
+        changed.next_batch(FakeContext())
+        changed.batches(FakeContext(seed=8))
+        for other in (self.make(), changed):
+            before = other.save()
+            again = other.remake(batches.recipe.state)
+            assert isinstance(again, Batches), f"remake() returned a {type(again).__name__}"
+            assert again.examples == batches.examples, "remade batches tell another weight"
+            assert _examples(again) == first, (
+                "remake() gave other batches, or in another order: put the key that batches() "
+                "drew into the recipe, and let nothing depend on what the source did since"
+            )
+            assert again.recipe is not None, (
+                "remade batches have no recipe: they may be stored again"
+            )
+            check_bits(again.recipe.state, batches.recipe.state, "the recipe of remade batches")
+            check_bits(other.save(), before, "the state of a source that made batches again")
 
     def test_batches_stay_as_they_were(self) -> None:
         """A batch is a value: drawing the next one does not write into it."""

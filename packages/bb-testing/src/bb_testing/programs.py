@@ -28,6 +28,7 @@ from bb_roles import (
     Environment,
     Model,
     PeerSelector,
+    Recipe,
     State,
 )
 from bb_runtime import (
@@ -191,12 +192,18 @@ class ListSource(_Part, DataSource):
     def batches(self, ctx: Context, *, epochs: int = 1) -> Batches:
         """Return one batch per epoch."""
         self._called("batches", ctx)
+        return self._batches(epochs)
 
+    def remake(self, state: State) -> Batches:
+        """Return the batches of as many epochs."""
+        return self._batches(state.data["epochs"])
+
+    def _batches(self, epochs: int) -> Batches:
         def draw() -> Iterator[tuple[Any, Any]]:
             for _ in range(epochs):
                 yield np.full((self.config.size, 1), self.config.value), np.zeros(self.config.size)
 
-        return Batches(self.config.size, draw)
+        return Batches(self.config.size, draw, Recipe(self, State(data={"epochs": epochs})))
 
     def reset(self, ctx: Context) -> None:
         """Write the call down."""
@@ -370,7 +377,7 @@ class Wire:
     def poll(self) -> None:
         """Let all Nodes work until they are quiet."""
         for node in self.nodes.values():
-            while steps := node.poll():
+            for steps in node.poll_until_quiet():
                 self.take(node, steps)
 
     def take(self, node: Node, steps: Sequence[Step]) -> None:
@@ -513,7 +520,10 @@ class Stage:
         return frame
 
     def restart(self) -> None:
-        """Write all Nodes down, and go on with new ones; envelopes stay on their way."""
+        """Write all Nodes down, and go on with new ones; envelopes stay on their way.
+
+        Work that nobody has done is handed out anew by the next `poll`.
+        """
         saved = [node.snapshot() for node in (self.server, *self.clients)]
         for node in (self.server, *self.clients):
             node.close()
@@ -521,6 +531,7 @@ class Stage:
         for node, data in zip((self.server, *self.clients), saved, strict=True):
             node.restore(data)
             self.wire.nodes[node.peer] = node
+        self.wire.works.clear()
         self.wire.flying = [Packet(source, _alone(ship)) for source, ship in self.wire.flying]
 
     def end_of(self, frame: FrameId) -> FrameEnded:
@@ -536,6 +547,6 @@ class Stage:
 
 def _alone(ship: Ship) -> Ship:
     """Return an envelope that refers to nothing of the Node that sent it."""
-    head, segments, length = ship.envelope
-    copies = tuple(memoryview(bytes(one)) for one in segments)
-    return ship._replace(envelope=Built(head, copies, length))
+    envelope = ship.envelope
+    copies = tuple(memoryview(bytes(one)) for one in envelope.segments)
+    return ship._replace(envelope=Built(envelope.head, copies, envelope.payload_length))

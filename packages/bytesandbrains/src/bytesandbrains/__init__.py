@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bb_compiler import CompileError, Compiler
     from bb_compiler.explain import explain
-    from bb_dsl import BuildError, Graph, Module, Output, Turn, slots
+    from bb_dsl import BuildError, Gathered, Graph, Module, Output, Turn, slots
     from bb_ir.address import Address
     from bb_ir.errors import BytesAndBrainsError
     from bb_ir.ids import KeyPair, PeerId
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from bb_ir.types import custom, list_of, params, peers, record, scalar, tensor
     from bb_runtime import (
         BlockEnded,
+        Closed,
+        ComponentStuck,
         Config,
         Deferred,
         Dropped,
@@ -36,29 +38,36 @@ if TYPE_CHECKING:
     )
     from bytesandbrains import programs
     from bytesandbrains.local import FrameFailed, LocalFederation
-    from bytesandbrains.snapshots import load_snapshot, save_snapshot
+    from bytesandbrains.snapshots import (
+        load_federation,
+        load_snapshot,
+        save_federation,
+        save_snapshot,
+    )
 
     __version__: str
 
 __all__ = [
-    "Address", "BlockEnded", "BuildError", "BytesAndBrainsError", "CompileError", "Compiler",
-    "Config", "Deferred", "Dropped", "Emitted", "FrameEnded", "FrameFailed", "Graph",
-    "InstallError", "KeyPair", "LocalBus", "LocalFederation", "Module", "Node", "OpError",
+    "Address", "BlockEnded", "BuildError", "BytesAndBrainsError", "Closed", "CompileError",
+    "Compiler", "ComponentStuck", "Config", "Deferred", "Dropped", "Emitted", "FrameEnded",
+    "FrameFailed", "Gathered", "Graph", "InstallError", "KeyPair", "LocalBus", "LocalFederation",
+    "Module", "Node", "OpError",
     "OpFailed", "Options", "Output", "ParameterSet", "PeerId", "Ship", "SnapshotError", "Turn",
-    "custom", "explain", "install", "list_of", "load_artifact", "load_snapshot", "params", "peers",
-    "programs", "record", "save_snapshot", "scalar", "slots", "tensor",
+    "custom", "explain", "install", "list_of", "load_artifact", "load_federation",
+    "load_snapshot", "params", "peers", "programs", "record", "save_federation", "save_snapshot",
+    "scalar", "slots", "tensor",
 ]  # fmt: skip
 _HOMES = {
     "bb_compiler": "CompileError Compiler",
     "bb_compiler.explain": "explain",
-    "bb_dsl": "BuildError Graph Module Output Turn slots",
+    "bb_dsl": "BuildError Gathered Graph Module Output Turn slots",
     "bb_ir.address": "Address",
     "bb_ir.errors": "BytesAndBrainsError",
     "bb_ir.ids": "KeyPair PeerId",
     "bb_ir.params": "ParameterSet",
     "bb_ir.types": "custom list_of params peers record scalar tensor",
     "bytesandbrains.local": "FrameFailed LocalFederation",
-    "bytesandbrains.snapshots": "load_snapshot save_snapshot",
+    "bytesandbrains.snapshots": "load_federation load_snapshot save_federation save_snapshot",
 }
 
 

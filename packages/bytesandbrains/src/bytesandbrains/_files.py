@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bb_ir.errors import BytesAndBrainsError
 
-__all__ = ["CannotWrite", "prepare_folder", "write_atomically"]
+__all__ = ["CannotWrite", "prepare_folder", "sync_folder", "write_atomically"]
 
 
 class CannotWrite(BytesAndBrainsError):
@@ -48,7 +48,7 @@ def write_atomically(
             Path(temporary).chmod(0o666 & ~_umask())
         Path(temporary).replace(path)
         if durable:
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
     except BaseException as error:
         with suppress(OSError):
             Path(temporary).unlink()
@@ -71,7 +71,7 @@ def prepare_folder(path: Path) -> None:
         raise _cannot(path, error) from error
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Have a new name in a folder outlive a loss of power."""
     if os.name == "nt":
         return  # folders cannot be opened there

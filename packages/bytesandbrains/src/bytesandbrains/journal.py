@@ -4,39 +4,46 @@ A Node writes one when it is installed with `journal=FileJournal(folder)`, and `
 its records back, to be replayed. A journal holds private data: what peers sent, inputs, and what a
 snapshot of the Node holds. Keep it as you keep the data itself.
 
-One segment:
-
-    magic `BBJ1` | version u16 | reserved u16 | number of the segment u32 | number of the record
-    before its first u64 | digest of that record, 16 bytes | CRC-32 of all that u32 | records
-
-What a record is, `bb_runtime.journal` says.
+What a segment is, `_segments` says, and what a record is, `bb_runtime.journal`.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import os
-import struct
-import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, Final, Literal, NamedTuple, Self
+from typing import IO, Any, Final, Literal, Self
 
 from bb_ir.errors import BytesAndBrainsError
 from bb_runtime.errors import JournalDamaged
-from bb_runtime.journal import START, Kind, Record, Scan, kind_and_digest
-from bytesandbrains._files import CannotWrite, prepare_folder, write_atomically
+from bb_runtime.journal import END, START, Kind, head_of, kind_in
+from bytesandbrains._files import CannotWrite, prepare_folder, sync_folder
+from bytesandbrains._segments import (
+    HEAD_SIZE,
+    SUFFIX,
+    JournalFiles,
+    Place,
+    segments_in,
+    unreadable,
+    write_head,
+)
 
 __all__ = ["FileJournal", "JournalFiles", "JournalFull", "read_journal"]
 
-_MAGIC: Final = b"BBJ1"
-_VERSION: Final = 1
-_HEAD: Final = struct.Struct("<4sHHIQ16sI")
-_SUFFIX: Final = ".bbj"
+#: As plain numbers, since each record's kind is held against them.
+_INSTALL: Final = int(Kind.INSTALL)
+_SNAPSHOT: Final = int(Kind.SNAPSHOT)
 _BEGINNINGS: Final = (Kind.INSTALL, Kind.ARTIFACT, Kind.SNAPSHOT)
 #: The least size of a segment that makes sense.
 _LEAST: Final = 1 << 10
+#: Name of a file that waits to be written over.
+_SPARE: Final = "spare.tmp"
+_PWRITEV: Final = getattr(os, "pwritev", None)
 
 
 class JournalFull(BytesAndBrainsError):
@@ -49,9 +56,17 @@ class JournalFull(BytesAndBrainsError):
     """
 
 
-class _Segment(NamedTuple):
+@dataclasses.dataclass
+class _Segment:
+    """A segment that is kept.
+
+    Attributes:
+        path: Its file.
+        whole: Whether all with which a journal begins stands in front of it.
+    """
+
     path: Path
-    begins: bool
+    whole: bool
 
 
 class FileJournal:
@@ -62,8 +77,9 @@ class FileJournal:
         segment_bytes: About so long a segment gets, the snapshot that it begins with not counted.
             From then on the Node is asked for a snapshot, with which the next one begins; without
             one it begins at twice that length.
-        segments: At most so many are kept. The oldest are dropped as soon as what is left begins
-            with a snapshot.
+        segments: At most so many are kept, and one more while a snapshot is written. The oldest
+            are dropped as soon as what is left begins with a whole snapshot; the file of one of
+            them is kept, to be written over: that is faster than making new ones.
         fsync: When the disk is told to keep what was written: after every record, when a segment
             is full, or never. Without it a record survives the end of the process, not that of
             the machine.
@@ -90,7 +106,7 @@ class FileJournal:
             raise ValueError(f"fsync={fsync!r}: always, segment or never")
         self._folder = Path(folder)
         prepare_folder(self._folder)
-        if _segments_in(self._folder):
+        if segments_in(self._folder):
             raise CannotWrite(
                 f"{str(folder)!r} holds a journal",
                 expected="a folder without one: a journal is written once, by one Node",
@@ -100,10 +116,16 @@ class FileJournal:
         self.fingerprint: dict[str, Any] = _fingerprint()
         self._file: IO[bytes] | None = None
         self._kept: deque[_Segment] = deque()
-        self._digest, self._records, self._number = START, 0, 0
-        #: Bytes of the segment, without those that it begins with.
-        self._size = 0
-        self._closed = False
+        self._number = 0
+        #: The last record, or the part of it that holds its head.
+        self._last: bytes | memoryview = b""
+        #: Bytes of the segment, and without those that it begins with.
+        self._length, self._size = 0, 0
+        #: A file to be written over, and whether the segment is in one.
+        self._spare: Path | None = None
+        self._over = False
+        #: Why no records are taken.
+        self._ended = ""
 
     def __call__(self, record: bytes) -> bool:
         """Write a record.
@@ -113,25 +135,47 @@ class FileJournal:
 
         Raises:
             JournalFull: There is no room, and nothing may be dropped.
-            CannotWrite: The disk does not take it, or the journal was closed.
+            CannotWrite: The disk does not take it, or the journal has ended.
         """
-        kind, digest = kind_and_digest(record)
-        begins = kind == Kind.INSTALL
+        return self.write_parts((record,))
+
+    def write_parts(self, parts: Sequence[bytes | memoryview]) -> bool:
+        """Write a record that comes in parts, the first of which holds its head.
+
+        Returns:
+            Whether the Node should go on with a snapshot.
+
+        Raises:
+            JournalFull: There is no room, and nothing may be dropped.
+            CannotWrite: The disk does not take it, or the journal has ended.
+        """
+        first = parts[0]
+        kind = kind_in(first)
+        length = len(first) if len(parts) == 1 else sum(map(len, parts))
+        file, size = self._file, self._size
         try:
-            file = self._room(len(record), begins=begins)
-            _write_all(file, record)
+            if file is None or kind == _INSTALL or (size and size + length > 2 * self._bound):
+                file = self._begin(begins=kind == _INSTALL)
+            given, whole = ((*parts, END), length + len(END)) if self._over else (parts, length)
+            if _write_some(file, given, self._length) != whole:
+                _write_all(file, given, self._length)
             if self._fsync == "always":
                 os.fsync(file.fileno())
+            self._length += length
+            self._last = first
+            if kind == _SNAPSHOT:
+                self._snapshot_kept()
         except OSError as error:
+            self._fail()
             raise CannotWrite(
-                f"a record of {len(record):,} bytes cannot be written to {str(self._folder)!r}: "
+                f"a record of {length:,} bytes cannot be written to {str(self._folder)!r}: "
                 f"{error.strerror or error}",
-                fix="make room on the disk",
+                fix="another Node writes its journal there: give each a folder of its own"
+                if isinstance(error, FileExistsError)
+                else "make room on the disk, and let it be written to",
             ) from error
         if kind not in _BEGINNINGS:
-            self._size += len(record)
-        self._records += 1
-        self._digest = digest
+            self._size += length
         return self._size >= self._bound
 
     def __enter__(self) -> Self:
@@ -147,107 +191,123 @@ class FileJournal:
             file.close()
 
     def close(self) -> None:
-        """Have the disk keep what was written; records are no longer taken."""
-        self._closed = True
-        self._end_segment()
+        """Have the disk keep what was written; records are no longer taken.
 
-    def _room(self, length: int, *, begins: bool) -> IO[bytes]:
-        """Return the file of the segment that a record goes to."""
-        if self._closed:
-            raise CannotWrite(f"the journal {str(self._folder)!r} was closed", fix="keep it open")
-        full = self._size and self._size + length > 2 * self._bound
-        if self._file is not None and not full and not begins:
-            return self._file
-        self._drop(begins=begins)
+        Raises:
+            CannotWrite: The disk does not.
+        """
+        self._ended = self._ended or "was closed"
+        try:
+            self._end_segment()
+            if self._spare is not None:
+                self._spare.unlink(missing_ok=True)
+                self._spare = None
+        except OSError as error:
+            raise CannotWrite(
+                f"the end of {str(self._folder)!r} was not written: {error.strerror or error}",
+                fix="see to the disk; what the system had written before is there",
+            ) from error
+
+    def _begin(self, *, begins: bool) -> IO[bytes]:
+        """Return the file of the next segment."""
+        if self._ended:
+            raise CannotWrite(
+                f"the journal {str(self._folder)!r} {self._ended}", fix="keep it open"
+            )
+        # What a new beginning makes superfluous is dropped when all of it stands.
+        self._drop(len(self._kept) + 1 - self._most - begins)
         self._end_segment()
-        self._number += 1
-        path = self._folder / f"{self._number:06}{_SUFFIX}"
-        fields = (_MAGIC, _VERSION, 0, self._number, self._records, self._digest)
-        head = _HEAD.pack(*fields, 0)[:-4]
-        # Whoever sees the file sees its whole head.
-        write_atomically(path, head + zlib.crc32(head).to_bytes(4, "little"))
-        file = self._file = path.open("ab", buffering=0)
-        self._kept.append(_Segment(path, begins))
-        self._size = 0
+        number = self._number + 1
+        if number == 1 and segments_in(self._folder):
+            raise FileExistsError(errno.EEXIST, "another journal is there")
+        last = head_of(self._last) if self._last else None
+        place = Place(number, *((0, START) if last is None else (last.number, last.chain)))
+        path = self._folder / f"{number:06}{SUFFIX}"
+        spare, self._spare = self._spare, None
+        over = self._over = spare is not None and spare.exists()
+        if spare is None or not over:
+            # Only the one who makes a file writes to it, and only its owner reads it.
+            file = open(path, "xb", buffering=0, opener=_private)  # noqa: SIM115  # stays open; paths have no opener
+        else:
+            file = spare.open("r+b", buffering=0)
+        self._number, self._file = number, file
+        self._length, self._size = 0, 0
+        head = write_head(place, written_over=over)
+        _write_all(file, (head, END) if over else (head,), 0)
+        self._length = HEAD_SIZE
+        if spare is not None and over:
+            spare.rename(path)  # whoever sees it sees its head
+        self._kept.append(_Segment(path, whole=number == 1))
+        if self._fsync != "never":
+            sync_folder(self._folder)
         return file
 
-    def _drop(self, *, begins: bool) -> None:
-        """Delete the oldest segments, as many as the new one needs and is allowed."""
-        kept = [*self._kept, _Segment(Path(), begins)]
-        spare = len(kept) - self._most
+    def _snapshot_kept(self) -> None:
+        """Drop what the snapshot that was written makes superfluous."""
+        self._kept[-1].whole = True
+        spare = len(self._kept) - self._most
+        if spare > 0 and self._fsync != "never" and self._file is not None:
+            os.fsync(self._file.fileno())  # else a loss of power could take both
+        self._drop(spare)
+
+    def _drop(self, spare: int) -> None:
+        """Delete the oldest segments: at least so many, up to one that a journal may begin with."""
         if spare <= 0:
             return
-        start = next((at for at in range(spare, len(kept)) if kept[at].begins), None)
+        kept = self._kept
+        start = next((at for at in range(spare, len(kept)) if kept[at].whole), None)
         if start is None:
+            self._ended = "is full"
             raise JournalFull(
-                f"the journal {str(self._folder)!r} has {len(self._kept)} segments, and none but "
+                f"the journal {str(self._folder)!r} has {len(kept)} segments, and none but "
                 "its first begins with a snapshot",
                 expected=f"at most {self._most} segments of about {self._bound:,} bytes",
                 fix="give it more or larger segments: segments=, segment_bytes=",
             )
         for _ in range(start):
-            self._kept.popleft().path.unlink()
+            path = kept.popleft().path
+            if self._spare is None:
+                self._spare = path.rename(self._folder / _SPARE)
+            else:
+                path.unlink(missing_ok=True)
 
     def _end_segment(self) -> None:
-        if self._file is None:
+        file, self._file = self._file, None
+        if file is None:
             return
-        if self._fsync != "never":
-            os.fsync(self._file.fileno())
-        self._file.close()
-        self._file = None
+        try:
+            if self._over:
+                file.truncate(self._length)
+            if self._fsync != "never":
+                os.fsync(file.fileno())
+        finally:
+            file.close()
 
-
-class JournalFiles:
-    """The records of a journal in files, in their order, checked as they are read.
-
-    Attributes:
-        cut: How many bytes at its end were of a record that was never written to its end; known
-            after all were read.
-        size: Bytes of all segments.
-    """
-
-    def __init__(self, segments: list[Path]) -> None:
-        self._segments = segments
-        self.cut = 0
-        self.size = sum(path.stat().st_size for path in segments)
-
-    def __iter__(self) -> Iterator[Record]:
-        """Read the records, from the first one on.
-
-        Raises:
-            JournalDamaged: One is not what was written, or a segment is missing.
-        """
-        known: tuple[int, int, bytes] | None = None
-        for path in self._segments:
-            data = path.read_bytes()
-            number, before, digest = _head_of(path, data)
-            if known is not None and known != (number, before, digest):
-                raise JournalDamaged(
-                    f"{path.name} does not follow the segment before it",
-                    expected=f"segment {known[0]}, after record {known[1]}",
-                    fix="a segment is missing, or of another journal",
-                )
-            last = path == self._segments[-1]
-            scan = Scan(memoryview(data)[_HEAD.size :], digest, before, last=last)
-            yield from scan
-            self.cut = scan.cut
-            known = number + 1, scan.number, scan.digest
+    def _fail(self) -> None:
+        """End the journal after its last whole record."""
+        self._ended = "could not be written to"
+        file, self._file = self._file, None
+        with suppress(OSError):
+            if file is not None:
+                with file:
+                    file.truncate(self._length)
 
 
 def read_journal(path: str | Path) -> JournalFiles:
     """Return the records of a journal: of a folder that `FileJournal` wrote, or one segment of it.
 
     Raises:
-        JournalDamaged: There is no journal.
+        JournalDamaged: There is no journal, or it cannot be read.
     """
     place = Path(path)
-    found = [place] if place.is_file() else _segments_in(place)
-    if found:
-        return JournalFiles(found)
     try:
-        inner = sorted(one for one in place.iterdir() if one.is_dir() and _segments_in(one))
-    except OSError:
-        inner = []
+        found = [place] if place.is_file() else segments_in(place)
+        if found:
+            return JournalFiles(found)
+        inside = place.iterdir() if place.is_dir() else ()
+        inner = sorted(one for one in inside if one.is_dir() and segments_in(one))
+    except OSError as error:
+        raise unreadable(place, error) from error
     listed = ", ".join(map(str, inner[:10]))
     raise JournalDamaged(
         f"{str(path)!r} is no journal",
@@ -256,31 +316,29 @@ def read_journal(path: str | Path) -> JournalFiles:
     )
 
 
-def _write_all(file: IO[bytes], data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[file.write(rest) :]
+def _write_some(file: IO[bytes], parts: Sequence[bytes | memoryview], at: int) -> int:
+    """Write parts to a place in a file, and return how many bytes of them were written."""
+    if _PWRITEV is not None:
+        written: int = _PWRITEV(file.fileno(), parts, at)
+        return written
+    file.seek(at)
+    return file.write(parts[0])
 
 
-def _head_of(path: Path, data: bytes) -> tuple[int, int, bytes]:
-    """Return the number of a segment, and number and digest of the record before it."""
-    why = "it breaks off"
-    if len(data) >= _HEAD.size:
-        magic, version, _, number, before, digest, check = _HEAD.unpack_from(data)
-        if magic == _MAGIC and check == zlib.crc32(data[: _HEAD.size - 4]):
-            if version == _VERSION:
-                return number, before, digest
-            why = f"it is of version {version}"
-        else:
-            why = "its head was changed" if magic == _MAGIC else "it is another kind of file"
-    raise JournalDamaged(
-        f"{str(path)!r} is no segment of a journal: {why}",
-        expected=f"a file that begins with {_MAGIC!r}, of version {_VERSION}",
-    )
+def _write_all(file: IO[bytes], parts: Sequence[bytes | memoryview], at: int) -> None:
+    """Write parts one after the other from a place in a file on, all of them.
+
+    One call may not be enough where the disk is nearly full, or for more than a system takes.
+    """
+    for part in parts:
+        rest = memoryview(part)
+        while rest:
+            written = _write_some(file, (rest,), at)
+            rest, at = rest[written:], at + written
 
 
-def _segments_in(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"*{_SUFFIX}")) if folder.is_dir() else []
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 @cache

@@ -9,31 +9,31 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from difflib import get_close_matches
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bb_ir import keys
 from bb_ir.buffers import BufferPool
 from bb_ir.errors import BytesAndBrainsError, did_you_mean
-from bb_ir.ids import PeerId
 from bb_ir.params import ParameterSet
 from bb_roles.registry import bound_class
 from bb_runtime import (
     Artifact,
     BlockEnded,
+    Dropped,
     Emitted,
     Event,
     FrameEnded,
     FrameId,
-    InstallError,
     LocalBus,
     Node,
     OpFailed,
     install,
     load_artifact,
 )
-from bb_runtime.artifact import Target
+from bb_runtime.errors import InvalidInput
+from bytesandbrains._population import called, class_counts, identities, main_target
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -42,8 +42,11 @@ if TYPE_CHECKING:
 
 __all__ = ["FrameFailed", "LocalFederation", "class_counts"]
 
-#: Fields of a slot's configuration; a value may be a function of the Node's index in its class.
-Fields = Mapping[str, Any] | Callable[[int], Mapping[str, Any]]
+#: Fields of a slot's configuration, or a function of the Node's index in its class that gives them;
+#: or of class and index.
+Fields = (
+    Mapping[str, Any] | Callable[[int], Mapping[str, Any]] | Callable[[str, int], Mapping[str, Any]]
+)
 
 
 class FrameFailed(BytesAndBrainsError):
@@ -84,12 +87,15 @@ class Outputs(dict[str, Any]):
             rounds of a `g.rounds` block.
         failed: Ops that failed on the way without failing the run, such as those of clients that
             a quorum could do without.
+        dropped: What Nodes refused on the way, such as replies that came too late, and samples of
+            more peers than there are (`sample_short`).
     """
 
     def __init__(self, hint: Callable[[str], str]) -> None:
         super().__init__()
         self.history: dict[str, list[Any]] = {}
         self.failed: list[OpFailed] = []
+        self.dropped: list[Dropped] = []
         self._hint = hint
 
     def __missing__(self, name: str) -> Any:
@@ -106,10 +112,12 @@ class LocalFederation:
 
     Args:
         artifact: A compiled model, its bytes or its file.
-        nodes: How many Nodes each class gets; one where nothing is said.
+        nodes: How many Nodes each class gets. Where nothing is said, one of the class that starts
+            the program, and two of each other, as `bb run` has it.
         config: Configuration by slot, or by `<class>.<slot>`. A function instead of a mapping is
-            called with the Node's index in its class. A peer selector that is not told its peers
-            gets all Nodes of the class it selects.
+            called with the Node's index in its class, or with class and index if it needs two
+            arguments. A peer selector that is not told its peers gets all Nodes of the class it
+            selects.
         seed: From which identities and all draws derive.
         target: What `run` invokes; the body of the recorded Module when empty.
         journals: A folder for the journals of all Nodes: `server`, or `client-3` where a class has
@@ -131,9 +139,9 @@ class LocalFederation:
         journals: str | Path | None = None,
     ) -> None:
         self.artifact = load_artifact(artifact)
-        self.main = _main_target(self.artifact, target)
-        counts = _counts(self.artifact, nodes or {}, self.main.cls)
-        self.peers = _identities(counts, seed)
+        self.main = main_target(self.artifact, target)
+        counts = class_counts(self.artifact, nodes or {}, target=target)
+        self.peers = identities(counts, seed)
         given = dict(config or {})
         pool = BufferPool()
         self._journals: list[FileJournal] = []
@@ -180,6 +188,8 @@ class LocalFederation:
             elif isinstance(step, OpFailed):
                 failed.append(event)
                 outputs.failed.append(step)
+            elif isinstance(step, Dropped):
+                outputs.dropped.append(step)
             elif isinstance(step, FrameEnded) and self.is_run(event) and step.how != "done":
                 raise _failed(f"a frame of {step.target} ended {step.how}: {step.reason}", failed)
             elif isinstance(step, BlockEnded) and step.how == "failed":
@@ -204,22 +214,74 @@ class LocalFederation:
         for _ in range(times):
             yield self.run(inputs)
 
-    def params(self, slot: str = "model") -> ParameterSet:
-        """Return the parameters of the server's model in a slot, as they are now.
+    def snapshot(self) -> bytes:
+        """Return all Nodes and whatever is on its way between them; nothing is changed.
+
+        It can be taken between two events of `events`, too.
 
         Raises:
-            InvalidInput: The server has no such slot.
+            SnapshotError: A Node cannot be written down now.
         """
-        model: Any = self.server.component(slot)
+        frame = None if self.frame is None else tuple(self.frame)
+        return self.bus.snapshot({"bootstrapped": self._bootstrapped, "frame": frame})
+
+    def restore(self, data: bytes | memoryview) -> None:
+        """Make this federation what a snapshot says; it has to be made as the one that was saved.
+
+        What was in flight goes on with `bus.run()`, or before the next `run`.
+
+        Raises:
+            SnapshotError: It is damaged, newer, or of another federation. Nothing was changed.
+        """
+        # A bus that was saved by itself has no note of ours, and has begun.
+        note: dict[str, Any] = self.bus.restore(data) or {}
+        self._bootstrapped = bool(note.get("bootstrapped", True))
+        frame = note.get("frame")
+        self.frame = None if frame is None else FrameId(*frame)
+
+    def params(self, slot: str = "") -> ParameterSet:
+        """Return the parameters of the server's model, as they are now.
+
+        They are laid out as a safetensors file: `Path("model.safetensors").write_bytes(
+        federation.params().image)` writes one.
+
+        Args:
+            slot: The model's slot; it may be left out for the only one, or one called `model`.
+
+        Raises:
+            InvalidInput: The server has no such slot, or it is not clear which one is meant.
+        """
+        model: Any = self.server.component(slot or self._model_slot())
         found: ParameterSet = model.params(None)
         return found
 
+    def _model_slot(self) -> str:
+        targets = (one for one in self.artifact.targets.values() if one.cls == self.main.cls)
+        rows = [row for target in targets for row in target.rows if row.role == "model"]
+        slots = list(dict.fromkeys(row.slot for row in rows))
+        if "model" in slots or len(slots) == 1:
+            return "model" if "model" in slots else slots[0]
+        raise InvalidInput(
+            f"class {self.main.cls!r} has {len(slots) or 'no'} models",
+            expected=f"the name of one of its slots: {', '.join(slots)}" if slots else "one",
+            fix=f"federation.params({slots[0]!r})"
+            if slots
+            else "ask a Node of another class: federation.nodes[cls][0].component(slot)",
+        )
+
     def close(self) -> None:
-        """Close all Nodes and their journals."""
-        for node in self.bus.nodes:
-            node.close()
-        for journal in self._journals:
-            journal.close()
+        """Close all Nodes and their journals.
+
+        Raises:
+            Exception: What a component raised that could not be closed; all others, and the
+                journals, are closed all the same.
+        """
+        with ExitStack() as closing:
+            # What is put on it last is closed first.
+            for journal in self._journals:
+                closing.callback(journal.close)
+            for node in self.bus.nodes:
+                closing.callback(node.close)
 
     def _journal(self, folder: Path | None, cls: str, index: int) -> FileJournal | None:
         """Return the journal of a Node, if journals are wanted."""
@@ -268,7 +330,7 @@ class LocalFederation:
             owner = name.rpartition(".")[0]
             if owner in self.peers and owner != cls:
                 continue
-            config[name] = fields(index) if callable(fields) else fields
+            config[name] = called(fields, name, cls, index) if callable(fields) else fields
         for slot, of in self._selectors[cls].items():
             own = f"{cls}.{slot}" if f"{cls}.{slot}" in config else slot
             known: Any = config.get(own) or {}
@@ -289,61 +351,6 @@ class LocalFederation:
                     of = self.artifact.slots.get(row.slot, {}).get("of", keys.SELF_CLASS)
                     found[row.slot] = cls if of == keys.SELF_CLASS else of
         return found
-
-
-def _main_target(artifact: Artifact, name: str) -> Target:
-    able = [
-        target
-        for target in artifact.targets.values()
-        if target.phase == "body" and any(not region.opened_in for region in target.regions)
-    ]
-    chosen = [artifact.target(name)] if name else able[:1]
-    if chosen and chosen[0] in able:
-        return chosen[0]
-    raise InstallError(
-        f"target {name!r} cannot be invoked" if name else "the artifact holds nothing to invoke",
-        expected=f"one of {', '.join(target.short for target in able) or 'none'}",
-        fix="targets of other classes start when an envelope arrives",
-    )
-
-
-def class_counts(
-    artifact: Artifact, nodes: Mapping[str, int], *, target: str = "", others: int = 1
-) -> dict[str, int]:
-    """Return how many Nodes each class gets: as said, one of the class that starts, else `others`.
-
-    Raises:
-        InstallError: A class is unknown, or the target cannot be invoked.
-    """
-    main = _main_target(artifact, target).cls
-    defaults = {cls: 1 if cls == main else others for cls in artifact.classes}
-    return _counts(artifact, {**defaults, **nodes}, main)
-
-
-def _counts(artifact: Artifact, nodes: Mapping[str, int], main: str) -> dict[str, int]:
-    for cls, count in nodes.items():
-        if cls not in artifact.classes:
-            close = get_close_matches(cls, artifact.classes, n=1)
-            raise InstallError(
-                f"nodes={{{cls!r}: {count}}}: no class {cls!r} in this program",
-                expected=f"a class of {', '.join(artifact.classes)}",
-                fix=f"did you mean {close[0]!r}?" if close else "",
-            )
-        if count < 1:
-            raise InstallError(
-                f"nodes={{{cls!r}: {count}}}",
-                expected=f"at least 1 of a class of {', '.join(artifact.classes)}",
-            )
-    ordered = [main, *(cls for cls in artifact.classes if cls != main)]
-    return {cls: nodes.get(cls, 1) for cls in ordered}
-
-
-def _identities(counts: Mapping[str, int], seed: int) -> dict[str, list[PeerId]]:
-    numbers = iter(range(sum(counts.values())))
-    return {
-        cls: [PeerId.from_seed(seed, next(numbers)) for _ in range(count)]
-        for cls, count in counts.items()
-    }
 
 
 def _failed(found: str, seen: list[Event]) -> FrameFailed:

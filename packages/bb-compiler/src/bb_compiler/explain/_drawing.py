@@ -79,7 +79,9 @@ def about_edge(edge: EdgeInfo) -> Iterator[str]:
             "per envelope"
         )
     yield f"{edge.per_frame:,} per frame ({_FAN_OUT[edge.fan_out]}), {edge.per_round:,} per round"
-    yield f"an answer may take {format_duration(edge.deadline_ns)}"
+    most = format_duration(edge.deadline_ns)
+    usual = "as long as answers usually do, " if edge.auto else ""
+    yield f"an answer may take {usual}{'at most ' if usual else ''}{most}"
     if edge.retries:
         yield f"sent again up to {edge.retries} times, until it is acknowledged"
     if edge.source:
@@ -151,11 +153,11 @@ def _arrow(arrow: Arrow) -> str:
     edge = arrow.edge
     answer = " bb-answer" if edge.answers else ""
     size = edge.bytes
-    told = size.formula or ("" if size.unknown else str(size.values))
+    told = size.formula if size.unknown else str(size.envelope)
     times = f"{edge.per_frame:,}x, " if edge.per_frame != 1 else ""
     lines = (
         f"{told} B" if told else "size not known",
-        f"{times}within {format_duration(edge.deadline_ns)}",
+        f"{times}{'' if edge.auto else 'within '}{edge.deadline}",
     )
     line, head = _loop(arrow) if arrow.start == arrow.end else _straight(arrow)
     middle = f"{arrow.label_x:g}"

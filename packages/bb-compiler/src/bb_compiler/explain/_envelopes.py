@@ -25,4 +25,5 @@ def envelope_bytes(
         return edge.bytes.envelope
     ports = [(port.name, parse_type(port.type)) for port in edge.ports]
     hops = edge.answered + bool(edge.answers)
-    return known_bytes(ports, counters, hops=hops, dims=dims or {}) or edge.bytes.envelope
+    known = known_bytes(ports, counters, hops=hops, dims=dims or {}, grants=edge.grants)
+    return known or edge.bytes.envelope

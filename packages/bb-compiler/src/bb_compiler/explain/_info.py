@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bb_compiler._sizes import EdgeBytes, Span
+from bb_compiler.explain._expressions import expression, settings
 from bb_ir.durations import format_duration
 from bb_ir.type_texts import brief
 from bb_ir.types import parse_type
@@ -61,6 +62,8 @@ class OpInfo:
         order: Ops of its slot that must have run, each by its first output.
         source: The user's file and line.
         inner: Of a call that stands for several tensor ops: their types, in order.
+        shown: Its inputs as they are shown: numbers and calculations in place of their names.
+        inlined: Whether it stands in the text of the op that takes it, so that lists leave it out.
     """
 
     number: int
@@ -76,14 +79,16 @@ class OpInfo:
     order: tuple[str, ...]
     source: str
     inner: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
+    inlined: bool = False
 
     @property
     def text(self) -> str:
         """The op as Python would write it: `params.3 = model.Params()`."""
-        settings = (f"{name}={_shown(name, value)}" for name, value in self.attributes.items())
-        taken = ", ".join((*(name or "_" for name in self.inputs), *settings))
+        taken = ", ".join((*(name or "_" for name in self.shown or self.inputs), *settings(self)))
         given = ", ".join(port.name for port in self.outputs)
-        return f"{given} = {self.label}({taken})" if given else f"{self.label}({taken})"
+        called = expression(self) or f"{self.label}({taken})"
+        return f"{given} = {called}" if given else called
 
     @property
     def label(self) -> str:
@@ -102,12 +107,9 @@ class OpInfo:
             "at": "placed by g.at",
         }
         placed = how.get(self.placed, self.placed) if self.placed else "added by compiler"
+        if self.name in ("Scalar", "Constant"):
+            placed = ""  # it is written where it is used, and nobody asks where it runs
         return tuple(note for note in (f"after {waits}" if waits else "", placed) if note)
-
-
-def _shown(name: str, value: Any) -> str:
-    is_time = name.endswith("_ns") and isinstance(value, int) and value > 0
-    return format_duration(value) if is_time else str(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ class RegionInfo:
         parent: Region whose frames its frames are children of, or empty.
         opened_in: Region that sends the edge which opens it, or empty.
         deadline_ns: How long a frame may take.
-        options: What else is said about it, such as the kind of a block.
+        options: What else is said about it: the kind of a block, and what the program says of it.
         frames: How many frames one round runs, on all peers together.
         sends: What one frame sends.
         ops: Its ops in the order in which they stand.
@@ -159,6 +161,26 @@ class RegionInfo:
     frames: int
     sends: Traffic
     ops: tuple[OpInfo, ...]
+
+    @property
+    def listed(self) -> tuple[OpInfo, ...]:
+        """Its ops, without those that stand in the text of others."""
+        return tuple(op for op in self.ops if not op.inlined)
+
+    @property
+    def block(self) -> str:
+        """What kind of a block it is, and how often its frames run; empty for other regions."""
+        said = self.options
+        kind, times = str(said.get("kind", "")), said.get("times")
+        if kind in ("rounds", "loop"):
+            often = f"{times:,} times" if isinstance(times, int) else "times not fixed"
+            width = said.get("width", 1)
+            return f"{kind}, {often}" + (f", {width} at a time" if width != 1 else "")
+        if kind == "every":
+            period = said.get("period_ns")
+            return f"every {format_duration(period)}" if isinstance(period, int) else kind
+        topic = said.get("topic")
+        return f"{kind} {topic!r}" if kind == "on" and isinstance(topic, str) else kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,10 +243,12 @@ class EdgeInfo:
         per_frame: Envelopes that one frame of the sending region sends.
         per_round: Envelopes of one round, by all peers together.
         fan_out: Where `per_frame` is from: `sample`, `cohort`, `answer`, `gather`, or `assumed`.
-        deadline_ns: How long an answer may take.
+        deadline_ns: How long an answer may take at most.
         source: The user's file and line.
         max_payload: Longer payloads are refused; 0 where each Node's own limit decides.
         retries: How often an envelope is sent again until the peer says that it came.
+        grants: How many of the return addresses in it carry a grant.
+        auto: Whether an answer is given up earlier when it takes longer than they usually do.
     """
 
     name: str
@@ -244,6 +268,14 @@ class EdgeInfo:
     source: str
     max_payload: int = 0
     retries: int = 0
+    grants: int = 0
+    auto: bool = False
+
+    @property
+    def deadline(self) -> str:
+        """How long an answer may take, as a program says it."""
+        most = format_duration(self.deadline_ns)
+        return f"auto, at most {most}" if self.auto else most
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +323,14 @@ class Contents:
     start: Traffic
     cohort: dict[str, int] = field(default_factory=dict[str, int])
     dims: dict[str, int] = field(default_factory=dict[str, int])
+
+    @property
+    def a_round(self) -> str:
+        """One round in words: which of how many, where the program fixes it."""
+        regions = [r for t in self.targets if t.phase == "body" for r in t.regions]
+        times = [r.options.get("times") for r in regions if r.options.get("kind") == "rounds"]
+        fixed = len(times) == 1 and isinstance(times[0], int)
+        return f"each of {times[0]:,} rounds" if fixed else "one round"
 
     @property
     def assumed(self) -> tuple[str, ...]:

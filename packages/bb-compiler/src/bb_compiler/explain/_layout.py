@@ -11,10 +11,12 @@ Only positions are made here, from the explanation alone; `_drawing` writes them
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from unicodedata import east_asian_width
 
+from bb_compiler.explain._expressions import expression
 from bb_compiler.explain._info import Contents, EdgeInfo, OpInfo, RegionInfo
 from bb_ir.durations import format_duration
 
@@ -33,6 +35,8 @@ _DEEPEST = 48  # messages within messages; beyond, nothing is drawn
 _MOST_LANES = 24
 _LONG_RUN, _FIRST, _LAST = 10, 5, 3
 _NETWORK = ("Send", "Receive", "Gather")
+#: What the recorder puts behind a name, and a drawing has no room for.
+_NUMBERED = re.compile(r"(?<=[A-Za-z_])\.\d+\b")
 
 
 @dataclass(frozen=True)
@@ -219,7 +223,7 @@ class _Draft:
     def _items(self, place: _Place, region: RegionInfo) -> list[OpInfo | RegionInfo]:
         """Return ops and blocks in the order in which they were recorded."""
         last = region.ops[-1].number + 1 if region.ops else 0
-        found: list[tuple[int, OpInfo | RegionInfo]] = [(op.number, op) for op in region.ops]
+        found: list[tuple[int, OpInfo | RegionInfo]] = [(op.number, op) for op in region.listed]
         found += [
             (block.ops[0].number if block.ops else last, block)
             for block in self.blocks.get(place, ())
@@ -297,12 +301,14 @@ def _cut(run: list[OpInfo]) -> Iterator[OpInfo | str]:
 
 def _label(op: OpInfo) -> str:
     """Return what a row says: a network op names its edge, an output its name."""
+    if formula := expression(op):
+        return _NUMBERED.sub("", formula)
     name = op.edge or (op.attributes.get("name", "") if op.name == "Output" else "")
-    return f"{op.label} {name}".rstrip()
+    conditions = op.shown if op.name in ("When", "Until") else ()
+    return f"{op.label} {name or _NUMBERED.sub('', ', '.join(conditions[-1:]))}".rstrip()
 
 
 def _note(region: RegionInfo) -> str:
-    kind = str(region.options.get("kind", ""))
     often = "" if region.frames == 1 else f"{region.frames:,} a round"
     within = f"within {format_duration(region.deadline_ns)}"
-    return " · ".join(part for part in (kind, often, within) if part)
+    return " · ".join(part for part in (region.block, often, within) if part)

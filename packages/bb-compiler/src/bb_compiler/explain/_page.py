@@ -80,7 +80,7 @@ def _summary(told: Contents) -> Iterator[str]:
     terms = f" ({', '.join([*given, *assumed])})" if given or assumed else ""
     start = f"; the bootstrap sends {told.start}" if told.start.envelopes else ""
     yield (
-        f'<div class="bb-sum">program <code>{safe(told.program[:16])}</code>; one round sends '
+        f'<div class="bb-sum">program <code>{safe(told.program[:16])}</code>; {told.a_round} sends '
         f"<b>{safe(told.round)}</b>{safe(terms + start)}</div>"
     )
 
@@ -106,7 +106,7 @@ def _tables(told: Contents) -> Iterator[str]:
     for index, target in enumerate(told.targets):
         for region in target.regions:
             yield from _region(index, target, region)
-    yield "<h2>Passes</h2>"
+    yield "<h2>Stages of the compiler</h2>"
     stages = (
         (
             str(number),
@@ -114,7 +114,7 @@ def _tables(told: Contents) -> Iterator[str]:
         )
         for number, stage in enumerate(told.stages, 1)
     )
-    yield from _table(("#", "pass", "what it changed"), (("", cells) for _, cells in stages))
+    yield from _table(("#", "stage", "what it changed"), (("", cells) for _, cells in stages))
 
 
 def _changed(changes: tuple[str, ...] | None) -> str:
@@ -146,18 +146,17 @@ def _edge(key: str, edge: EdgeInfo) -> tuple[str, list[_Cell]]:
     carried = _ports(edge.ports) if edge.ports else _text("trigger")
     ends = (_text(edge.source_class), _text(edge.target_class))
     figures = [(safe(number), "bb-number") for number in numbers]
-    deadline = (safe(format_duration(edge.deadline_ns)), "bb-short")
+    deadline = (safe(edge.deadline), "bb-short")
     return key, [_code(edge.name), *ends, carried, *figures, deadline, _code(edge.source)]
 
 
 def _region(index: int, target: TargetInfo, region: RegionInfo) -> Iterator[str]:
     inside = f", inside a frame of {region.parent}" if region.parent else ""
-    opened = f"on edge {region.name}" if region.opened_in else ""
-    options = ", ".join(f"{key} {value}" for key, value in region.options.items())
+    opened = f"on edge {region.name}" if region.opened_in and not region.block else ""
     facts = (
         f"on {target.peer_class}{inside}",
         opened,
-        options,
+        region.block,
         f"within {format_duration(region.deadline_ns)}",
         f"{region.frames:,} frame{'s'[: region.frames != 1]} a round",
         f"one frame sends {region.sends}" if region.sends.envelopes else "",
@@ -179,7 +178,7 @@ def _region(index: int, target: TargetInfo, region: RegionInfo) -> Iterator[str]
                 _code(op.source),
             ],
         )
-        for number, op in enumerate(region.ops, 1)
+        for number, op in enumerate(region.listed, 1)
     )
     yield from _table(("#", "op", "gives", "notes", "line"), rows)
 

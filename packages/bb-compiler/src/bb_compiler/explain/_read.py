@@ -7,6 +7,7 @@ cannot be read is an error, not a crash.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -16,6 +17,7 @@ from onnx import FunctionProto, ModelProto, NodeProto
 from bb_compiler._sizes import edge_bytes, symbols
 from bb_compiler.errors import CompileError
 from bb_compiler.explain._explanation import Explanation
+from bb_compiler.explain._expressions import with_inputs_shown
 from bb_compiler.explain._info import (
     Binding,
     EdgeInfo,
@@ -37,8 +39,12 @@ _LONGEST = 16
 #: Texts that the rows of the tables hold.
 _REGION_TEXTS = ("name", "parent", "opened_in", "answers")
 _EDGE_TEXTS = ("name", "id", "from", "to", "sent_in", "answers")
+#: Texts that a row may lack.
+_LEFT_OUT = ("source",)
 #: What every region's row holds; the rest are options of its kind, and left out when empty.
 _REGION = {"name", "cls", "parent", "opened_in", "answers", "deadline_ns"}
+#: What the op of a block says that is told of its region.
+_BLOCK = ("times", "width", "period_ns", "topic")
 
 
 class NotAnArtifact(CompileError):
@@ -114,6 +120,7 @@ def _check(model: Any) -> None:
 
 
 def _explain(model: ModelProto, cohort: dict[str, int], dims: dict[str, int]) -> Explanation:
+    onnx_tools.check_texts(model)
     meta = onnx_tools.metadata(model)
     functions = list(onnx_tools.targets(model))
     rows = {row["name"]: row for row in _table(meta.get(keys.EDGES, "[]"), _EDGE_TEXTS)}
@@ -123,7 +130,7 @@ def _explain(model: ModelProto, cohort: dict[str, int], dims: dict[str, int]) ->
     phases = {f.name: onnx_tools.get_meta(f, keys.PHASE, "body") for f in functions}
     classes = {onnx_tools.get_meta(f, keys.CLASS) for f in functions}
     _check_assumptions(cohort, classes, "cohort", "a class of this program")
-    ports = {n: [(p, parse_type(t)) for p, t in row["ports"]] for n, row in rows.items()}
+    ports = {n: [(_named(p), parse_type(t)) for p, t in row["ports"]] for n, row in rows.items()}
     open_dims = set[str]().union(*(symbols(carried) for carried in ports.values()))
     _check_assumptions(dims, open_dims, "dims", "a dimension that an edge leaves open")
     regions = {(phases[f], r["name"]): r["parent"] for f, table in tables.items() for r in table}
@@ -155,9 +162,17 @@ def _table(text: str, texts: Sequence[str]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = json.loads(text)
     for row in rows:
         odd = [key for key in texts if not isinstance(row[key], str)]
+        odd += [key for key in _LEFT_OUT if not isinstance(row.get(key, ""), str)]
         if odd or type(row["deadline_ns"]) is not int:
             raise ValueError(f"a row has no usable {odd[0] if odd else 'deadline_ns'}")
     return rows
+
+
+def _named(port: object) -> str:
+    """Return the name of a port."""
+    if not isinstance(port, str):
+        raise ValueError(f"a port is named {port!r:.80}")  # noqa: TRY004  # of a table, not a caller
+    return port
 
 
 def _check_assumptions(given: Mapping[str, int], known: set[str], what: str, kind: str) -> None:
@@ -194,9 +209,12 @@ def _target(
     )
     phase = own.get(keys.PHASE, "body")
     ops: dict[str, list[OpInfo]] = {}
-    for number, node in enumerate(function.node):
-        region = onnx_tools.get_meta(node, keys.REGION)
-        ops.setdefault(region, []).append(_op(number, node, types, fused))
+    blocks: dict[str, dict[str, Any]] = {}
+    made = with_inputs_shown(_op(n, node, types, fused) for n, node in enumerate(function.node))
+    for op, node in zip(made, function.node, strict=True):
+        ops.setdefault(onnx_tools.get_meta(node, keys.REGION), []).append(op)
+        if node.domain == keys.SYSCALL and node.op_type in keys.BLOCKS:
+            blocks[onnx_tools.get_meta(node, keys.OPENS)] = op.attributes
     mine = [edge for edge in edges if edge.phase == phase]
     return TargetInfo(
         name=function.name.partition("#")[0],
@@ -207,10 +225,18 @@ def _target(
         outputs=_ports(function.output, types),
         bindings=tuple(bindings),
         regions=tuple(
-            _region(row, tuple(ops.get(row["name"], ())), mine, (phase, row["name"]), counts)
+            _region(
+                {**row, **_said(blocks.get(row["name"], {}))},
+                tuple(ops.get(row["name"], ())), mine, (phase, row["name"]), counts,
+            )
             for row in regions
         ),
-    )
+    )  # fmt: skip
+
+
+def _said(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the op of a block says of its frames."""
+    return {name: attributes[name] for name in _BLOCK if attributes.get(name)}
 
 
 def _row(text: str) -> tuple[str, str]:
@@ -266,12 +292,16 @@ def _ports(names: Iterable[str], types: dict[str, Type]) -> tuple[PortInfo, ...]
 
 def _plain(value: Any) -> Any:
     """Return an attribute as JSON can hold it; large ones and arrays by their kind and shape."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     if isinstance(value, str | int | float | bool):
         return value
     known: Any = value  # the type checkers would know less after the next line
     if isinstance(value, list) and len(known) <= _LONGEST:
         return [_plain(item) for item in known]
     shape: Any = getattr(known, "shape", None)
+    if shape == () and type(known.item()) in (int, float, bool, str):
+        return _plain(known.item())
     return f"{type(known).__name__}{'' if shape is None else list(shape)}"
 
 
@@ -285,7 +315,15 @@ def _edges(
     dims: Mapping[str, int],
 ) -> tuple[EdgeInfo, ...]:
     """Return the edges, each after the one that it answers."""
-    made = (_edge(name, row, ports[name], counts, dims) for name, row in rows.items())
+    granted = {name for name, row in rows.items() if row.get("granted")}
+    measured = {row["answers"] for row in rows.values() if row.get("auto")}
+    made = (
+        _edge(
+            name, row, ports[name], counts, dims,
+            grants=(name in granted) + (row["answers"] in granted), auto=name in measured,
+        )
+        for name, row in rows.items()
+    )  # fmt: skip
     return tuple(sorted(made, key=lambda edge: _depth(edge.name, rows)))
 
 
@@ -310,6 +348,9 @@ def _edge(
     ports: list[tuple[str, Type]],
     counts: Counts,
     dims: Mapping[str, int],
+    *,
+    grants: int,
+    auto: bool,
 ) -> EdgeInfo:
     fan_out = counts.fan_outs.get(name)
     return EdgeInfo(
@@ -328,12 +369,15 @@ def _edge(
             answers=bool(row["answers"]),
             deadline_ns=row["deadline_ns"],
             dims=dims,
+            grants=grants,
         ),
+        grants=grants,
         per_frame=fan_out.count if fan_out else 0,
         per_round=counts.envelopes.get(name, 0),
         fan_out=fan_out.known_by if fan_out else "assumed",
         deadline_ns=row["deadline_ns"],
         max_payload=_number(row, "max_payload"),
         retries=_number(row, "retries"),
+        auto=auto,
         source=row.get("source", ""),
     )

@@ -57,7 +57,18 @@ def _edge(
         "ports": ports,
         "source": onnx_tools.get_meta(node, keys.SOURCE),
     }
+    if name in answered and _waited_for(region["opened_in"], regions, answered):
+        edge["granted"] = True
     facts = [name, edge["from"], edge["to"], [t for _, t in ports], region["answers"]]
     digest = hashlib.sha256(json.dumps(facts).encode()).digest()
     edge["id"] = digest[:8].hex()
     return edge
+
+
+def _waited_for(region: str, regions: dict[str, Any], answered: set[str]) -> bool:
+    """Whether somebody waits for the frames of a region: it, or one around it, owes an answer."""
+    while region:
+        if region in answered:
+            return True
+        region = regions[region]["parent"]
+    return False

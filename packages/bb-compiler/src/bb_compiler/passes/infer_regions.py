@@ -5,14 +5,22 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from onnx import FunctionProto, ModelProto, NodeProto
 
 from bb_compiler._blocks import captured_pairs, is_child_block, is_root_block
+from bb_compiler._deadlines import is_measured, said_ns
 from bb_compiler._placement import Placement, place
 from bb_compiler._placement_errors import lines_of
-from bb_compiler._rounds import empty_rounds
-from bb_compiler.errors import CompileError, DeadlineInversion, Findings, QuorumUnreachable
+from bb_compiler._rounds import early_rounds, empty_rounds
+from bb_compiler.errors import (
+    CompileError,
+    DeadlineInversion,
+    Findings,
+    MixedDeadlines,
+    QuorumUnreachable,
+)
 from bb_ir import keys, onnx_tools
 from bb_ir.durations import format_duration
 
@@ -22,8 +30,9 @@ def infer_regions(model: ModelProto) -> ModelProto:
 
     Raises:
         CompileError: A value leaves its fan-out without a gather, regions that no frame sees
-            together meet in one op, an inner gather may outlast an outer one, a quorum is
-            larger than the number of peers asked, or nothing contributes to a round.
+            together meet in one op, an inner gather may outlast an outer one, one of two gathers
+            of the same answers measures, a quorum is larger than the number of peers asked,
+            nothing contributes to a round, or a round is taken before its replies are there.
     """
     result = ModelProto()
     result.CopyFrom(model)
@@ -36,8 +45,10 @@ def infer_regions(model: ModelProto) -> ModelProto:
         for problem in (
             *placement.region_problems,
             *_inversions(gathers),
+            *_mixed(gathers),
             *_unreachable(function, gathers),
             *empty_rounds(function, placement),
+            *early_rounds(function, placement),
         ):
             findings.add(problem)
         for node, where in zip(function.node, placement.nodes, strict=True):
@@ -50,10 +61,24 @@ def infer_regions(model: ModelProto) -> ModelProto:
 
 def _inversions(gathers: _Gathers) -> Iterator[CompileError]:
     """Find gathers and blocks that may take longer than what waits for them."""
-    for outer, asked in gathers.outer():
-        for inner in gathers.behind(asked):
-            if _deadline(inner) > _deadline(outer):
+    for outer in gathers.outer():
+        for inner in gathers.behind(outer.asked):
+            if inner.bound_ns > outer.bound_ns:
                 yield _inversion(inner, outer)
+
+
+def _mixed(gathers: _Gathers) -> Iterator[CompileError]:
+    """Find answers that one gather gives up by what is measured, and another waits for."""
+    for edge, nodes in gathers.answers.items():
+        measured = [node for node in nodes if is_measured(node)]
+        patient = [node for node in nodes if not is_measured(node)]
+        if measured and patient:
+            yield MixedDeadlines(
+                f"answers on edge {edge!r} are given up by what is measured, and another gather "
+                "waits for the same ones",
+                expected="deadline='auto' in all gathers of the same answers, or in none",
+                where=lines_of(measured[0], patient[0]),
+            )
 
 
 def _unreachable(function: FunctionProto, gathers: _Gathers) -> Iterator[CompileError]:
@@ -73,7 +98,7 @@ def _unreachable(function: FunctionProto, gathers: _Gathers) -> Iterator[Compile
         if node.domain == keys.WIRE and node.op_type == keys.SEND and node.input[0] in samples
     }
     for standing in gathers.standing.values():
-        for node, asked in standing:
+        for node, asked, _ in standing:
             facts = onnx_tools.attributes(node)
             quorum = str(facts.get("quorum", ""))
             sample = asked_of.get(asked)
@@ -87,6 +112,14 @@ def _unreachable(function: FunctionProto, gathers: _Gathers) -> Iterator[Compile
                     f"at least {wanted}",
                     where=lines_of(node, sample),
                 )
+
+
+class _Standing(NamedTuple):
+    """A gather or a block: the region that it waits for, and how long at most; 0 for unknown."""
+
+    node: NodeProto
+    asked: str
+    bound_ns: int
 
 
 class _Gathers:
@@ -105,56 +138,62 @@ class _Gathers:
             if node.domain == keys.WIRE and node.op_type == keys.SEND
             for name in node.output
         }
-        #: Region -> gathers and blocks in it, with the region that each waits for.
-        self.standing: dict[str, list[tuple[NodeProto, str]]] = {}
+        sends = {
+            onnx_tools.get_meta(node, keys.EDGE): said_ns(node)
+            for node in function.node
+            if node.domain == keys.WIRE and node.op_type == keys.SEND
+        }
+        #: Region -> gathers and blocks in it.
+        self.standing: dict[str, list[_Standing]] = {}
+        #: Edge -> gathers of the answers on it.
+        self.answers: dict[str, list[NodeProto]] = {}
         for node, where in zip(function.node, placement.nodes, strict=True):
             if node.domain == keys.SYSCALL and node.op_type == keys.GATHER:
                 value = node.input[0]
                 replies = self.regions.get(edges.get(value) or homes.get(value, ""))
                 asked = replies.answers if replies else ""
-                self.standing.setdefault(where.region, []).append((node, asked))
+                bound = said_ns(node)
+                if is_measured(node):
+                    bound = bound or sends.get(asked, 0)
+                self.standing.setdefault(where.region, []).append(_Standing(node, asked, bound))
+                if asked and replies:
+                    self.answers.setdefault(replies.name, []).append(node)
             elif is_child_block(node):
-                turns = onnx_tools.get_meta(node, keys.OPENS)
-                self.standing.setdefault(where.region, []).append((node, turns))
+                turns, bound = onnx_tools.get_meta(node, keys.OPENS), said_ns(node)
+                self.standing.setdefault(where.region, []).append(_Standing(node, turns, bound))
         self.children: dict[str, list[str]] = {}
         for region in self.regions.values():
             self.children.setdefault(region.parent, []).append(region.name)
 
-    def outer(self) -> Iterator[tuple[NodeProto, str]]:
-        """Yield what says how long it waits, with the region it waits for."""
+    def outer(self) -> Iterator[_Standing]:
+        """Yield what says how long it waits."""
         for standing in self.standing.values():
-            for node, asked in standing:
-                if asked and _deadline(node):
-                    yield node, asked
+            yield from (one for one in standing if one.asked and one.bound_ns)
 
-    def behind(self, region: str) -> Iterator[NodeProto]:
+    def behind(self, region: str) -> Iterator[_Standing]:
         """Yield what a frame of a region may wait for, and what is behind that."""
         waiting, seen = [region], {region}
         while waiting:
             here = waiting.pop()
             nearer = list(self.children.get(here, ()))
-            for node, asked in self.standing.get(here, ()):
-                yield node
-                nearer.append(asked)
+            for one in self.standing.get(here, ()):
+                yield one
+                nearer.append(one.asked)
             waiting += [name for name in dict.fromkeys(nearer) if name and name not in seen]
             seen.update(nearer)
 
 
-def _deadline(node: NodeProto) -> int:
-    return int(onnx_tools.attributes(node).get("deadline_ns", 0))
-
-
-def _inversion(inner: NodeProto, outer: NodeProto) -> DeadlineInversion:
-    short, long = format_duration(_deadline(outer)), format_duration(_deadline(inner))
-    gathers = inner.op_type == keys.GATHER
-    what = "this gather may wait" if gathers else f"this {inner.op_type.lower()} block may take"
+def _inversion(inner: _Standing, outer: _Standing) -> DeadlineInversion:
+    short, long = format_duration(outer.bound_ns), format_duration(inner.bound_ns)
+    here, around = inner.node.op_type, outer.node.op_type
+    what = "this gather may wait" if here == keys.GATHER else f"this {here.lower()} block may take"
     waiting = (
         "the gather that waits for its peer's answer"
-        if outer.op_type == keys.GATHER
-        else f"the {outer.op_type.lower()} block around it"
+        if around == keys.GATHER
+        else f"the {around.lower()} block around it"
     )
     return DeadlineInversion(
         f"{what} {long}, but {waiting} gives up after {short}",
         expected=f"a deadline of at most {short} here, or of at least {long} there",
-        where=lines_of(inner, outer),
+        where=lines_of(inner.node, outer.node),
     )

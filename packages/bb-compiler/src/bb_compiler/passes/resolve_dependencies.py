@@ -7,6 +7,7 @@ from typing import Any
 
 from onnx import ModelProto
 
+from bb_compiler._bind_lines import line_of_row, places
 from bb_compiler.errors import DependencyMissing, Findings
 from bb_compiler.passes.resolve_slots import row_of
 from bb_ir import keys, onnx_tools
@@ -30,8 +31,9 @@ def resolve_dependencies(model: ModelProto) -> ModelProto:
                 found = rows.get(needed) or row_of(bound, cls, needed)
                 if found is None or found["role"] != role:
                     what = f"{row['component']!r} in slot {slot!r} needs slot {needed!r}"
-                    line = _line_of(model, cls, slot)
-                    findings.add(_missing(what, (needed, role), found, line))
+                    where = [_line_of(model, cls, slot), line_of_row(row)]
+                    where += [] if found is None else [line_of_row(found)]
+                    findings.add(_missing(what, (needed, role), found, places(*where)))
                 elif needed not in rows:
                     rows[needed] = found
                     waiting.append((needed, found))
@@ -54,7 +56,7 @@ def _missing(
     what: str,
     dependency: tuple[str, str],
     found: dict[str, Any] | None,
-    line: SourceLine | None,
+    where: tuple[SourceLine, ...],
 ) -> DependencyMissing:
     needed, role = dependency
     bound = "is not bound" if found is None else f"is bound to a {found['role']}"
@@ -62,5 +64,5 @@ def _missing(
         f"{what}, which {bound}",
         expected=f"a component of role {role}",
         fix=f'bind_{role}("{needed}", "<component>"); `bb plugins` lists what is installed',
-        where=() if line is None else line,
+        where=where,
     )

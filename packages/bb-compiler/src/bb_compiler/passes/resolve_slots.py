@@ -9,6 +9,7 @@ from typing import Any
 
 from onnx import ModelProto
 
+from bb_compiler._bind_lines import line_of_row, places
 from bb_compiler.errors import CompileError, Findings, UnboundSlot, UnknownSlot, WrongRole
 from bb_compiler.passes._own_ops import check_own_ops
 from bb_ir import keys, onnx_tools
@@ -38,7 +39,9 @@ def resolve_slots(model: ModelProto) -> ModelProto:
     for slot, classes in unbound.items():
         role = slots.get(slot, {}).get("role", "")
         line = uses[classes[0], slot]
-        findings.add(_unbound(slot, classes, role, misnamed.get(slot, ""), line))
+        named = misnamed.get(slot, "")
+        where = (line, *(line_of_row(row) for row in bound if row["slot"] == named))
+        findings.add(_unbound(slot, classes, role, named, where))
     _check_bindings(bound, slots, uses, set(misnamed.values()), findings)
     findings.done()
     table: dict[str, dict[str, Row]] = {}
@@ -95,7 +98,7 @@ def _check_bindings(
         if slot in told or (slot in needed and slot not in slots):
             continue
         if slot not in slots:
-            findings.add(_unknown(slot, slots))
+            findings.add(_unknown(row, slots))
         elif slots[slot]["role"] != row["role"]:
             line = next((line for (_, used), line in uses.items() if used == slot), None)
             findings.add(_wrong_role(row, slots[slot]["role"], line))
@@ -104,7 +107,11 @@ def _check_bindings(
 
 
 def _unbound(
-    slot: str, classes: list[str], role: str, named: str, line: SourceLine | None
+    slot: str,
+    classes: list[str],
+    role: str,
+    named: str,
+    where: tuple[SourceLine | None, ...],
 ) -> CompileError:
     bind = f'Compiler().bind_{role}("{slot}", "<component>")'
     also = f"; a binding names {named!r}, which is no slot" if named else ""
@@ -114,7 +121,7 @@ def _unbound(
         fix=f"did you mean {slot!r} where {named!r} is bound?"
         if named
         else f"{bind}; `bb plugins` lists what is installed",
-        where=() if line is None else line,
+        where=places(*where),
     )
 
 
@@ -122,12 +129,14 @@ def _classes(names: list[str]) -> str:
     return f"class{'es' * (len(names) > 1)} {', '.join(map(repr, names))}"
 
 
-def _unknown(slot: str, slots: dict[str, dict[str, str]]) -> CompileError:
+def _unknown(row: Row, slots: dict[str, dict[str, str]]) -> CompileError:
+    slot: str = row["slot"]
     close = get_close_matches(slot, list(slots), n=1)
     return UnknownSlot(
         f"a component is bound to slot {slot!r}, which this program does not have",
         expected=f"one of {', '.join(sorted(slots)) or 'none: it has no slots'}",
         fix=f"did you mean {close[0]!r}?" if close else "remove the binding",
+        where=places(line_of_row(row)),
     )
 
 
@@ -137,7 +146,7 @@ def _wrong_role(row: Row, role: str, line: SourceLine | None) -> CompileError:
         f"of role {row['role']}",
         expected=f"a component of role {role}",
         fix=f'bind_{role}("{row["slot"]}", "<component>"); `bb plugins` lists what is installed',
-        where=() if line is None else line,
+        where=places(line, line_of_row(row)),
     )
 
 
@@ -149,4 +158,5 @@ def _unused_on(row: Row, classes: list[str], used: list[str]) -> CompileError:
         f"is not used; it is {runs}",
         expected=f"a class of the program: {', '.join(classes)}",
         fix=f"did you mean on={close[0]!r}?" if close else "remove the binding",
+        where=places(line_of_row(row)),
     )

@@ -79,6 +79,8 @@ class _Solver:
         self.roles = RoleTypes(function, rows, facts, self.values, inferences)
         self.blocks = BlockTypes(function.node, self.values, listening)
         self.constants: dict[str, TensorProto] = {}
+        #: Values about whose sending a complaint was made; what is said of them next follows.
+        self.refused: set[str] = set()
 
     def run(self) -> dict[str, Type]:
         for node in self.function.node:
@@ -101,13 +103,16 @@ class _Solver:
             self._unfit(node, 0, "peers or return addresses")
         for sent, arrived in zip(node.input[1:], node.output, strict=False):
             values.follow(node, arrived, values.trail(sent))
-            if values.of(sent).sendable:
+            if sent not in self.refused and self._is_sendable(node, sent, values.of(sent)):
                 values.narrow(node, arrived, values.of(sent))
-            self._check_sendable(node, sent, values.of(sent))
+            else:
+                values.types[arrived] = ANY
+                self.refused.add(arrived)
         if len(node.input) == 1:
             values.types[node.output[0]] = TRIGGER
 
-    def _check_sendable(self, node: NodeProto, sent: str, known: Type) -> None:
+    def _is_sendable(self, node: NodeProto, sent: str, known: Type) -> bool:
+        """Tell whether a value can cross the network, and complain if not."""
         if not known.sendable:
             maker, where = self.values.makers.get(sent), self.values.lines(node, sent)
             self.findings.add(errors.not_sendable(node, sent, known, maker, where))
@@ -115,6 +120,7 @@ class _Solver:
             edge, where = onnx_tools.get_meta(node, keys.EDGE), self.values.lines(node, sent)
             value = value_text(sent, self.values.makers.get(sent), node)
             self.findings.add(not_installed(name, value, edge, where))
+        return known.sendable
 
     def _syscall(self, node: NodeProto) -> None:
         values = self.values

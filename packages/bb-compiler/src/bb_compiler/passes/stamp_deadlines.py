@@ -10,6 +10,7 @@ from typing import Any
 from onnx import FunctionProto, ModelProto, NodeProto
 
 from bb_compiler._blocks import is_child_block
+from bb_compiler._deadlines import is_measured, said_ns
 from bb_ir import keys, onnx_tools
 
 #: What a frame gets when nothing in it says more: 60 s.
@@ -28,6 +29,8 @@ def stamp_deadlines(model: ModelProto) -> ModelProto:
     times the number of turns, 60 where that is not known. A gather without a deadline of its own
     waits as long as the frames that answer it may take. An edge carries what its send says, else
     what the gather over its answers waits, else the default or the deadline of the region it opens.
+    A gather whose deadline follows what is measured waits at most what it says, else what the edge
+    says that it asks on; the edge of its answers is marked.
     """
     result = ModelProto()
     result.CopyFrom(model)
@@ -40,6 +43,9 @@ def stamp_deadlines(model: ModelProto) -> ModelProto:
         onnx_tools.set_meta(function, keys.REGIONS, json.dumps(regions))
     for edge in edges:
         edge["deadline_ns"] = budgets.of_edge(edge["name"])
+        edge.pop("auto", None)
+        if edge["name"] in budgets.measured:
+            edge["auto"] = True
     onnx_tools.set_meta(result, keys.EDGES, json.dumps(edges))
     return result
 
@@ -54,8 +60,11 @@ class _Budgets:
 
     def __init__(self, model: ModelProto, edges: list[dict[str, Any]]) -> None:
         asked = {edge["name"]: edge["answers"] for edge in edges}
-        #: Region -> of each gather in it, how long it waits and the edge whose answers it gathers.
-        self.gathers: dict[tuple[str, str], list[tuple[int, str]]] = {}
+        #: Region -> of each gather in it, how long it waits, the edge that it asks on, and whether
+        #: its deadline follows what is measured.
+        self.gathers: dict[tuple[str, str], list[tuple[int, str, bool]]] = {}
+        #: Edges whose answers are given up by what is measured.
+        self.measured: set[str] = set()
         self.sends: dict[str, int] = {}
         #: Region -> the blocks of its frames.
         self.blocks: dict[tuple[str, str], list[NodeProto]] = {}
@@ -81,19 +90,22 @@ class _Budgets:
             for node, deadline in _with_deadlines(function):
                 if node.op_type == keys.GATHER:
                     here = phase, onnx_tools.get_meta(node, keys.REGION)
-                    edge = asked.get(stands.get(node.input[0], ""), "")
-                    self.gathers.setdefault(here, []).append((deadline, edge))
+                    answer = stands.get(node.input[0], "")
+                    edge, auto = asked.get(answer, ""), is_measured(node)
+                    self.gathers.setdefault(here, []).append((deadline, edge, auto))
+                    self.measured.update([answer] if auto and edge else [])
                 elif deadline:
                     self.sends[onnx_tools.get_meta(node, keys.EDGE)] = deadline
         self.waits: dict[str, int] = {}
-        for deadline, edge in (each for listed in self.gathers.values() for each in listed):
+        for deadline, edge, _ in (each for listed in self.gathers.values() for each in listed):
             self.waits[edge] = max(deadline, self.waits.get(edge, 0))
 
     def of_region(self, key: tuple[str, str]) -> int:
         if key not in self.known:
             self.known[key] = FRAME_NS  # until it is known, should regions wait for each other
             waits = sum(
-                deadline or self._answer(edge) for deadline, edge in self.gathers.get(key, ())
+                deadline or (self.of_edge(edge) if auto else self._answer(edge))
+                for deadline, edge, auto in self.gathers.get(key, ())
             )
             waits += self.sleeps[key]
             known = max(FRAME_NS, 2 * waits) + self._turns(key)
@@ -131,4 +143,4 @@ def _with_deadlines(function: FunctionProto) -> Iterator[tuple[NodeProto, int]]:
     for node in function.node:
         gather = node.domain == keys.SYSCALL and node.op_type == keys.GATHER
         if gather or (node.domain == keys.WIRE and node.op_type == keys.SEND):
-            yield node, int(onnx_tools.attributes(node).get("deadline_ns", 0))
+            yield node, said_ns(node)

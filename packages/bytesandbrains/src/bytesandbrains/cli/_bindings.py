@@ -136,23 +136,26 @@ def _bind(bound: Bound, slots: Mapping[str, Any], configs: Configs) -> Compiler:
     for (on, slot), component in bound.items():
         known = configs.get((on, slot), Fixed({}, {}))
         bind = partial(compiler.bind, slot, component, role=slots[slot]["role"], on=on)
-        if not _bind_configured(bind, known):
+        left = _bind_configured(bind, known)
+        if left:
+            many = "s" * (len(left) > 1)
             click.echo(
-                f"note: the configuration of {slot!r}{f' on {on!r}' if on else ''} is left to the "
-                "run, since some of its fields differ from Node to Node and others need them; give "
-                "`bb run` the same --config",
+                f"note: field{many} {', '.join(left)} of {slot!r}{f' on {on!r}' if on else ''} "
+                f"{'are' if many else 'is'} left to the run, as what differs from Node to Node is "
+                "needed beside; give `bb run` the same --config",
                 err=True,
             )
     return compiler
 
 
-def _bind_configured(bind: Callable[..., object], known: Fixed) -> bool:
-    """Bind a slot with what is known, or without where that alone makes no configuration.
+def _bind_configured(bind: Callable[..., object], known: Fixed) -> list[str]:
+    """Bind a slot with those of the known fields that make a configuration.
 
-    Fields may need each other, such as the part of a data set and the number of parts.
+    Fields may need each other, such as the part of a data set and the number of parts. What is
+    known of a field is bound if it stands alone, or beside others that do.
 
     Returns:
-        Whether what is known was bound.
+        The known fields that are not bound.
     """
     from bb_compiler.errors import BadConfig
 
@@ -162,9 +165,17 @@ def _bind_configured(bind: Callable[..., object], known: Fixed) -> bool:
         if known.fields == known.sample:
             raise
         bind(config=known.sample)  # which says what is wrong besides what is missing
-        bind()
-        return False
-    return True
+    else:
+        return []
+    kept: dict[str, Any] = {}
+    for name, value in known.fields.items():
+        try:
+            bind(config={**kept, name: value}, replace=True)
+        except BadConfig:
+            continue
+        kept[name] = value
+    bind(config=kept or None, replace=True)
+    return [name for name in known.fields if name not in kept]
 
 
 def _configured(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
@@ -19,6 +20,8 @@ __all__ = ["Fixed", "configuration", "fixed_configuration", "read_config"]
 
 #: Class ("" for all), index in it (`None` for all), slot -> fields.
 Entries = dict[tuple[str, int | None, str], dict[str, Any]]
+#: A Node's index in its class; nobody runs more of them.
+_INDEX = re.compile("[0-9]{1,9}")
 #: What `{index}` and its like stand for is known when Nodes are made, and not before.
 _PLACEHOLDERS: tuple[str, ...] = ("index", "count", "seed")
 
@@ -50,7 +53,7 @@ def read_config(path: Path | None) -> dict[str, Any]:
         raise BadConfigFile(
             f"{str(path)!r} cannot be read: {error.strerror}", fix="check the path"
         ) from error
-    except ValueError as error:  # both decoders' errors, and bytes that are no UTF-8
+    except (ValueError, RecursionError) as error:  # both decoders', and bytes that are no UTF-8
         raise BadConfigFile(
             f"{str(path)!r} cannot be read: {error}", fix=f"correct it as {path.suffix[1:].upper()}"
         ) from error
@@ -190,7 +193,7 @@ class _Reader:
             return None
         if ".".join(path[1:]) in self._slots:
             return path[0], None, ".".join(path[1:])
-        if len(path) > 2 and path[1].isdecimal() and ".".join(path[2:]) in self._slots:
+        if len(path) > 2 and _INDEX.fullmatch(path[1]) and ".".join(path[2:]) in self._slots:
             return path[0], int(path[1]), ".".join(path[2:])
         return None
 

@@ -152,7 +152,10 @@ def line_of(place: SourceLine) -> str:
     """Return a user's line, or an empty text when its file cannot be found."""
     import linecache
 
-    return linecache.getline(place.file, place.line).strip()
+    try:
+        return linecache.getline(place.file, place.line).strip()
+    except ValueError:  # an artifact may name any file, also one that no system can have
+        return ""
 
 
 def _shown(file: str) -> str:

@@ -157,7 +157,7 @@ def print_summary(told: Explanation, console: Screen) -> None:
     _print_edges(told, console)
     console.print()
     given = ", ".join(f"{name}={size:,}" for name, size in {**told.cohort, **told.dims}.items())
-    console.print(_plain(f"one round{f' with {given}' if given else ''} sends {told.round}"))
+    console.print(_plain(f"{told.a_round}{f' with {given}' if given else ''} sends {told.round}"))
     if told.start.envelopes:
         console.print(_plain(f"the bootstrap sends {told.start}"))
     if told.assumed:
@@ -190,7 +190,7 @@ def _edge(edge: EdgeInfo) -> tuple[str, ...]:
         f"{edge.per_frame:,}",
         f"{edge.per_round:,}",
         edge.answers or "-",
-        format_duration(edge.deadline_ns),
+        edge.deadline,
     )
 
 
@@ -209,11 +209,11 @@ def _print_region(target: TargetInfo, region: RegionInfo, console: Screen) -> No
     if console.width >= _WIDE:
         rows = [
             (str(number), *map(_plain, (op.text, "; ".join(op.notes), op.source)))
-            for number, op in enumerate(region.ops, 1)
+            for number, op in enumerate(region.listed, 1)
         ]
         console.print(table(("#", "op", "notes", "source"), rows))
         return
-    for number, op in enumerate(region.ops, 1):
+    for number, op in enumerate(region.listed, 1):
         console.print(table(("", ""), [(f"{number:>3}", line) for line in _op_lines(op)][:1]))
         for line in list(_op_lines(op))[1:]:
             console.print(table(("", ""), [("   ", f"[dim]{line}[/]")]))
@@ -229,11 +229,7 @@ def _op_lines(op: OpInfo) -> Iterator[str]:
 def _opened(region: RegionInfo) -> str:
     if any(op.name == "Receive" for op in region.ops):
         return f"edge {region.name}"
-    if not region.options:
-        return "an invocation"
-    kind = str(region.options.get("kind", "block"))
-    rest = ", ".join(f"{key}={value}" for key, value in region.options.items() if key != "kind")
-    return f"{kind} ({rest})" if rest else kind
+    return region.block or "an invocation"
 
 
 def _print_placed(told: Explanation, console: Screen, how: str, title: str) -> None:
@@ -243,7 +239,7 @@ def _print_placed(told: Explanation, console: Screen, how: str, title: str) -> N
         for target in told.targets
         for region in target.regions
         for op in region.ops
-        if op.placed == how and op.name != keys.TURN
+        if op.placed == how and op.name not in (keys.TURN, "Scalar", "Constant")
     ]
     if listed:
         console.print(f"\n{title}")

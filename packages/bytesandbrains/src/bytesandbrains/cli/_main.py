@@ -19,7 +19,10 @@ from bytesandbrains.cli._errors import EXIT_CODES, Exit, show
 __all__ = ["main"]
 
 #: Commands in the order of the help.
-_COMMANDS = ("demo", "compile", "explain", "run", "replay", "sim", "plugins", "doctor")
+_COMMANDS = (
+    "demo", "compile", "explain", "run", "replay", "snapshot", "sim", "keys", "sign", "plugins",
+    "doctor",
+)  # fmt: skip
 
 
 class LazyGroup(click.Group):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
 import click
 
-__all__ = ["Progress", "progress"]
+__all__ = ["Progress", "progress", "reading"]
 
 #: Lines that one task prints where there is no terminal.
 _LINES = 10
+#: What takes less than so many seconds shows no bar.
+_MOMENT = 1.0
 
 
 class Progress:
@@ -95,6 +99,60 @@ def progress(*, hidden: bool) -> Progress:
     if hidden:
         return Progress()
     return _Bar() if sys.stderr.isatty() and sys.stdout.isatty() else _Lines()
+
+
+@contextmanager
+def reading(title: str, size: int, *, hidden: bool = False) -> Generator[Callable[[int], None]]:
+    """Show on stderr how far a long reading is; the bar is gone when it ends.
+
+    Nothing is shown where stderr is no terminal, or before a moment has passed.
+
+    Args:
+        title: What is read.
+        size: Bytes of all.
+        hidden: Whether to show nothing in any case.
+
+    Yields:
+        Is to be called with the number of bytes that were read.
+    """
+    if hidden or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    bar: Any = None
+    task: Any = None
+    began = time.monotonic()
+
+    def at(position: int) -> None:
+        nonlocal bar, task
+        if bar is None:
+            if time.monotonic() - began < _MOMENT:
+                return
+            bar = _reading_bar()
+            task = bar.add_task(title, total=size)
+            bar.start()
+        bar.update(task, completed=position)
+
+    try:
+        yield at
+    finally:
+        if bar is not None:
+            bar.stop()
+
+
+def _reading_bar() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Rich
+
+    return Rich(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True, highlight=False),
+        transient=True,
+        redirect_stdout=False,
+    )
 
 
 def _text(figures: Mapping[str, float]) -> str:

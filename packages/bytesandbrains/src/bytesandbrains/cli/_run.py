@@ -16,6 +16,7 @@ from bytesandbrains.cli._errors import CliError, Exit, as_data, as_text, screen_
 from bytesandbrains.cli._json import print_json
 from bytesandbrains.cli._options import arg_option, bind_option, parse_pairs
 from bytesandbrains.cli._program import load_program
+from bytesandbrains.cli._turns import Turns, samples
 
 if TYPE_CHECKING:
     from bb_ir.errors import BytesAndBrainsError
@@ -54,6 +55,7 @@ class _Round:
     outputs: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     failures: list[BytesAndBrainsError] = field(default_factory=list["BytesAndBrainsError"])
     dropped: int = 0
+    short: list[str] = field(default_factory=list[str])
     how: str = "cancelled"
 
     @property
@@ -78,13 +80,20 @@ class _Round:
     help="How many Nodes a peer class gets, such as client=10.",
 )
 @click.option(
-    "--peers", type=click.IntRange(1), default=2, show_default=True,
+    "--peers", type=click.IntRange(1), default=None, show_default="2",
     help="Nodes of each class that --nodes does not name, except the one that starts.",
 )  # fmt: skip
 @click.option("--rounds", type=click.IntRange(1), default=1, show_default=True,
               help="How often to invoke the target.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
               help="Of identities and of all draws.")  # fmt: skip
+@click.option(
+    "--save-model",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the parameters that the model of the class that starts has at the end, as a "
+    "safetensors file.",
+)
 @click.option(
     "--input",
     "inputs",
@@ -111,9 +120,10 @@ def command(
     target: str,
     config_file: Path | None,
     nodes: dict[str, int],
-    peers: int,
+    peers: int | None,
     rounds: int,
     seed: int,
+    save_model: Path | None,
     inputs: dict[str, str],
     journal: Path | None,
     binds: dict[str, str],
@@ -140,6 +150,7 @@ def command(
     batch_size = 8
     """  # noqa: D301  # click's mark for lines that stay
     from bb_runtime import load_artifact
+    from bytesandbrains._files import write_atomically
     from bytesandbrains.cli._bindings import How, compile_program
     from bytesandbrains.cli._config import configuration, read_config
     from bytesandbrains.cli._inputs import read_inputs
@@ -154,15 +165,22 @@ def command(
         federation = LocalFederation(
             read, nodes=counts, config=config, seed=seed, target=target, journals=journal
         )
+    if save_model is not None:
+        federation.params()  # whether there is one is told before the work, not after it
     given = read_inputs(federation, inputs)
     log.info("installed %s", ", ".join(f"{n} {cls}" for cls, n in counts.items()))
     if not as_json:
         listed = ", ".join(f"{n} {cls}" for cls, n in counts.items())
-        click.echo(f"{federation.main.short}: {listed}; {rounds} round{'s'[: rounds != 1]}")
+        what = "run" if Turns(read) else "round"
+        click.echo(f"{federation.main.short}: {listed}; {rounds} {what}{'s'[: rounds != 1]}")
     try:
         done = _run_all(federation, given, rounds, quiet=as_json)
+        if save_model is not None:
+            write_atomically(save_model, federation.params().image)
     finally:
         federation.close()
+    if save_model is not None and not as_json:
+        click.echo(f"wrote {save_model}")
     if journal is not None and not as_json:
         click.echo(f"wrote {journal}/")
     if as_json:
@@ -189,39 +207,72 @@ def _run_all(
 ) -> list[_Round]:
     """Run the rounds, up to the first that does not come to its end."""
     done: list[_Round] = []
-    width = len(str(rounds))
+    told: set[str] = set()
     for number in range(1, rounds + 1):
-        one = _run_one(federation, given, number)
+        head = _Head(number, rounds, has_turns=bool(Turns(federation.artifact)))
+        one = _run_one(federation, given, number, None if quiet else head)
         done.append(one)
         if not quiet:
-            _print(one, width)
+            _print(one, head, federation, told)
         if one.how != "done":
             break
     return done
 
 
-def _run_one(federation: LocalFederation, given: Mapping[str, Any], number: int) -> _Round:
+def _run_one(
+    federation: LocalFederation, given: Mapping[str, Any], number: int, head: _Head | None
+) -> _Round:
+    """Run the program once; print outputs as they come, below a head where one is given."""
     from bb_runtime import Dropped, Emitted, FrameEnded, OpFailed
 
-    one = _Round(number)
+    one, turns = _Round(number), Turns(federation.artifact)
     failed: list[tuple[OpFailed, str]] = []
     names = _names(federation)
     for event in federation.events(given):
         step = event.step
         log.debug("%s: %s", names[event.peer], step)
         if isinstance(step, Emitted):
-            one.outputs.append({"node": names[event.peer], "name": step.name, "value": step.value})
+            turn = turns.of(step)
+            output = {"node": names[event.peer], "name": step.name, "value": step.value}
+            one.outputs.append(output if turn is None else {**output, "turn": turn})
+            if head is not None:
+                click.echo(f"{head(turn)}  {output['node']}  {step.name}: {_text(step.value)}")
         elif isinstance(step, OpFailed):
             failed.append((step, names[event.peer]))
             log.debug("%s", step.trace)
+        elif isinstance(step, Dropped) and step.reason == "sample_short":
+            one.short += [] if step.edge in one.short else [step.edge]
         elif isinstance(step, Dropped):
             one.dropped += 1
-        elif isinstance(step, FrameEnded) and federation.is_run(event):
+        elif isinstance(step, FrameEnded):
+            turns.end(step)
+            if not federation.is_run(event):
+                continue
             one.how = step.how
             if step.how != "done" and not failed:
                 one.failures.append(_ended(step))
     one.failures += _failures(failed)
     return one
+
+
+class _Head:
+    """What stands in front of a line: which round it is of.
+
+    Args:
+        number: Which invocation it is.
+        rounds: How many there are.
+        has_turns: Whether the program has rounds of its own, so that an invocation is a run.
+    """
+
+    def __init__(self, number: int, rounds: int, *, has_turns: bool) -> None:
+        width = len(str(rounds))
+        self._run = f"{'run' if has_turns else 'round'} {number:>{width}}"
+        self._many = rounds > 1
+
+    def __call__(self, turn: int | None = None) -> str:
+        if turn is None:
+            return self._run
+        return f"{self._run} round {turn:>2}" if self._many else f"round {turn:>2}"
 
 
 def _names(federation: LocalFederation) -> dict[Any, str]:
@@ -267,16 +318,23 @@ def _ended(step: FrameEnded) -> BytesAndBrainsError:
     return OpFailure(f"the frame of {step.target} ended {step.how}{why}")
 
 
-def _print(one: _Round, width: int) -> None:
-    head = f"round {one.number:>{width}}"
+def _print(one: _Round, head: _Head, federation: LocalFederation, told: set[str]) -> None:
+    """Print what is known at the end of an invocation, beside its outputs.
+
+    Samples of a slot that fell short are told once; `told` has those that were.
+    """
     if not one.outputs:
-        click.echo(f"{head}  {one.how}, no outputs")
-    for output in one.outputs:
-        value = _text(output["value"])
-        click.echo(f"{head}  {output['node']}  {output['name']}: {value}")
+        click.echo(f"{head()}  {one.how}, no outputs")
     if one.dropped:
-        told = "envelopes or frames dropped, such as late replies (-vv says which)"
-        click.echo(f"{head}  {one.dropped} {told}")
+        what = "envelopes or frames dropped, such as late replies (-vv says which)"
+        click.echo(f"{head()}  {one.dropped} {what}")
+    for slot in [slot for slot in one.short if slot not in told]:
+        told.add(slot)
+        asked, cls = samples(federation.artifact, slot)
+        click.echo(
+            f"{head()}  slot {slot!r} knows fewer than the {asked} peers of its sample; rounds "
+            f"go on with those (--nodes {cls}={asked} makes as many)"
+        )
     for error in one.failures:
         click.echo(as_text(error, width=screen_width()) + "\n", err=True)
 
@@ -332,6 +390,7 @@ def _told(federation: LocalFederation, done: list[_Round], seed: int) -> dict[st
                 "outputs": [{**o, "value": _data(o["value"])} for o in one.outputs],
                 "failures": [as_data(error) for error in one.failures],
                 "refused": one.dropped,
+                **({"short_samples": one.short} if one.short else {}),
             }
             for one in done
         ],

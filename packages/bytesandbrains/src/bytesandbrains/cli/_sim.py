@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from bytesandbrains.cli import _session
+from bytesandbrains.cli._checkpoints import Checkpoints
 from bytesandbrains.cli._errors import CliError, Exit
 from bytesandbrains.cli._json import print_json
 from bytesandbrains.cli._options import parse_pairs
 
 if TYPE_CHECKING:
     from bb_sim import Result, Round, Scenario, Simulation
+    from bytesandbrains.journal import FileJournal
 
 __all__ = ["command"]
 
@@ -58,8 +61,18 @@ def _example(ctx: click.Context, _param: click.Parameter, asked: bool) -> None: 
 @click.option("--seed", type=click.IntRange(0), help="Of identities, links, faults and all draws.")
 @click.option("--until", metavar="TIME", help="Stop at this virtual time, such as 10m.")
 @click.option("--out", type=click.Path(path_type=Path),
-              help="Folder for metrics.json and plots; nothing is written without it.")  # fmt: skip
+              help="Folder for metrics.json, plots and a checkpoint; nothing is written without "
+              "it.")  # fmt: skip
 @click.option("--no-plot", is_flag=True, help="Leave the plots out.")
+@click.option("--resume", is_flag=True,
+              help="Go on from the checkpoint in the --out folder; --rounds may ask for "
+              "more.")  # fmt: skip
+@click.option("--journal", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+              help="Write journals of Nodes into this folder, for `bb replay`. They hold private "
+              "data.")  # fmt: skip
+@click.option("--journal-peers", default="", metavar="PEERS",
+              help="Whose Nodes write one, such as server,client[0:3]; the first peer of each "
+              "class when left out.")  # fmt: skip
 @click.option("--example", is_flag=True, is_eager=True, expose_value=False, callback=_example,
               help="Print a commented scenario and leave.")  # fmt: skip
 @click.pass_context
@@ -74,13 +87,16 @@ def command(
     until: str | None,
     out: Path | None,
     no_plot: bool,
+    resume: bool,
+    journal: Path | None,
+    journal_peers: str,
     as_json: bool,
 ) -> None:
     """Run a federation in virtual time: links that lose and delay, crashes, partitions, liars.
 
     SCENARIO is a TOML file that names a program and says what the world is like; `bb sim
     --example` prints one. Options win over what it says. The same scenario and seed give the same
-    run, byte for byte. Ctrl-C keeps what was done.
+    run, byte for byte. Ctrl-C keeps what was done; with --out, --resume goes on from there.
     """
     from bb_sim import read_scenario
 
@@ -88,8 +104,19 @@ def command(
     chosen = {name: value for name, value in given.items() if value is not None}
     read = read_scenario(scenario)
     read = dataclasses.replace(read, **chosen, peers={**read.peers, **peers})
-    run = _Run(read, scenario, out, plots=not no_plot)
-    done = run.all(quiet=as_json)
+    if resume and out is None:
+        raise click.UsageError("--resume needs --out DIR, the folder with the checkpoint")
+    if journal_peers and journal is None:
+        raise click.UsageError("--journal-peers needs --journal DIR")
+    journals = None if journal is None else _Journals(journal)
+    try:
+        run = _Run(read, scenario, out, journals, journal_peers, plots=not no_plot, resume=resume)
+        done = run.all(quiet=as_json)
+    finally:
+        if journals is not None:
+            journals.close()
+    if journals is not None and not as_json:
+        click.echo(f"wrote {journals.count} journals to {journal}/")
     if as_json:
         print_json(run.metrics)
     ctx.exit(_code(run, done=done))
@@ -101,18 +128,63 @@ def _code(run: _Run, *, done: bool) -> Exit:
     return Exit.OK if run.result.rounds else Exit.FAILED
 
 
+class _Journals:
+    """The journals of a simulation's Nodes, each in a folder of its own.
+
+    A peer that crashed and came back is another Node, with another journal.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from bytesandbrains._files import CannotWrite, prepare_folder
+        from bytesandbrains._segments import segments_in
+
+        prepare_folder(folder)
+        if any(segments_in(inner) for inner in folder.iterdir()):
+            raise CannotWrite(
+                f"{str(folder)!r} holds journals",
+                expected="a folder without any: a journal is written once, by one Node",
+                fix="choose another folder, or delete those",
+            )
+        self._folder = folder
+        self._open: dict[str, FileJournal] = {}
+        self.count = 0
+
+    def __call__(self, peer: str, life: int) -> FileJournal:
+        """Make the journal of a Node: `server`, `client-3`, `client-3-life-2` after a crash."""
+        from bytesandbrains.journal import FileJournal
+
+        if peer in self._open:
+            self._open[peer].close()  # that Node is gone
+        name = peer.replace("[", "-").rstrip("]")
+        place = name if life == 1 else f"{name}-life-{life}"
+        self._open[peer] = FileJournal(self._folder / place)
+        self.count += 1
+        return self._open[peer]
+
+    def close(self) -> None:
+        """Close them."""
+        for one in self._open.values():
+            one.close()
+
+
 class _Run:
     """One simulation; what was done is kept whenever it is interrupted."""
 
-    def __init__(self, scenario: Scenario, file: Path, out: Path | None, *, plots: bool) -> None:
+    def __init__(
+        self, scenario: Scenario, file: Path, out: Path | None, journals: _Journals | None,
+        journal_peers: str, *, plots: bool, resume: bool,
+    ) -> None:  # fmt: skip
         from bytesandbrains._files import prepare_folder
 
         if out is not None:
             prepare_folder(out)
+        self._checkpoints = None if out is None else Checkpoints(out)
+        self._journals, self._journal_peers = journals, journal_peers
         self._scenario = scenario
         self._file = file
         self._out = out
         self._plots = plots
+        self._resume = resume
         self._simulation: Simulation = self._prepared()
         self.result: Result = self._simulation.result()
         self.metrics: dict[str, Any] = {}
@@ -121,14 +193,22 @@ class _Run:
         """Run, report and write; return false when a user ended it before."""
         from bytesandbrains.cli._progress import progress
 
-        simulation, done = self._simulation, True
+        simulation, checkpoints = self._simulation, self._checkpoints
+        before = checkpoints.resume(simulation) if checkpoints and self._resume else 0
         if not quiet:
             click.echo(self._first_line())
+        if before and not quiet:
+            click.echo(f"going on after round {before}")
         try:
-            with progress(hidden=quiet) as bar:
-                bar.begin("rounds", self._scenario.rounds or 1)
+            with _clean_stop(simulation) as stop, progress(hidden=quiet) as bar:
+                bar.begin("rounds", max(0, (self._scenario.rounds or 1) - before))
                 for one in simulation.rounds():
                     bar.step(f"round {one.number}", _figures(one))
+                    if checkpoints is not None:
+                        checkpoints.save_sometimes(simulation)
+            done = not stop or simulation.done
+            if checkpoints is not None:
+                checkpoints.save(simulation)
         except KeyboardInterrupt:
             done = False
         self.result = simulation.result()
@@ -161,7 +241,10 @@ class _Run:
             artifact = load_artifact(compile_program(loaded, How(scenario.bind)))
         counts = peer_counts(artifact, scenario)
         config = configuration(artifact, scenario.config, counts, scenario.seed, place)
-        return Simulation(artifact, scenario, config=config)
+        return Simulation(
+            artifact, scenario, config=config, journal=self._journals,
+            journal_peers=self._journal_peers,
+        )  # fmt: skip
 
     def _first_line(self) -> str:
         counts = self.result.peers
@@ -177,7 +260,9 @@ class _Run:
         for line in _summary(result):
             click.echo(line)
         if not done:
-            click.echo(f"interrupted after {_ended(result)} rounds", err=True)
+            kept = self._checkpoints is not None and self._checkpoints.file.exists()
+            hint = "; --resume goes on" if kept else ""
+            click.echo(f"interrupted after {_ended(result)} rounds{hint}", err=True)
         elif not result.complete:
             click.echo("the time was over before all rounds had ended")
         if self._out is not None:
@@ -197,6 +282,33 @@ class _Run:
         write_atomically(out / "rounds.png", draw_rounds(self.result))
         if self.result.spans:
             write_atomically(out / "timeline.png", draw_timeline(self.result))
+
+
+@contextmanager
+def _clean_stop(simulation: Simulation) -> Generator[list[int]]:
+    """Let the first Ctrl-C end a simulation between two events; the next one breaks in.
+
+    What is given is not empty once somebody did that.
+    """
+    import signal
+    import threading
+
+    asked: list[int] = []
+
+    def stop(number: int, _frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        simulation.stop()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked  # signals are not ours there
+        return
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _beside(scenario: Path, program: str) -> str:

@@ -24,7 +24,8 @@ class FederatedAveraging(dsl.Module):
         cohort: Clients asked in a round.
         epochs: Passes over a client's data in a round.
         quorum: Share of the cohort that must answer.
-        deadline: How long the server waits for the cohort.
+        deadline: How long the server waits for the cohort, such as `"30s"`, or
+            `"auto, at most 30s"` to give up clients that take longer than clients usually do.
         evaluate: Whether the server measures the new model on its `test` data source.
     """
 
