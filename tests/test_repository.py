@@ -121,7 +121,7 @@ def test_plugin_is_found_by_the_name_of_its_role(name):
     points = PROJECTS[name]["entry-points"]["bytesandbrains.v1"]
 
     for point, module in points.items():
-        assert re.fullmatch(r"[a-z_]+\.[a-z0-9_]+", point)
+        assert re.fullmatch(r"[a-z_]+\.[a-z0-9_-]+", point)
         assert module == import_name(name)
 
 

@@ -18,12 +18,15 @@ NEEDED = {
     "DepthToSpace": {"blocksize": 2},
     "Einsum": {"equation": "i->i"},
     "GroupNormalization": {"num_groups": 2},
+    "LRN": {"size": 3},
     "SpaceToDepth": {"blocksize": 2},
 }
+#: How many results an op cannot do without, where they are more than one.
+OUTPUTS = {"DynamicQuantizeLinear": 3, "TopK": 2}
 
 
 def make(backend, op_type, outputs=None, **attributes):
-    outputs = outputs or (2 if op_type == "TopK" else 1)
+    outputs = outputs or OUTPUTS.get(op_type, 1)
     return backend.kernel(op_type, NEEDED.get(op_type, {}) | attributes, outputs)
 
 
@@ -44,8 +47,8 @@ def test_unknown_attributes_are_refused(backend, op_type):
 def test_more_outputs_than_the_standard_has_are_refused(backend, op_type):
     if op_type == "Split":
         return
-    with pytest.raises(KernelError, match="4 outputs"):
-        make(backend, op_type, outputs=4)
+    with pytest.raises(KernelError, match="5 outputs"):
+        make(backend, op_type, outputs=5)
 
 
 @pytest.mark.parametrize("op_type", sorted(set(NEEDED)))
@@ -76,6 +79,9 @@ def test_needed_attributes_are_missed(backend, op_type):
         ("GatherND", {"batch_dims": -1}, "0 or more"),
         ("Gelu", {"approximate": "fast"}, "'none' or 'tanh'"),
         ("GroupNormalization", {"num_groups": 0}, "a positive number"),
+        ("LRN", {"size": 0}, "a positive number"),
+        ("ReverseSequence", {"batch_axis": 0}, "one each"),
+        ("SoftmaxCrossEntropyLoss", {"reduction": "max"}, "'mean'"),
         ("LayerNormalization", {"stash_type": 10}, "1 (float32) or 11 (float64)"),
         ("LpNormalization", {"p": 3}, "1 or 2"),
         ("Pad", {"mode": "mirror"}, "'reflect'"),

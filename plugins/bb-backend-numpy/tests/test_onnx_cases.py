@@ -18,6 +18,8 @@ from bb_backend_numpy.ops import SUPPORTED
 pytestmark = pytest.mark.slow
 
 _OPSET = 23
+#: How many op types this backend has at least, so that none is lost unseen.
+_FEWEST_OPS = 142
 _MODERN_TYPES = {
     getattr(TensorProto, name)
     for name in ("FLOAT8E8M0", "INT2", "UINT2")
@@ -50,6 +52,39 @@ def test_op_answers_every_published_case(backend, published, runnable, op_type):
     assert chosen, "every case for it is left out"
     failures = [text for case in chosen if (text := _failure(backend, case))]
     assert not failures, "\n".join(failures)
+
+
+def test_many_op_types_are_covered(backend, published, runnable, capsys):
+    """Run the cases of single ops, count those that agree, and show the count."""
+    chosen = [case for case in runnable if len(_ops(case)) == 1]
+    failing = {op for case in chosen if _failure(backend, case) for op in _ops(case)}
+    covered = {op for case in chosen for op in _ops(case)} - failing
+    with capsys.disabled():
+        print(  # noqa: T201  # this count is what the test is for
+            f"\nONNX opset {_OPSET}: {len(covered)} op types agree with the standard, of "
+            f"{len(_testable())} that have published cases; {len(chosen)} cases of single ops and "
+            f"{len(runnable) - len(chosen)} of graphs run, "
+            f"{len(published) - len(runnable)} left out"
+        )
+    assert covered == set(SUPPORTED)
+    assert len(covered) >= _FEWEST_OPS
+
+
+def _testable():
+    """Return the ops of the standard at this opset that have a published case of their own."""
+    from onnx.backend.test.case.node import collect_testcases
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cases = collect_testcases(None)
+    return {op for case in cases if len(_ops(case)) == 1 for op in _ops(case) if _in_opset(op)}
+
+
+def _in_opset(op_type):
+    try:
+        return not onnx.defs.get_schema(op_type, _OPSET, "").deprecated
+    except onnx.defs.SchemaError:
+        return False
 
 
 def test_published_graphs_of_several_ops_agree(backend, runnable):

@@ -358,6 +358,9 @@ DAMAGED = {
     "scale cut": changed(EIGHT, scales=EIGHT["scales"][:-1]),
     "scale negative": changed(EIGHT, scales=patched(EIGHT["scales"], 0, -1)),
     "scale nan": changed(EIGHT, scales=patched(EIGHT["scales"], 0, np.nan)),
+    "scale nan that signals": changed(
+        EIGHT, scales=patched(EIGHT["scales"].view("u4"), 0, 0x7FA00000).view("f4")
+    ),
     "scale infinite": changed(EIGHT, scales=patched(EIGHT["scales"], 0, np.inf)),
     "scale too large": changed(EIGHT, scales=patched(EIGHT["scales"], 1, 1e6)),
     "scale too fine": changed(EIGHT, scales=patched(EIGHT["scales"], 1, 1.0001)),

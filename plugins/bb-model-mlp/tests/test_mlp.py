@@ -7,12 +7,12 @@ import pytest
 
 from bb_ir.ops import ROLE_OPS
 from bb_ir.params import ParameterSet
-from bb_ir.types import accepts, parse_type, tensor
+from bb_ir.types import ANY, accepts, local, parse_type, tensor
 from bb_model_mlp import bb_component
 from bb_model_mlp._mlp import Mlp, MlpConfig, MlpError
 from bb_roles import Batches, State
 from bb_roles.config import build_config
-from bb_roles.errors import ConfigError
+from bb_roles.errors import ConfigError, InputMisfit
 from bb_roles.registry import component_class
 from bb_testing.context import FakeContext, environment
 from bb_testing.model import ModelSuite
@@ -119,6 +119,46 @@ def test_every_type_that_follows_is_of_a_port_that_exists():
     }
 
     assert Mlp.value_types(MlpConfig()).keys() <= ports
+
+
+def batches_type(inputs, targets=()):
+    xs, ys = tensor("float32", ("batch", *inputs)), tensor("int64", ("batch", *targets))
+    return local("batches", {"inputs": xs, "targets": ys})
+
+
+@pytest.mark.parametrize("op", ["Fit", "Evaluate"])
+@pytest.mark.parametrize(
+    ("inputs", "targets", "found"),
+    [
+        ((32,), (), "an input has 32 numbers, and layers=[64, 10] takes 64"),
+        ((8, 4), (), "an input has 32 numbers"),
+        ((), (), "an input has 1 numbers"),
+        ((64,), (3,), "a target has 3 numbers, and layers=[64, 10] has 10 classes"),
+    ],
+)
+def test_batches_of_another_shape_are_refused_by_their_types(op, inputs, targets, found):
+    with pytest.raises(InputMisfit) as caught:
+        Mlp.infer_types(MlpConfig(layers=(64, 10)), op, (batches_type(inputs, targets),))
+
+    assert found in caught.value.found
+
+
+@pytest.mark.parametrize("known", [batches_type((64,)), batches_type((8, 8), (10,))])
+def test_batches_that_fit_are_asked_about_again(known):
+    assert Mlp.infer_types(MlpConfig(layers=(64, 10)), "Fit", (known,)) == {}
+
+
+@pytest.mark.parametrize("known", [ANY, local("batches")])
+def test_batches_of_which_nothing_is_known_are_taken(known):
+    assert Mlp.infer_types(MlpConfig(layers=(64, 10)), "Fit", (known,)) is None
+
+
+def test_inputs_with_open_lengths_are_taken():
+    known = tensor("float32", ("n", "width"))
+
+    found = Mlp.infer_types(MlpConfig(layers=(64, 10)), "Forward", (known,))
+
+    assert found == {"y": tensor("float32", ("n", 10))}
 
 
 # The mathematics.

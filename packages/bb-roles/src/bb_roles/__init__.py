@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         NoConfig,
         PeerSelector,
         Protocol,
+        Recipe,
         State,
     )
     from bb_roles.fused import FusedGraph, FusedNode
@@ -35,7 +36,8 @@ _HOME = {
     "bb_roles._hooks": ("ENTRY_POINT_GROUP", "hookimpl", "hookspec"),
     "bb_roles.contracts": (
         "Aggregator", "Backend", "Batches", "Codec", "Component", "Context", "DataSource",
-        "Environment", "Index", "Model", "NoConfig", "PeerSelector", "Protocol", "State",
+        "Environment", "Index", "Model", "NoConfig", "PeerSelector", "Protocol", "Recipe",
+        "State",
     ),
     "bb_roles.fused": ("FusedGraph", "FusedNode"),
     "bb_roles.spec": ("ComponentSpec", "OpsSpec", "StageSpec", "TypeSpec"),
@@ -61,6 +63,7 @@ __all__ = [
     "ParameterSet",
     "PeerSelector",
     "Protocol",
+    "Recipe",
     "StageSpec",
     "State",
     "TypeCodec",

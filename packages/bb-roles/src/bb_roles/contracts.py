@@ -44,6 +44,7 @@ __all__ = [
     "NoConfig",
     "PeerSelector",
     "Protocol",
+    "Recipe",
     "State",
     "lacks",
 ]
@@ -101,7 +102,8 @@ class Context(typing.Protocol):
         `fn(*args)` runs in another thread. It may read what it is given and what no other method
         changes, and changes nothing. `commit(result)` runs on the engine's thread if the answer is
         still wanted; it alone may change the component, and returns what the op gives. Without it
-        the op gives what `fn` returned. The component must name the method in `defers`.
+        the op gives what `fn` returned. The component must name the method in `defers`. When the
+        Node is stopped meanwhile, the method is called again where it goes on.
         """
         ...
 
@@ -109,7 +111,8 @@ class Context(typing.Protocol):
         """Return a handle with `complete(value)` and `fail(error)`, for a device that calls back.
 
         The method returns the handle, and the first call, from any thread, completes the op. When
-        it comes is not reproducible, so neither is what follows.
+        it comes is not reproducible, so neither is what follows. Until then the Node cannot be
+        written down, unless the component is `restartable`.
         """
         ...
 
@@ -172,6 +175,9 @@ class Component(ABC):  # noqa: B024  # each contract adds its abstract methods
     defers: ClassVar[Collection[str]] = ()
     #: Whether several frames may use its `reads` methods while one of them has deferred work.
     reentrant: ClassVar[bool] = False
+    #: Whether a method may be called again whose `ctx.external` was not completed when its Node
+    #: was stopped: the device may then be asked a second time for the same.
+    restartable: ClassVar[bool] = False
     #: What is known of its values beyond its role, when the class itself is bound; a plugin says
     #: it in its `ComponentSpec.types`.
     types: ClassVar[Mapping[str, str]] = {}
@@ -219,6 +225,10 @@ class Component(ABC):  # noqa: B024  # each contract adds its abstract methods
 
         Returns:
             Types by name of the output; `None`, or a part of the outputs, says nothing of others.
+            An empty mapping says that the inputs were looked at, so `install` asks again.
+
+        Raises:
+            InputMisfit: It takes no values of these types; no value of them would do.
         """
         return None
 
@@ -229,11 +239,38 @@ class Component(ABC):  # noqa: B024  # each contract adds its abstract methods
     def load(self, state: State) -> None:  # noqa: B027  # nothing to do without a state
         """Take over a state that `save` returned, of this or an earlier version."""
 
+    def remake(self, state: State) -> Any:
+        """Return a value that this component handed out before, from the state of its `Recipe`.
+
+        Called while a snapshot is read, before `load`: the value depends on `state` and on what
+        the component was built with, never on what its other methods have changed since.
+
+        Raises:
+            Exception: It cannot be made, such as when the data has changed.
+        """
+        raise NotImplementedError(f"{type(self).__name__} makes nothing again from {state}")
+
     def abandon(self, ctx: Context) -> None:  # noqa: B027  # nothing to do without a state
         """Drop what the frame of `ctx` built up: it ended without finishing its round."""
 
     def close(self) -> None:  # noqa: B027  # nothing to do for most
         """Give back what the component holds; nothing is called after this."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is stored in place of a value that only its component can make, such as batches.
+
+    Any value that has one as its attribute `recipe` can be in the snapshot of a Node, in the
+    middle of a round too; a value that has none, and is no plain data, cannot.
+
+    Attributes:
+        maker: The component that handed the value out; its `remake` makes it again.
+        state: What `remake` is given: small, as what it stands for is not in it.
+    """
+
+    maker: Component
+    state: State
 
 
 @dataclass(frozen=True)
@@ -243,10 +280,13 @@ class Batches:
     Attributes:
         examples: Distinct examples behind the batches: the weight of a client in FedAvg.
         draw: Returns a fresh iterator of (inputs, targets), both arrays with the batch first.
+        recipe: How they are stored; a Node whose frame holds batches without one cannot be
+            written down until the frame has read them.
     """
 
     examples: int
     draw: Callable[[], Iterator[tuple[Tensor, Tensor]]]
+    recipe: Recipe | None = field(default=None, repr=False, compare=False)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return self.draw()
@@ -332,7 +372,11 @@ class DataSource(Component):
 
     @abstractmethod
     def batches(self, ctx: Context, *, epochs: int = 1) -> Batches:
-        """Return all batches of `epochs` passes, shuffled anew each pass by `ctx.rng`."""
+        """Return all batches of `epochs` passes, shuffled anew each pass by `ctx.rng`.
+
+        With a `Recipe` of what was drawn, a Node can be stopped while it goes over them; `remake`
+        then has to give the same batches in another process.
+        """
 
     @_optional
     def reset(self, ctx: Context) -> None:
@@ -346,6 +390,10 @@ class Aggregator(Component):
     @abstractmethod
     def contribute(self, ctx: Context, params: ParameterSet, metrics: Metrics) -> None:
         """Fold one update in, all of it or nothing.
+
+        Its weight is `metrics["examples"]`, a whole number from 1 on. A program that contributes
+        without metrics gives a record of `examples` 1 and nothing else, so other fields are
+        welcome and none of them is needed.
 
         Raises:
             ValueError: The update does not fit the round; nothing of it was folded.

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from bb_ir.errors import BytesAndBrainsError
-from bb_roles.contracts import Batches, Context, DataSource, Environment, State
+from bb_roles.contracts import Batches, Context, DataSource, Environment, Recipe, State
 
 if TYPE_CHECKING:
     import numpy as np
@@ -346,9 +346,33 @@ class InMemory(DataSource):
         """
         _need_positive("epochs", epochs)
         if not self._shuffle:
-            return Batches(len(self._x), lambda: self._in_order(epochs))
+            return self._batches(epochs, self._batch_size, None)
         key = ctx.rng().integers(0, 2**64, size=2, dtype="uint64")
-        return Batches(len(self._x), lambda: self._shuffled(epochs, key))
+        return self._batches(epochs, self._batch_size, key)
+
+    def remake(self, state: State) -> Batches:
+        """Return batches that `batches` gave before: the same examples in the same order.
+
+        Raises:
+            DataError: There are more or fewer examples now.
+        """
+        examples = state.data["examples"]
+        if examples != len(self._x):
+            raise DataError(
+                f"the batches were drawn from {examples} examples, and there are {len(self._x)}",
+                expected="the data that they were drawn from",
+                fix="restore with the same file and the same configuration",
+            )
+        return self._batches(
+            state.data["epochs"], state.data["batch_size"], state.tensors.get("key")
+        )
+
+    def _batches(self, epochs: int, size: int, key: Tensor | None) -> Batches:
+        facts = {"epochs": epochs, "batch_size": size, "examples": len(self._x)}
+        recipe = Recipe(self, State({} if key is None else {"key": key}, facts))
+        if key is None:
+            return Batches(len(self._x), lambda: self._in_order(epochs, size), recipe)
+        return Batches(len(self._x), lambda: self._shuffled(epochs, size, key), recipe)
 
     def reset(self, ctx: Context) -> None:
         """Start over with the first batch."""
@@ -373,16 +397,16 @@ class InMemory(DataSource):
             )
         self._position = position
 
-    def _in_order(self, epochs: int) -> Iterator[tuple[Tensor, Tensor]]:
-        x, y, size = self._x, self._y, self._batch_size
+    def _in_order(self, epochs: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        x, y = self._x, self._y
         for _ in range(epochs):
             for start in range(0, len(x), size):
                 yield x[start : start + size], y[start : start + size]
 
-    def _shuffled(self, epochs: int, key: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def _shuffled(self, epochs: int, size: int, key: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         import numpy as np
 
-        x, y, size = self._x, self._y, self._batch_size
+        x, y = self._x, self._y
         rng = np.random.Generator(np.random.Philox(key=key))
         for _ in range(epochs):
             order = rng.permutation(len(x))

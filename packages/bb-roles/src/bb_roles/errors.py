@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from bb_ir.errors import BytesAndBrainsError
 
-__all__ = ["ConfigError", "MissingConfigError", "PluginError", "UnknownPluginError"]
+__all__ = [
+    "ConfigError",
+    "InputMisfit",
+    "MissingConfigError",
+    "PluginError",
+    "UnknownPluginError",
+]
 
 
 class PluginError(BytesAndBrainsError):
@@ -36,4 +42,12 @@ class MissingConfigError(ConfigError):
 
     Met by those who call `build_config` themselves; `install` says `MissingConfig` for it. Give
     the field.
+    """
+
+
+class InputMisfit(BytesAndBrainsError):
+    """An op is given values that its component, as it is configured, does not take.
+
+    Raised by a component's `infer_types`, from types alone; the compiler says `TypeMismatch` for
+    it, with both components, and `install` says `ConfigTypeMismatch`.
     """

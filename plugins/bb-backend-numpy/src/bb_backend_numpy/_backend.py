@@ -22,9 +22,12 @@ __all__ = ["NumpyBackend"]
 _OUTPUTS: Mapping[str, tuple[int, int]] = {
     "BatchNormalization": (1, 3),
     "Dropout": (1, 2),
+    "DynamicQuantizeLinear": (3, 3),
     "LayerNormalization": (1, 3),
+    "SoftmaxCrossEntropyLoss": (1, 2),
     "Split": (1, 1 << 31),
     "TopK": (2, 2),
+    "Unique": (1, 4),
 }
 
 

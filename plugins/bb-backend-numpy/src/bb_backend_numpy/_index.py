@@ -7,6 +7,7 @@ only `Slice` clamps, and `OneHot` gives such a position no mark, as the standard
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -177,6 +178,42 @@ def _non_zero(x: Tensor) -> Tensor:
     return np.array(np.nonzero(x), np.int64)
 
 
+def _reverse_sequence(op: Op) -> Kernel:
+    batch, time = op.integer("batch_axis", 1), op.integer("time_axis", 0)
+    if {batch, time} != {0, 1}:
+        raise op.bad("batch_axis", "0 and 1 for the two axes, one each")
+
+    def kernel(x: Tensor, lengths: Tensor) -> Tensor:
+        rows = x if batch == 0 else x.swapaxes(0, 1)
+        ends, steps = lengths[:, np.newaxis], np.arange(rows.shape[1])
+        order = np.where(steps < ends, ends - 1 - steps, steps)
+        y = rows[np.arange(rows.shape[0])[:, np.newaxis], order]
+        return y if batch == 0 else y.swapaxes(0, 1)
+
+    return kernel
+
+
+def _unique(op: Op) -> Kernel:
+    axis, outputs = op.optional_integer("axis"), op.outputs
+    in_order = op.flag("sorted", default=True)
+
+    def kernel(x: Tensor) -> Any:
+        values, firsts, inverse, counts = np.unique(
+            x, return_index=True, return_inverse=True, return_counts=True, axis=axis
+        )
+        # Releases of numpy disagree about its shape; in the standard it is flat.
+        inverse = inverse.reshape(-1)
+        if not in_order:
+            order = np.argsort(firsts)
+            places = np.argsort(order)
+            values = values.take(order, 0 if axis is None else axis)
+            firsts, inverse, counts = firsts[order], places[inverse], counts[order]
+        made = (values, *(y.astype(np.int64, copy=False) for y in (firsts, inverse, counts)))
+        return values if outputs == 1 else made[:outputs]
+
+    return kernel
+
+
 TABLE: Mapping[str, Factory] = {
     "Compress": _compress,
     "Gather": _gather,
@@ -184,8 +221,10 @@ TABLE: Mapping[str, Factory] = {
     "GatherND": _gather_nd,
     "NonZero": fixed(_non_zero),
     "OneHot": _one_hot,
+    "ReverseSequence": _reverse_sequence,
     "ScatterElements": _scatter_elements,
     "ScatterND": _scatter_nd,
     "Slice": fixed(_slice),
     "TopK": _top_k,
+    "Unique": _unique,
 }

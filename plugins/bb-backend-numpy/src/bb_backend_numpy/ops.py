@@ -1,8 +1,8 @@
 """Which ops of `ai.onnx` (opset 23) this backend has.
 
-Left out on purpose: convolutions and pools, which belong to an engine built for them; control
-flow, sequences, optionals and texts, which are no tensor ops; random numbers, which only a
-component's context may draw; and what trains.
+Left out on purpose: convolutions and pools with windows, which belong to an engine built for
+them; control flow, sequences, optionals and texts, which are no tensor ops; random numbers, which
+only a component's context may draw; and what trains.
 
 Where the standard leaves room, or this backend departs from it:
 
@@ -21,7 +21,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bb_backend_numpy import _activation, _elementwise, _index, _linear, _reduce, _shape
+from bb_backend_numpy import (
+    _activation,
+    _elementwise,
+    _index,
+    _integer,
+    _layers,
+    _linear,
+    _loss,
+    _reduce,
+    _shape,
+    _signal,
+)
 from bb_backend_numpy._support import Factory
 
 __all__ = ["SUPPORTED"]
@@ -33,6 +44,10 @@ FACTORIES: Mapping[str, Factory] = {
     **_shape.TABLE,
     **_index.TABLE,
     **_linear.TABLE,
+    **_layers.TABLE,
+    **_loss.TABLE,
+    **_integer.TABLE,
+    **_signal.TABLE,
 }
 
 #: Names of the ops, in order of the alphabet.

@@ -192,7 +192,8 @@ class Quantize(Codec):
         bits, per, layout = _read(params["layout"].tobytes(), dict(params.layout.metadata))
         parts = list(_parts(layout, bits, per))
         _check_lengths(params, layout, parts)
-        scales = params["scales"].astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a stranger's NaN; it is refused below
+            scales = params["scales"].astype(np.float64)
         codes, kept = params["codes"], params["kept"]
         draft = Draft(layout, self.env.pool)
         for part in parts:

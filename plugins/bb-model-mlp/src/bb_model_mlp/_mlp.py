@@ -27,11 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bb_ir.errors import BytesAndBrainsError
+from bb_ir.ops import batch_parts
 from bb_ir.params import Draft, Layout, ParameterSet
-from bb_ir.types import Type, tensor
+from bb_ir.types import ANY, Type, tensor
 from bb_ir.types import params as params_type
 from bb_model_mlp import _network as network
 from bb_roles import Batches, Context, Environment, Model, State
+from bb_roles.errors import InputMisfit
 
 __all__ = ["Mlp", "MlpConfig", "MlpError"]
 
@@ -135,9 +137,19 @@ class Mlp(Model):
     def infer_types(
         cls, config: MlpConfig, op: str, inputs: tuple[Type, ...]
     ) -> Mapping[str, Type] | None:
-        """Return the type of logits: as many rows as inputs."""
+        """Return the type of logits, as many rows as inputs; check the width of what is given.
+
+        Raises:
+            InputMisfit: The inputs have another width than the network, or the targets than its
+                classes.
+        """
+        if op in ("Fit", "Evaluate"):
+            xs, ys = batch_parts(inputs[0])
+            _check_widths(config, xs, ys)
+            return {} if xs.shape or ys.shape else None
         if op != "Forward" or not inputs[0].shape:
             return None
+        _check_widths(config, inputs[0])
         return {"y": tensor(config.dtype, (inputs[0].shape[0], config.layers[-1]))}
 
     # Parameters: lent, borrowed, written.
@@ -390,6 +402,27 @@ class _Gradient(NamedTuple):
 
     layers: list[network.Layer]
     flat: Tensor
+
+
+def _check_widths(config: MlpConfig, xs: Type, ys: Type = ANY) -> None:
+    """Check what is known of the shapes of a batch; inputs of any rank are taken as rows."""
+    width, classes = config.layers[0], config.layers[-1]
+    if xs.shape:
+        row = [dim for dim in xs.shape[1:] if isinstance(dim, int)]
+        given = math.prod(row)
+        if len(row) == len(xs.shape) - 1 and given != width:
+            raise InputMisfit(
+                f"an input has {given} numbers, and layers={list(config.layers)} takes {width}",
+                expected=f"inputs of {width} numbers each, or a first layer of {given}",
+                fix=f"set layers to {[given, *config.layers[1:]]}",
+            )
+    if ys.shape and len(ys.shape) == 2 and isinstance(ys.shape[1], int) and ys.shape[1] != classes:
+        raise InputMisfit(
+            f"a target has {ys.shape[1]} numbers, and layers={list(config.layers)} has "
+            f"{classes} classes",
+            expected=f"classes as whole numbers, or {classes} probabilities each",
+            fix=f"set layers to {[*config.layers[:-1], ys.shape[1]]}",
+        )
 
 
 def _generator(seed: int) -> np.random.Generator:

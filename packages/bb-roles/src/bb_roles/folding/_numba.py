@@ -1,4 +1,4 @@
-"""The fold of `_fold`, compiled: one pass over memory, and the same bits.
+"""The fold of `_grid`, compiled: one pass over memory, and the same bits.
 
 Only imported where numba is installed and wanted; a kernel is compiled at its first call and kept
 in numba's cache on disk where that can be written.
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bb_aggregator_fedavg._fold import BIAS, MAGIC
+from bb_roles.folding._rounding import BIAS, MAGIC
 
 __all__ = ["add"]
 

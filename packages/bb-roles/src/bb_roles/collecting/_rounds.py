@@ -1,0 +1,351 @@
+"""What a rule needs that looks at all updates of a round at once: it keeps them until then.
+
+Updates are immutable, so references to them are kept and nothing is copied. They are checked when
+they arrive, all of an update or nothing, and every refusal leaves the round as it was. Metrics are
+summed exactly, as integers, so that their means do not depend on the order of arrival.
+
+This module knows no rule: `_combine` of a subclass is one.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+from abc import abstractmethod
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, cast
+
+import numpy as np
+
+from bb_ir.buffers import BufferPool
+from bb_ir.params import ParameterSet
+from bb_ir.types import Type, record, scalar
+from bb_roles import Aggregator, Context, Environment, State
+from bb_roles._rounds import METRIC_BITS, differing, exact, is_float, key_text
+from bb_roles.collecting.errors import InvalidSetting
+from bb_roles.folding.errors import (
+    CohortExceeded,
+    MetricsError,
+    NothingContributed,
+    UpdateMismatch,
+    UpdateOutOfRange,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Combined", "RoundsAggregator", "RoundsConfig", "Update", "in_range"]
+
+#: Most updates of a round and most examples of one: all examples of a round fit into an int64.
+_MOST_UPDATES: Final = 1 << 20
+_MOST_EXAMPLES: Final = 1 << 40
+#: Metrics that one update may carry.
+_MAX_METRICS: Final = 64
+#: Kinds of types of which a value may be a float that is averaged, or none.
+_MAY_BE_FLOATS: Final = frozenset({"any", "tensor"})
+#: Elements that are looked at together.
+_TILE: Final = 1 << 15
+
+Result = tuple[ParameterSet, dict[str, Any]]
+
+
+def in_range(name: str, value: int, least: int, most: int, fix: str) -> None:
+    """Check one field of a configuration.
+
+    Raises:
+        InvalidSetting: It is out of its range.
+    """
+    if not least <= value <= most:
+        raise InvalidSetting(
+            f"{name} is {value}",
+            expected=f"an integer from {least} to {most}",
+            fix=fix,
+            where=name,
+        )
+
+
+@dataclass(frozen=True)
+class RoundsConfig:
+    """What all rules that keep the updates of a round can be told.
+
+    Attributes:
+        cohort: Most updates in a round, from 1 to 2**20; so many stay in memory until it ends.
+        defer_above: A round of more numbers than this (updates times parameters) is aggregated on
+            the host's executor, so that the Node does other work meanwhile; `None` for never.
+    """
+
+    cohort: int = 1024
+    defer_above: int | None = 10_000_000
+
+    def __post_init__(self) -> None:
+        in_range("cohort", self.cohort, 1, _MOST_UPDATES, "give the most updates of a round")
+        if self.defer_above is not None and self.defer_above < 0:
+            raise InvalidSetting(
+                f"defer_above is {self.defer_above}",
+                expected="an integer of at least 0, or None",
+                fix="give 0 to hand every round to the executor, None for none",
+                where="defer_above",
+            )
+
+
+class Update(NamedTuple):
+    """One update of a round, checked.
+
+    Attributes:
+        params: Its tensors.
+        examples: Its number of examples.
+        metrics: Its other float metrics, also those that are not finite.
+    """
+
+    params: ParameterSet
+    examples: int
+    metrics: dict[str, float]
+
+
+class Combined(NamedTuple):
+    """What a rule made of a round.
+
+    Attributes:
+        params: The result.
+        measured: The updates whose metrics are averaged.
+        more: What the summary says beyond `count`, `examples` and the metrics.
+    """
+
+    params: ParameterSet
+    measured: Sequence[Update]
+    more: Mapping[str, int]
+
+
+class RoundsAggregator(Aggregator):
+    """An aggregator that keeps all updates of a round until it is aggregated.
+
+    Args:
+        config: A `RoundsConfig`.
+        env: Where it is being built.
+    """
+
+    Config: ClassVar[type] = RoundsConfig
+    defers: ClassVar[Collection[str]] = ("aggregate",)
+    #: Integers of the summary; a metric of such a name is ignored.
+    own_metrics: ClassVar[tuple[str, ...]] = ("count", "examples")
+
+    def __init__(self, config: RoundsConfig, env: Environment) -> None:
+        super().__init__(config, env)
+        self._limits = config
+        self._rounds: dict[Hashable, list[Update]] = {}
+        self._pool = env.pool or BufferPool()
+
+    @abstractmethod
+    def _combine(self, updates: Sequence[Update]) -> Combined:
+        """Return what the rule makes of the updates; may run in another thread.
+
+        Args:
+            updates: At least one, all of one layout, in order of arrival.
+        """
+
+    @abstractmethod
+    def _check_enough(self, count: int, place: str) -> None:
+        """Raise when the rule can make nothing of so few updates."""
+
+    @classmethod
+    def infer_types(
+        cls,
+        config: Any,  # noqa: ARG003  # the fields are the same for all
+        op: str,
+        inputs: tuple[Type, ...],
+    ) -> Mapping[str, Type] | None:
+        """Return the type of the summary, once that of the metrics is known."""
+        if op != "Aggregate":
+            return None
+        fields = inputs[-1].items
+        if fields is None or any(of.kind in _MAY_BE_FLOATS for _, of in fields):
+            return None
+        means = sorted(name for name, of in fields if of.kind == "float64")
+        whole = dict.fromkeys(cls.own_metrics, scalar("int64"))
+        averaged = {name: scalar("float64") for name in means if name not in whole}
+        return {"summary": record({**whole, **averaged})}
+
+    def contribute(self, ctx: Context, params: ParameterSet, metrics: Mapping[str, Any]) -> None:
+        """Keep one update, all of it or nothing.
+
+        Raises:
+            MetricsError: `examples` is missing or not from 1 to 2**40, or there are too many.
+            UpdateMismatch: The tensors are not those of the round's first update.
+            UpdateOutOfRange: A value is not finite.
+            CohortExceeded: The round already has `cohort` updates.
+        """
+        held = self._rounds.get(ctx.round, [])
+        who = _author(ctx)
+        examples = _examples(metrics, who)
+        self._check(held, params, who)
+        self._check_values(params, who)
+        held.append(Update(params, examples, self._numbers(metrics, who)))
+        self._rounds[ctx.round] = held
+
+    def aggregate(self, ctx: Context) -> Result:
+        """Return the result of the rule and its summary; ends the round.
+
+        Raises:
+            NothingContributed: The round has no update.
+        """
+        place = f"round {ctx.round!r}"
+        updates = tuple(self._rounds.get(ctx.round, ()))
+        if not updates:
+            raise NothingContributed(
+                "a round without updates was to be aggregated",
+                expected="at least one contribution that was accepted",
+                fix="let it wait for the gather (after=done), and the gather for a reply",
+                where=place,
+            )
+        self._check_enough(len(updates), place)
+        end = partial(self._end, ctx.round, updates)
+        most = self._limits.defer_above
+        if most is None or len(updates) * updates[0].params.count <= most:
+            return end(self._combine(updates))
+        deferred: Result = ctx.defer(self._combine, updates, commit=end)
+        return deferred
+
+    def abandon(self, ctx: Context) -> None:
+        """Drop the updates of the round of `ctx`."""
+        self._rounds.pop(ctx.round, None)
+
+    def save(self) -> State:
+        """Return the rounds in flight.
+
+        Raises:
+            RoundKeyError: The key of a round is not made of numbers, texts, bytes and tuples.
+        """
+        tensors: dict[str, NDArray[Any]] = {}
+        rounds: list[dict[str, Any]] = []
+        for at, (key, updates) in enumerate(self._rounds.items()):
+            saved: list[dict[str, Any]] = []
+            for place, update in enumerate(updates):
+                tensors[f"{at}.{place}"] = np.frombuffer(update.params.image, np.uint8)
+                metrics = {name: value.hex() for name, value in update.metrics.items()}
+                saved.append({"examples": update.examples, "metrics": metrics})
+            rounds.append({"key": key_text(key), "updates": saved})
+        return State(tensors=tensors, data={"rounds": rounds})
+
+    def load(self, state: State) -> None:
+        """Take over rounds in flight, in place of those that are open."""
+        loaded: dict[Hashable, list[Update]] = {}
+        saved = cast("list[dict[str, Any]]", state.data.get("rounds", []))
+        for at, one in enumerate(saved):
+            loaded[ast.literal_eval(one["key"])] = [
+                Update(
+                    # A copy: whoever gave the state may write to it.
+                    ParameterSet.from_image(np.array(state.tensors[f"{at}.{place}"])),
+                    update["examples"],
+                    {name: float.fromhex(text) for name, text in update["metrics"].items()},
+                )
+                for place, update in enumerate(one["updates"])
+            ]
+        self._rounds = loaded
+
+    def close(self) -> None:
+        """Drop all rounds."""
+        self._rounds.clear()
+
+    def _end(self, key: Hashable, updates: Sequence[Update], combined: Combined) -> Result:
+        """Forget a round and return what came of it."""
+        self._rounds.pop(key, None)
+        examples = sum(update.examples for update in updates)
+        summary: dict[str, Any] = {"count": len(updates), "examples": examples, **combined.more}
+        return combined.params, {**summary, **_means(combined.measured)}
+
+    def _check(self, held: Sequence[Update], params: ParameterSet, who: str) -> None:
+        layout = params.layout
+        if held and layout != held[0].params.layout:
+            raise UpdateMismatch(
+                f"the update of {who} holds {differing(layout, held[0].params.layout)}",
+                expected="the names, order, shapes, dtypes and metadata of the round's first one",
+                fix="let all peers of a round send parameters of the same model",
+                where=who,
+            )
+        scattered = [dtype for dtype, (start, _) in layout.runs.items() if start < 0]
+        if scattered:
+            raise UpdateMismatch(
+                f"the {scattered[0]} tensors of the update of {who} do not lie together",
+                expected="an image as ParameterSet.from_tensors lays it out",
+                fix="send ParameterSet.from_tensors(dict(params.items()))",
+                where=who,
+            )
+        if len(held) >= self._limits.cohort:
+            raise CohortExceeded(
+                f"the round has {len(held)} updates already, and {who} sent one more",
+                expected=f"at most {self._limits.cohort}, as configured",
+                fix="raise cohort in the configuration of the aggregator",
+                where=who,
+            )
+
+    def _check_values(self, params: ParameterSet, who: str) -> None:
+        """Raise when the rule cannot work with these values."""
+        for dtype in params.dtypes:
+            if "float" in dtype and not _all_finite(params.flat(dtype)):
+                raise _not_finite(params, dtype, who)
+
+    def _numbers(self, metrics: Mapping[str, Any], who: str) -> dict[str, float]:
+        """Return the float metrics."""
+        if len(metrics) > _MAX_METRICS:
+            raise MetricsError(
+                f"the update of {who} has {len(metrics)} metrics",
+                expected=f"at most {_MAX_METRICS}",
+                fix="send fewer of them",
+                where="metrics",
+            )
+        return {
+            name: float(value)
+            for name, value in metrics.items()
+            if is_float(value) and name not in self.own_metrics
+        }
+
+
+def _author(ctx: Context) -> str:
+    """Return who an update is from, as errors name it."""
+    return "this Node" if ctx.sender is None else f"peer {ctx.sender}"
+
+
+def _examples(metrics: Mapping[str, Any], who: str) -> int:
+    found: Any = metrics.get("examples")
+    whole = isinstance(found, int | np.integer) and not isinstance(found, bool)
+    if not whole or not 1 <= found <= _MOST_EXAMPLES:
+        raise MetricsError(
+            f"the update of {who} has examples={found!r}",
+            expected=f"an integer from 1 to {_MOST_EXAMPLES}",
+            fix="return `examples` from fit",
+            where="metrics['examples']",
+        )
+    return int(cast("int", found))
+
+
+def _all_finite(values: NDArray[Any]) -> bool:
+    starts = range(0, values.size, _TILE)
+    return all(bool(np.isfinite(values[at : at + _TILE]).all()) for at in starts)
+
+
+def _not_finite(params: ParameterSet, dtype: str, who: str) -> UpdateOutOfRange:
+    arrays = ((name, a.reshape(-1)) for name, a in params.items() if a.dtype.name == dtype)
+    name, wrong = next((name, a[~np.isfinite(a)]) for name, a in arrays if not _all_finite(a))
+    return UpdateOutOfRange(
+        f"tensor {name!r} of the update of {who} holds {wrong[0]}",
+        expected="finite values",
+        fix="look for divergence on that peer",
+        where=(f"tensor {name!r}", who),
+    )
+
+
+def _means(updates: Sequence[Update]) -> dict[str, float]:
+    """Return the mean of each metric by examples, over the updates where it is finite."""
+    sums: dict[str, tuple[int, int]] = {}
+    for update in updates:
+        for name, value in update.metrics.items():
+            total, whole = sums.get(name, (0, 0))
+            if math.isfinite(value):
+                total, whole = total + update.examples * exact(value), whole + update.examples
+            sums[name] = (total, whole)
+    return {
+        name: total / (whole << METRIC_BITS) if whole else math.nan
+        for name, (total, whole) in sorted(sums.items())
+    }

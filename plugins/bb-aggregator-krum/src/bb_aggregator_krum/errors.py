@@ -1,0 +1,22 @@
+"""What this aggregator refuses; every refusal leaves the round as it was."""
+
+from bb_roles.collecting.errors import InvalidSetting, TooFewUpdates
+from bb_roles.folding.errors import (
+    CohortExceeded,
+    MetricsError,
+    NothingContributed,
+    RoundKeyError,
+    UpdateMismatch,
+    UpdateOutOfRange,
+)
+
+__all__ = [
+    "CohortExceeded",
+    "InvalidSetting",
+    "MetricsError",
+    "NothingContributed",
+    "RoundKeyError",
+    "TooFewUpdates",
+    "UpdateMismatch",
+    "UpdateOutOfRange",
+]

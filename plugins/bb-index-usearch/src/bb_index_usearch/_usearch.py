@@ -1,0 +1,359 @@
+"""An index that walks a graph, and measures what it meets.
+
+`_held` says which vectors are in the graph and how they are searched, `_measure` what a distance
+is. This file checks what comes from outside and refuses it whole.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Literal, cast, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bb_index_usearch._graph import Graph, Settings
+from bb_index_usearch._held import Held, nearest
+from bb_index_usearch._measure import Metric, squares_of
+from bb_index_usearch.errors import (
+    InvalidSetting,
+    StateMismatch,
+    UnknownId,
+    VectorMismatch,
+    VectorOutOfRange,
+)
+from bb_roles import Context, Environment, Index, State
+
+__all__ = ["Usearch", "UsearchConfig"]
+
+Tensor = NDArray[Any]
+
+_MAX_DIM: Final = 1 << 16
+#: Squared lengths that leave room for what the library computes in float32; for a cosine that is
+#: the product of two of them.
+_MAX_SQUARE: Final[dict[Metric, float]] = {"l2sq": 2.0**124, "ip": 2.0**124, "cosine": 2.0**62}
+_MIN_SQUARE: Final[dict[Metric, float]] = {"l2sq": 0.0, "ip": 0.0, "cosine": 2.0**-62}
+
+_RANGES: Final[dict[str, tuple[int, int]]] = {
+    "connectivity": (2, 256),
+    "expansion_add": (1, 1 << 16),
+    "expansion_search": (1, 1 << 16),
+    "batch": (16, 1 << 20),
+}
+
+
+@dataclass(frozen=True)
+class UsearchConfig:
+    """What is compared, how, and how much is spent on finding the true neighbours.
+
+    Attributes:
+        dim: Length of the vectors, at most 2**16; `None` takes that of the first ones added.
+        metric: `l2sq` for the squared Euclidean distance, `ip` for the inner product (its negative
+            is the distance, so that the largest product comes first), `cosine` for one minus the
+            cosine of the angle. `l2` is read as `l2sq`, so that a configuration of `index.flat`
+            can be used.
+        connectivity: Edges of a vector, 2 to 256; twice as many on the lowest level. More find
+            more and take memory.
+        expansion_add: How many vectors are looked at to place a new one, 1 to 65536.
+        expansion_search: How many are looked at in a search, 1 to 65536; more find more and take
+            time. A search for more neighbours looks at as many.
+        batch: Least number of vectors, 16 to 2**20, by which the graph grows; fewer are searched
+            exactly.
+    """
+
+    dim: int | None = None
+    metric: Literal["l2sq", "ip", "cosine", "l2"] = "l2sq"
+    connectivity: int = 16
+    expansion_add: int = 128
+    expansion_search: int = 256
+    batch: int = 1024
+
+    def __post_init__(self) -> None:
+        if self.dim is not None and not 1 <= self.dim <= _MAX_DIM:
+            raise InvalidSetting(
+                f"dim is {self.dim}",
+                expected=f"an integer from 1 to {_MAX_DIM}, or None",
+                fix="give the length of the vectors, or leave it out",
+                where="dim",
+            )
+        if self.metric not in (*get_args(Metric), "l2"):
+            raise InvalidSetting(
+                f"metric is {self.metric!r}",
+                expected=f"one of {', '.join(get_args(Metric))}",
+                fix="choose one of them",
+                where="metric",
+            )
+        for name, (least, most) in _RANGES.items():
+            if not least <= getattr(self, name) <= most:
+                raise InvalidSetting(
+                    f"{name} is {getattr(self, name)}",
+                    expected=f"an integer from {least} to {most}",
+                    fix=f"leave it out, or give {name} a value in this range",
+                    where=name,
+                )
+
+    def settings(self, dim: int) -> Settings:
+        """Return what graphs of vectors of a length are built with."""
+        metric: Metric = "l2sq" if self.metric == "l2" else self.metric
+        return Settings(dim, metric, self.connectivity, self.expansion_add, self.expansion_search)
+
+
+class Usearch(Index):
+    """Approximate nearest neighbours, by a walk through a graph of the library usearch.
+
+    Vectors come as arrays (n, d) of any real dtype and are kept as float32; others are rounded to
+    it, and so are queries. A single vector (d,) is refused: pass `vector[None, :]`. A search may
+    miss a neighbour, but the distances of what it returns are exact: computed in float64 and
+    rounded to float32, with the bits that `index.flat` gives. With fewer than `batch` vectors
+    nothing is missed. Vectors with values that are not finite are refused, as are those longer than
+    2**62; for `cosine`, those longer than 2**31 or shorter than 2**-31.
+
+    Ids count up from 0 and are never used again. There is nothing to train.
+
+    On one kind of processor equal calls give equal bits. On another the library may round
+    otherwise as it builds and walks the graph, so a search may miss another neighbour there.
+
+    Args:
+        config: A `UsearchConfig`.
+        env: Where it is being built.
+    """
+
+    Config: ClassVar[type] = UsearchConfig
+
+    def __init__(self, config: UsearchConfig, env: Environment) -> None:
+        super().__init__(config, env)
+        self._of: UsearchConfig = config
+        self._metric: Metric = config.settings(1).metric
+        self._next_id = 0
+        self._held: Held | None = None
+        self._clear()
+
+    def add(self, ctx: Context, vectors: Tensor) -> NDArray[np.int64]:
+        """Add vectors (n, d), all of them or none; return their ids, int64 (n,), ascending.
+
+        Raises:
+            VectorMismatch: It is not an array (n, d) of this index's dimension.
+            VectorOutOfRange: A vector is not finite, too long, or without a direction.
+        """
+        checked = self._check(vectors)
+        ids = np.arange(self._next_id, self._next_id + len(checked), dtype=np.int64)
+        if not len(checked):
+            return ids
+        held = self._held or Held.nothing(self._of.settings(checked.shape[1]))
+        self._held = held.added(ids, checked, self._of.batch)
+        self._next_id += len(checked)
+        return ids.copy()
+
+    def search(
+        self, ctx: Context, queries: Tensor, *, k: int = 10
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the ids, int64 (m, k), and distances, float32 (m, k), of vectors that are near.
+
+        The nearest comes first; equal distances come in the order of their ids. Where fewer than
+        `k` vectors are stored, all of them are found, and the rest has id -1 and distance +inf.
+
+        Args:
+            ctx: The call's context.
+            queries: Vectors (m, d).
+            k: How many to return for each, at least 1.
+
+        Raises:
+            InvalidSetting: `k` is less than 1.
+            VectorMismatch: It is not an array (m, d) of this index's dimension.
+            VectorOutOfRange: A query is not finite, too long, or without a direction.
+        """
+        if k < 1:
+            raise InvalidSetting(
+                f"a search for the {k} nearest vectors",
+                expected="k of at least 1",
+                fix="give search(queries, k=...) how many neighbours you want",
+                where="k",
+            )
+        checked = self._check(queries)
+        ids = np.full((len(checked), k), -1, np.int64)
+        distances = np.full((len(checked), k), np.inf, np.float32)
+        if self._held is None or not len(checked):
+            return ids, distances
+        for line, near in enumerate(nearest(self._held, checked, k, self._metric)):
+            ids[line, : len(near.ids)] = near.ids
+            distances[line, : len(near.ids)] = near.distances
+        return ids, distances
+
+    def remove(self, ctx: Context, ids: Tensor) -> None:
+        """Remove vectors by id, int64 (n,), all of them or none; one may be named twice.
+
+        Raises:
+            VectorMismatch: It is not a vector of integers.
+            UnknownId: No vector has such an id, or it has been removed before.
+        """
+        wanted = np.asarray(ids)
+        if wanted.ndim != 1 or (wanted.size and wanted.dtype.kind not in "iu"):
+            raise VectorMismatch(
+                f"the ids are {wanted.dtype.name}{list(wanted.shape)}",
+                expected="integers (n,), as add() and search() return them",
+                fix="flatten the ids of a search with ids.ravel(), and leave out those of -1",
+            )
+        if not wanted.size:
+            return
+        numbers = wanted.astype(np.int64)  # too large ones turn negative, and are as unknown
+        held = self._held
+        unknown = np.arange(1) if held is None else held.unknown(numbers)
+        if held is None or unknown.size:
+            raise UnknownId(
+                f"ids[{unknown[0]}] is {wanted[unknown[0]]}, which no stored vector has",
+                expected="ids that add() returned and that have not been removed",
+                fix="remove each vector once; -1 in a search's result stands for no vector",
+                where=f"ids[{unknown[0]}]",
+            )
+        self._held = held.without(numbers, self._of.batch)
+
+    def save(self) -> State:
+        """Return the graph's bytes (uint8) with its labels, and copies of the other vectors."""
+        data: dict[str, Any] = {"metric": self._metric, "connectivity": self._of.connectivity}
+        held = self._held
+        if held is None:
+            return State(data=data)
+        tensors: dict[str, Tensor] = {"ids": held.ids.copy(), "vectors": held.waiting.copy()}
+        if len(held.graph):
+            tensors["graph"] = held.graph.to_buffer()
+            tensors["labels"] = held.graph.ids.copy()
+            tensors["alive"] = held.alive.copy()
+        return State(tensors=tensors, data={**data, "next_id": self._next_id})
+
+    def load(self, state: State) -> None:
+        """Take over saved vectors in place of those that are here.
+
+        Every size, level and neighbour in the graph is checked before the library reads it.
+
+        Raises:
+            StateMismatch: They are of another metric, connectivity or dimension, or damaged.
+        """
+        own = {"metric": self._metric, "connectivity": self._of.connectivity}
+        for name, value in own.items():
+            found: object = state.data.get(name, value)
+            if found != value:
+                raise _bad_state(f"its {name} is {found!r}", repr(value))
+        if "vectors" not in state.tensors:
+            self._clear()
+            return
+        held = self._read(state.tensors)
+        next_id: object = state.data.get("next_id")
+        ids = np.concatenate([held.graph.ids, held.ids])
+        if not _are_ids(ids, next_id):
+            raise _bad_state(
+                f"its ids are not in order, or not below next_id {next_id!r}",
+                "ascending numbers from 0 on, those of the graph first",
+            )
+        self._held, self._next_id = held, cast("int", next_id)
+
+    def close(self) -> None:
+        """Drop all vectors."""
+        self._held = None
+
+    def _clear(self) -> None:
+        dim = self._of.dim
+        self._next_id = 0
+        self._held = None if dim is None else Held.nothing(self._of.settings(dim))
+
+    def _read(self, tensors: Any) -> Held:
+        vectors = np.asarray(tensors["vectors"])
+        if (
+            vectors.dtype != np.float32
+            or vectors.ndim != 2
+            or not 1 <= vectors.shape[1] <= _MAX_DIM
+            or self._of.dim not in (None, vectors.shape[1])
+        ):
+            raise _bad_state(
+                f"its vectors are {vectors.dtype.name}{list(vectors.shape)}",
+                f"float32[n,{self._of.dim or 'd'}]",
+            )
+        ids = _tensor(tensors, "ids", np.dtype(np.int64), len(vectors))
+        settings = self._of.settings(vectors.shape[1])
+        graph, alive = Graph(settings), np.empty(0, np.bool_)
+        if "graph" in tensors:
+            graph = _read_graph(settings, tensors)
+            alive = _tensor(tensors, "alive", np.dtype(np.bool_), len(graph)).copy()
+        for part in (vectors, graph.vectors(graph.ids)):
+            if not self._usable(squares_of(part)).all():
+                raise _bad_state("a vector in it is out of range", "vectors that add() has taken")
+        return Held(graph, alive, ids.copy(), vectors.copy())
+
+    def _check(self, given: Tensor) -> NDArray[np.float32]:
+        """Return vectors as float32, contiguous."""
+        array = np.asarray(given)
+        dim = None if self._held is None else self._held.dim
+        real = array.dtype.kind in "fiu" or array.dtype.name == "bfloat16"
+        right = array.ndim == 2 and (
+            array.shape[1] == dim if dim is not None else 1 <= array.shape[1] <= _MAX_DIM
+        )
+        if not real or not right:
+            raise VectorMismatch(
+                f"the vectors are {array.dtype.name}{list(array.shape)}",
+                expected=f"real numbers of shape [n, {dim or 'd'}]",
+                fix="pass vector[None, :] for a single one; an index has vectors of one length",
+            )
+        with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is refused below
+            vectors = array.astype(np.float32, order="C", copy=False)
+            usable = self._usable(squares_of(vectors))
+        wrong = np.flatnonzero(~usable)
+        if wrong.size:
+            raise _out_of_range(array[wrong[0]], int(wrong[0]), self._metric)
+        return vectors
+
+    def _usable(self, squares: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Say which vectors can be measured; those with NaN cannot."""
+        least, most = _MIN_SQUARE[self._metric], _MAX_SQUARE[self._metric]
+        return (squares >= least) & (squares <= most)
+
+
+def _read_graph(settings: Settings, tensors: Any) -> Graph:
+    buffer = np.ascontiguousarray(tensors["graph"])
+    if buffer.dtype != np.uint8 or buffer.ndim != 1:
+        raise _bad_state(f"its graph is {buffer.dtype.name}{list(buffer.shape)}", "uint8[bytes]")
+    try:
+        graph = Graph.from_buffer(settings, buffer)
+    except (ValueError, RuntimeError) as error:
+        raise _bad_state(f"in its graph, {error}", "the bytes that save() returned") from error
+    labels = _tensor(tensors, "labels", np.dtype(np.int64), len(graph))
+    if (labels != graph.ids).any():
+        raise _bad_state("its labels are not those of its graph", "the labels of the graph")
+    return graph
+
+
+def _tensor(tensors: Any, name: str, dtype: np.dtype[Any], count: int) -> Tensor:
+    found = np.asarray(tensors.get(name, np.empty(0)))
+    if found.dtype != dtype or found.shape != (count,):
+        raise _bad_state(
+            f"its {name} are {found.dtype.name}{list(found.shape)}", f"{dtype.name}[{count}]"
+        )
+    return found
+
+
+def _are_ids(ids: Tensor, next_id: object) -> bool:
+    if type(next_id) is not int or next_id < 0:
+        return False
+    whole = np.concatenate([[-1], ids, [min(next_id, (1 << 63) - 1)]])
+    return bool((whole[1:] > whole[:-1]).all())
+
+
+def _out_of_range(vector: Tensor, at: int, metric: Metric) -> VectorOutOfRange:
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        values = vector.astype(np.float64)
+    bad = values[~np.isfinite(values)]
+    length = math.hypot(*values.tolist())
+    limits = "from 2**-31 to 2**31" if metric == "cosine" else "of at most 2**62"
+    return VectorOutOfRange(
+        f"vector {at} holds {bad[0]}" if bad.size else f"vector {at} has length {length:.3g}",
+        expected=f"finite values, and a length {limits}",
+        fix="look at what computes the vectors, or scale them; a zero vector has no cosine",
+        where=f"vector {at}",
+    )
+
+
+def _bad_state(found: str, expected: str) -> StateMismatch:
+    return StateMismatch(
+        f"the saved state does not fit: {found}",
+        expected=expected,
+        fix="restore with the configuration that the state was saved with",
+    )
