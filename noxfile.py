@@ -15,7 +15,10 @@ nox -s proto -- --write    generate the protobuf code anew; without `--write` co
 nox -s wheels              build everything, check the lockstep, install what was built and run it
 nox -s minimums            the suite on the lowest versions that the packages promise
 nox -s swarm               programs in hundreds of random worlds; `-- --seed N` for one of them
+nox -s soak                a thousand rounds in a bad world: memory stays what it is
+nox -s fuzz                all that reads bytes from outside; `-- --seconds 600 snapshots` for one
 nox -s bench               the benchmarks, as JSON in bench-out/
+nox -s bench-peers         our simulator beside Flower's and pfl, installed for it; takes long
 nox -s constraints         write constraints.txt anew from what resolves today
 nox -s release -- minor    changelog, versions, commit, tag; pushes nothing
 """
@@ -227,10 +230,37 @@ def swarm(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Run a thousand rounds in a bad world, and see that no memory and no counter grows."""
+    install_editable(session, "test")
+    session.run("python", "-W", "error", "tests/swarm/soak.py", *session.posargs)
+
+
+@nox.session(python="3.13")
+def fuzz(session: nox.Session) -> None:
+    """Change inputs of everything that reads bytes from outside, and see that only we refuse."""
+    install_editable(session, "fuzz")
+    folder = session.cache_dir / "fuzz"  # what it learned is kept
+    run = ("python", "-W", "error", "tests/fuzz/run.py", f"--folder={folder}")
+    session.run(*run, *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure, all or what is named after `--`; `-- --docs` writes docs/benchmarks.md anew."""
     install_editable(session, "bench", extras="demo")
     session.run("python", "tests/benchmarks/run.py", *session.posargs)
+
+
+# The others do not run on all Pythons that we do.
+@nox.session(name="bench-peers", python=PYTHONS[0])
+def bench_peers(session: nox.Session) -> None:
+    """Compare our simulator with others, each in an environment of its own, as JSON and a table."""
+    install_editable(session, "bench")
+    home = session.cache_dir / "peers"  # what is installed is kept
+    session.run(
+        "python", "tests/benchmarks/run_peers.py", f"--environments={home}", *session.posargs
+    )
 
 
 @nox.session

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from do_nothing import Chain, Echo, Forwards, Same, same
+from do_nothing import Chain, Echo, Forwards, Later, Same, same
 from measure import Effort, Row, Times, interleave, ratio, shown, shown_ratio
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
@@ -34,6 +34,8 @@ def measure(effort: Effort) -> dict[str, Any]:
     calls = {
         "same_chain": _frame(Chain(length, "Identity"), Same, same_ops),
         "same_one": _frame(Chain(1, "Identity"), Same, same_ops),
+        "no_op": _frame(Forwards(0), Echo, same_ops),
+        "model_later": _deferring(same_ops),
         "same_loop": _loop([same] * length),
         "model_chain": _frame(Forwards(length), Echo, same_ops),
         "model_one": _frame(Forwards(1), Echo, same_ops),
@@ -58,7 +60,14 @@ def rows(result: dict[str, Any]) -> list[Row]:
             "a frame: `invoke`, one op that does nothing, one output, `poll`",
             "",
             shown(times["same_one"], "us", 1e6),
-        )
+        ),
+        Row(
+            "",
+            "a frame without any op: `invoke`, one output, `poll`",
+            "",
+            shown(times["no_op"], "us", 1e6),
+        ),
+        _later(times),
     ]
     for name, what in (("same", "tensor ops"), ("model", "calls of a component with a context")):
         found.append(_per_op(times, name, f"{what} that do nothing", bare, length))
@@ -118,6 +127,20 @@ def _per_op(times: dict[str, Times], name: str, what: str, loop: Times, length: 
     )
 
 
+def _later(times: dict[str, Times]) -> Row:
+    """Compare a frame whose op defers its work with one whose op answers at once."""
+    later, at_once = times["model_later"], times["model_one"]
+    more = median(a - b for a, b in zip(later, at_once, strict=True))
+    return Row(
+        "",
+        "a frame with one op of a component that defers, the work done at once by the host, "
+        "against one that answers itself",
+        "",
+        f"{shown(later, 'us', 1e6)}; itself {shown(at_once, 'us', 1e6)}; {more * 1e6:.3g} us more",
+        shown_ratio(later, at_once),
+    )
+
+
 def _frame(
     module: Any, component: Any, given: dict[str, Any], *, fused: bool = True
 ) -> Callable[[], object]:
@@ -132,6 +155,22 @@ def _frame(
 
     def run() -> None:
         node.invoke(name, given)
+        steps = node.poll()
+        assert isinstance(steps[0], rt.Emitted), steps
+
+    return run
+
+
+def _deferring(given: dict[str, Any]) -> Callable[[], object]:
+    """Return a frame with work for the host, which does it at once, and takes it in again."""
+    artifact = Compiler().bind_model("model", Later).compile(Forwards(1).build())
+    node = rt.install(PeerId.from_seed(0, 0), [], artifact, ["Forwards"])
+
+    def run() -> None:
+        node.invoke("Forwards", given)
+        [work] = node.poll()
+        assert isinstance(work, rt.Deferred), work
+        work.run()
         steps = node.poll()
         assert isinstance(steps[0], rt.Emitted), steps
 

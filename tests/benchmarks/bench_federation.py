@@ -21,8 +21,8 @@ from bytesandbrains.programs import FederatedAveraging
 SMALL, LARGE = 650, 1_000_000
 _ROUND = "FederatedAveraging"
 _NOTE = (
-    "The goal is meant for a simulator that hands envelopes on by reference; on a `LocalBus` two "
-    "per client and round are encoded, checked, copied and decoded."
+    "The goal is meant for the simulator, which hands envelopes on by reference and has its own "
+    "rows; on a `LocalBus` two per client and round are encoded, checked, copied and decoded."
 )
 
 
@@ -36,7 +36,7 @@ def measure(effort: Effort) -> dict[str, Any]:
     calls: dict[str, Callable[[], object]] = {}
     for clients, count in sizes:
         calls[f"{clients}x{count}"] = _federation(clients, count)
-        calls[f"{clients}x{count} floor"] = _floor(clients, count)
+        calls[f"{clients}x{count} floor"] = floor(clients, count)
     return {"sizes": sizes, "seconds": interleave(calls, effort, samples=9)}
 
 
@@ -96,7 +96,7 @@ def _federation(clients: int, count: int) -> Callable[[], object]:
     return run_round
 
 
-def _floor(clients: int, count: int) -> Callable[[], object]:
+def floor(clients: int, count: int) -> Callable[[], object]:
     """Fold updates of their own memory, as the Nodes have them, with two numpy calls each."""
     updates = [np.full(count, number, np.float32) for number in range(clients)]
     total, scratch = np.empty(count, np.float32), np.empty(count, np.float32)

@@ -1,7 +1,9 @@
 """What a journal costs: per record, and in a round of federated averaging.
 
 The journal of every Node goes to a file, as `bb run --journal` writes it, without waiting for the
-disk. Without a journal nothing is to be paid: a Node is then of the ordinary class.
+disk. It has reached its bounds before anything is measured, as that of a Node that runs for long:
+it writes over older files of its own. Without a journal nothing is to be paid: a Node is then of
+the ordinary class.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from bytesandbrains.programs import FederatedAveraging
 SMALL, LARGE = 650, 1_000_000
 _ROUND = "FederatedAveraging"
 _MEGABYTE = 1 << 20
+#: Rounds until each Node has written three segments of 64 MiB, with `LARGE` parameters.
+_FILLS = 60
 
 
 def measure(effort: Effort) -> dict[str, Any]:
@@ -37,17 +41,19 @@ def measure(effort: Effort) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         places = (Path(folder) / str(number) for number in itertools.count())
         calls: dict[str, Callable[[], object]] = {
-            "record": _record(FileJournal(next(places), fsync="never"), b"x" * 100),
-            "megabyte": _record(
-                FileJournal(next(places), fsync="never"), bytes(effort.size(_MEGABYTE, 100))
-            ),
+            "record": _record(_journal(next(places)), b"x" * 100),
+            "megabyte": _record(_journal(next(places)), bytes(effort.size(_MEGABYTE, 100))),
             "poll": _poll(None),
-            "poll journal": _poll(FileJournal(next(places), fsync="never")),
+            "poll journal": _poll(_journal(next(places))),
         }
         for clients, count in sizes:
             name = f"{clients}x{count}"
             calls[name] = _federation(clients, count, lambda: None)
-            calls[f"{name} journal"] = _federation(clients, count, lambda: _Rolling(next(places)))
+            federation = _federation(clients, count, lambda: _journal(next(places)))
+            # So long it takes until all journals are as full as they get.
+            for _ in range(effort.size(_FILLS, 1) if count == LARGE else 1):
+                federation()
+            calls[f"{name} journal"] = federation
         return {"sizes": sizes, "seconds": interleave(calls, effort, samples=9)}
 
 
@@ -83,14 +89,9 @@ def rows(result: dict[str, Any]) -> list[Row]:
     return found
 
 
-class _Rolling:
-    """A file journal that forgets, so that measuring for long does not fill the disk."""
-
-    def __init__(self, folder: Path) -> None:
-        self._journal = FileJournal(folder, segment_bytes=16 << 20, segments=2, fsync="never")
-
-    def __call__(self, record: bytes) -> bool:
-        return self._journal(record)
+def _journal(folder: Path) -> FileJournal:
+    """Return a journal that forgets, so that measuring for long does not fill the disk."""
+    return FileJournal(folder, segments=2, fsync="never")
 
 
 def _record(journal: FileJournal, body: bytes) -> Callable[[], object]:
@@ -99,12 +100,13 @@ def _record(journal: FileJournal, body: bytes) -> Callable[[], object]:
 
     def run() -> None:
         nonlocal written
-        # A record that begins anew lets the journal drop what was before.
+        # Records that begin anew let the journal drop what was before.
         written += len(body)
-        kind = Kind.CALL
         if written > 32 * _MEGABYTE:
-            written, kind = 0, Kind.INSTALL
-        journal(chain.add(kind, body))
+            written = 0
+            for kind in (Kind.INSTALL, Kind.ARTIFACT, Kind.SNAPSHOT):
+                journal.write_parts(chain.parts(kind, b""))
+        journal.write_parts(chain.parts(Kind.CALL, body))
 
     return run
 

@@ -146,7 +146,12 @@ def shown_ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
 
 def shown(times: Sequence[float], unit: str, scale: float) -> str:
     """Return a figure for people: median and minimum."""
-    return f"{median(times) * scale:,.4g} {unit} (min {min(times) * scale:,.4g})"
+    return f"{_figure(median(times) * scale)} {unit} (min {_figure(min(times) * scale)})"
+
+
+def _figure(value: float) -> str:
+    """Return four digits, or all of those before the point."""
+    return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:,.4g}"
 
 
 def environment() -> dict[str, Any]:

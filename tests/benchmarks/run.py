@@ -22,8 +22,8 @@ from measure import SMOKE, Effort, environment
 
 ROOT = Path(__file__).parents[2]
 NAMES = [
-    "engine", "federation", "memory", "fold", "envelope", "start", "compile", "bytes", "journal",
-    "snapshot",
+    "engine", "federation", "simulator", "memory", "fold", "envelope", "start", "compile", "bytes",
+    "journal", "snapshot",
 ]  # fmt: skip
 THREADS = ["OMP", "OPENBLAS", "MKL", "BLIS", "NUMBA", "VECLIB_MAXIMUM"]
 
@@ -42,7 +42,8 @@ def main() -> None:
         parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(NAMES)}")
     if given.docs:
         results = {name: read(given.out, name) for name in NAMES}
-        (ROOT / "docs" / "benchmarks.md").write_text(report.document(results))
+        peers = read(given.out, "peers", session="bench-peers")
+        (ROOT / "docs" / "benchmarks.md").write_text(report.document(results, peers))
         return
     given.out.mkdir(parents=True, exist_ok=True)
     for library in THREADS:  # numpy is imported after this
@@ -79,11 +80,11 @@ def run(name: str, out: Path, effort: Effort) -> None:
         print("  ", " | ".join(filter(None, (row.goal, row.what, row.measured, row.ratio))))
 
 
-def read(out: Path, name: str) -> dict[str, Any]:
+def read(out: Path, name: str, *, session: str = "bench") -> dict[str, Any]:
     """Return what was measured last."""
     path = out / f"{name}.json"
     if not path.exists():
-        sys.exit(f"{path} is missing; measure first: nox -s bench")
+        sys.exit(f"{path} is missing; measure first: nox -s {session}")
     found: dict[str, Any] = json.loads(path.read_text())
     return found
 

@@ -32,6 +32,28 @@ class Training(bb.Module):
             g.output("summary", summary)
 
 
+class Asking(bb.Module):
+    """Nodes that wait for messages in the middle of their batches, and with batches in hand."""
+
+    peer_class = "server"
+    peers = bb.slots.PeerSelector(of="client")
+    model = bb.slots.Model()
+    data = bb.slots.DataSource()
+
+    def body(self, g: bb.Graph) -> None:
+        with g.each(self.data.batches(g, epochs=2)) as (images, _):
+            got = g.net_out("batch", self.peers.current_view(g), images)
+            back = g.net_out("predicted", g.sender(got), self.model.forward(g, got))
+            g.gather(back, deadline="30s")
+        got = g.net_out("weights", self.peers.current_view(g), self.model.params(g))
+        loaded = self.model.load_params(g, got)
+        held = self.data.batches(g, after=loaded)
+        ready = g.net_out("ready", g.sender(got), self.model.evaluate(g, held))
+        go = g.net_out("go", g.sender(ready), g.me())
+        metrics = self.model.fit(g, held, after=go)
+        g.output("loss", metrics["loss"])
+
+
 CONFIG = {
     "model": {"momentum": 0.9},
     "client.data": lambda index: {"partition": "iid", "clients": 3, "client": index},
@@ -46,11 +68,23 @@ def training() -> Any:
     return lambda: bb.LocalFederation(artifact, nodes={"client": 3}, config=CONFIG, seed=4)
 
 
-def learn(make: Any, order: list[int], stops: set[int]) -> tuple[Wire, list[bytes]]:
+@pytest.fixture(scope="module")
+def asking() -> Any:
+    compiler = bb.Compiler().bind_model("model", "mlp").bind_data_source("data", "digits")
+    artifact = bb.load_artifact(
+        compiler.bind_peer_selector("peers", "static").compile(Asking().build())
+    )
+    config = {"client.data": CONFIG["client.data"], "server.data": {"batch_size": 900}}
+    return lambda: bb.LocalFederation(artifact, nodes={"client": 3}, config=config, seed=4)
+
+
+def learn(
+    make: Any, order: list[int], stops: set[int], program: str = "Training"
+) -> tuple[Wire, list[bytes]]:
     """Train, and go on with new Nodes before the deliveries that have these numbers."""
     wire = Wire(*make().bus.nodes)
     server = next(iter(wire.nodes.values()))
-    server.invoke("Training")
+    server.invoke(program)
     wire.poll()
     number = 0
     while wire.flying:
@@ -88,3 +122,32 @@ def test_training_goes_on_as_if_it_had_never_stopped(training, order, stops):
     assert stopped.outputs("summary") == never.outputs("summary")
     assert len(never.outputs("summary")) == 3
     assert after == want, "parameters, velocities, draws, counters: all that a Node holds"
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    order=st.lists(st.integers(0, 5), max_size=30),
+    stops=st.sets(st.integers(0, 40), min_size=1, max_size=4),
+)
+def test_batches_that_a_frame_holds_go_on_where_they_were(asking, order, stops):
+    stopped, after = learn(asking, order, stops, "Asking")
+    never, want = learn(asking, order, set(), "Asking")
+    assert stopped.outputs("loss") == never.outputs("loss")
+    assert len(never.outputs("loss")) == 3
+    assert after == want
+
+
+def test_a_whole_federation_goes_on_from_one_file(training, tmp_path):
+    never = training()
+    want = list(never.events())
+    stopped = training()
+    events = stopped.events()
+    before = [next(events) for _ in range(len(want) // 2)]
+    bb.save_federation(tmp_path / "all.snapshot", stopped)
+    gone_on = training()
+    bb.load_federation(tmp_path / "all.snapshot", gone_on)
+    rest = list(gone_on.bus.events())
+    assert [one.peer for one in (*before, *rest)] == [one.peer for one in want]
+    assert gone_on.frame == stopped.frame == never.frame
+    assert gone_on.params() == never.params()
+    assert gone_on.run().history == never.run().history

@@ -1,7 +1,11 @@
-"""Mistakes of earlier systems of this kind; each has a test that would fail on it."""
+"""Mistakes of earlier systems of this kind; each has a test that would fail on it.
+
+Which one stands in `TESTS`. Each was tried: with the mistake made on purpose, its test fails.
+"""
 
 import ast
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +16,95 @@ import bb_dsl as bb
 import bb_runtime
 from bb_ir.ids import PeerId
 from bb_ir.types import tensor
-from bb_ir.wire import PRELUDE_SIZE, Prelude, pack_prelude
-from bb_runtime import Options, Refuse, errors, install, load_artifact, steps
-from bb_testing.programs import CountingModel, Stage, Wire
+from bb_ir.values import Encoded
+from bb_ir.wire import (
+    DEFAULT_LIMITS,
+    PRELUDE_SIZE,
+    EnvelopeHead,
+    Prelude,
+    build_envelope,
+    pack_prelude,
+    read_header,
+    read_prelude,
+)
+from bb_runtime import Lease, Options, Refuse, errors, install, load_artifact, steps
+from bb_runtime.leftovers import leftovers
+from bb_testing.programs import CountingModel, Packet, Stage, Wire
 
 SECOND = 10**9
+ROOT = Path(__file__).parents[2]
+
+HERE = "tests/federation/test_traps.py"
+NODE = "packages/bb-runtime/tests"
+#: The mistakes, and the tests that would fail on them, as file and name.
+TESTS = {
+    "destinations named by ids that only the receiver knows": [
+        (HERE, "test_edges_have_names_that_every_node_of_the_artifact_knows"),
+        (HERE, "test_an_edge_is_found_on_a_node_that_read_the_artifact_elsewhere"),
+    ],
+    "values of one message started in separate runs, so joins never fire": [
+        (HERE, "test_one_envelope_opens_one_frame_and_its_values_meet"),
+    ],
+    "ops without inputs never start": [
+        (HERE, "test_ops_without_inputs_start_with_their_frame"),
+    ],
+    "calls and bootstraps run ops before their inputs exist, or twice": [
+        (HERE, "test_ops_of_calls_and_bootstraps_run_once_and_after_their_inputs"),
+        (HERE, "test_ops_of_frames_that_wait_run_once"),
+    ],
+    "value names looked up across graphs": [
+        (HERE, "test_values_belong_to_a_frame_and_a_position_not_to_a_name"),
+        (HERE, "test_frames_of_one_region_that_live_at_once_keep_their_values_apart"),
+    ],
+    "the peers list shipped as payload": [
+        (HERE, "test_the_list_of_peers_is_not_payload"),
+    ],
+    "content-hash dedup that drops equal but distinct messages": [
+        (HERE, "test_equal_messages_with_different_ids_are_two_messages"),
+    ],
+    "relative and absolute deadlines mixed": [
+        (HERE, "test_deadlines_on_the_wire_are_relative"),
+        (HERE, "test_what_is_left_of_a_deadline_counts_from_when_it_came"),
+    ],
+    "one component per role": [
+        (HERE, "test_bindings_are_per_slot"),
+    ],
+    "two sub-modules, or two calls of one, colliding in names": [
+        (HERE, "test_two_calls_and_two_sub_modules_do_not_collide_in_names"),
+    ],
+    "optimizer-like state lost, snapshot that cannot be resumed": [
+        ("tests/federation/test_stopping.py", "test_training_goes_on_as_if_it_had_never_stopped"),
+        (f"{NODE}/test_snapshot_anywhere.py",
+         "test_any_program_goes_on_as_if_it_had_never_stopped"),
+    ],
+    "caps checked after parsing": [
+        (HERE, "test_caps_are_checked_before_anything_is_parsed_or_allocated"),
+    ],
+    "wakeups lost between drain and wait": [
+        (f"{NODE}/test_inbox.py", "test_what_came_in_before_arming_wakes_at_once"),
+        (f"{NODE}/test_inbox.py", "test_what_wakes_is_there_when_the_callback_looks"),
+        (f"{NODE}/test_inbox.py", "test_no_wakeup_is_lost_between_the_last_drain_and_the_sleep"),
+    ],
+    "failed or late frames that leak": [
+        (HERE, "test_failed_and_late_frames_leave_nothing_behind"),
+        ("tests/federation/test_soak.py", "test_three_hundred_rounds_leave_nothing_behind"),
+    ],
+    "declared but never raised errors, never emitted steps": [
+        (HERE, "test_every_declared_error_is_raised_somewhere"),
+        (HERE, "test_every_kind_of_step_is_emitted"),
+        ("tests/errors/test_every_error.py", "test_every_error_class_has_one_program"),
+        ("tests/federation/test_reasons.py", "test_every_reason_is_provoked"),
+    ],
+    "unstable type identity (language type names, hash seeds)": [
+        ("tests/federation/test_determinism.py", "test_nothing_depends_on_the_seed_of_hashes"),
+        ("tests/test_third_party_type.py",
+         "test_the_classes_may_be_renamed_because_their_names_do_not_travel"),
+    ],
+    "demos whose components do nothing": [
+        (HERE, "test_every_example_has_a_test_of_its_result"),
+        ("tests/test_demo.py", "test_federation_reaches_what_is_promised"),
+    ],
+}  # fmt: skip
 
 
 class Round(bb.Module):
@@ -64,6 +152,35 @@ class Fits(bb.Module):
     def body(self, g: bb.Graph) -> None:
         with g.rounds(1):
             self.model.fit(g, self.data.batches(g))
+
+
+class Waits(bb.Module):
+    """Sends a tensor to one client, which sleeps before it looks at it."""
+
+    peer_class = "server"
+    peers = bb.slots.PeerSelector(of="client")
+    backend = bb.slots.Backend()
+
+    def body(self, g: bb.Graph) -> None:
+        x = g.input("x", tensor("float64", (None,)))
+        got = g.net_out("send", self.peers.sample(g, 1), x, deadline="10s")
+        slept = g.sleep("2s", got)
+        g.output("sum", got + slept)
+
+
+class Answers(bb.Module):
+    """Asks clients for a tensor each, and sleeps over every answer."""
+
+    peer_class = "server"
+    peers = bb.slots.PeerSelector(of="client")
+    model = bb.slots.Model()
+    backend = bb.slots.Backend()
+
+    def body(self, g: bb.Graph) -> None:
+        x = g.input("x", tensor("float64", (None,)))
+        got = g.net_out("ask", self.peers.sample(g, 2), x)
+        told = g.net_out("tell", g.sender(got), self.model.forward(g, got))
+        g.output("sum", told + g.sleep("2s", told))
 
 
 class SlowModel(CountingModel):
@@ -179,6 +296,27 @@ def test_values_belong_to_a_frame_and_a_position_not_to_a_name(compiled):
     assert [v.tolist() for v in wire.outputs("y")] == [[8.0]]
 
 
+def test_frames_of_one_region_that_live_at_once_keep_their_values_apart(compiled):
+    each = {number: {"model": {"value": number + 1.0}} for number in range(2)}
+    stage = Stage(compiled(Answers()), clients=2, each=each)
+    stage.run(x=np.array([10.0]))
+    assert stage.server.live_frames == 1 + 2
+    stage.wire.advance(2 * SECOND)
+    assert [v.tolist() for v in stage.wire.outputs("sum")] == [[22.0], [24.0]]
+
+
+def test_ops_of_frames_that_wait_run_once(compiled):
+    stage = Stage(compiled(Round(1)), clients=1)
+    stage.run()
+    server = {slot: stage.server.component(slot) for slot in ("peers", "model", "aggregator")}
+    client = {slot: stage.clients[0].component(slot) for slot in ("model", "data")}
+    assert server["peers"].methods == ["sample"]
+    assert server["model"].methods == ["params"]
+    assert server["aggregator"].methods == ["contribute", "aggregate", "abandon"]
+    assert client["model"].methods == ["load_params", "fit", "params"]
+    assert client["data"].methods == ["batches"]
+
+
 def test_two_calls_and_two_sub_modules_do_not_collide_in_names(compiled):
     artifact = compiled(Twins())
     slots = {row.slot for row in artifact.target("Twins").rows}
@@ -209,8 +347,40 @@ def test_deadlines_on_the_wire_are_relative(compiled):
     stage = Stage(compiled(Round()))
     stage.server.advance(10**18)
     stage.clients[0].advance(5)
-    frame = stage.run()
+    frame = stage.invoke()
+    for packet in stage.wire.flying:
+        assert head_of(packet.ship.envelope.head).remaining_ns == 60 * SECOND
+    stage.wire.run()
     assert stage.end_of(frame).how == "done"
+
+
+def head_of(data: bytes) -> EnvelopeHead:
+    """Return what a prelude and the header after it say."""
+    prelude = read_prelude(data, DEFAULT_LIMITS)
+    return read_header(prelude, data[PRELUDE_SIZE:], DEFAULT_LIMITS)
+
+
+@pytest.mark.parametrize("now", [5, 10**18])
+def test_what_is_left_of_a_deadline_counts_from_when_it_came(compiled, now):
+    stage = Stage(compiled(Waits()), clients=1)
+    [client] = stage.clients
+    client.advance(now)
+    stage.invoke(x=np.array([1.0]))
+    [packet] = stage.wire.flying
+    head = head_of(packet.ship.envelope.head)
+    assert head.remaining_ns == 10 * SECOND
+    ports = [Encoded(fill.inline, fill.codec, fill.shape) for fill in head.fills]
+    late = build_envelope(
+        head.program, head.edge, head.incarnation, head.message_id, remaining_ns=SECOND,
+        fills=ports,
+    )  # fmt: skip
+    assert client.receive_bytes(late.to_bytes(), stage.server.peer) is None
+    client.poll()
+    client.advance(now + SECOND - 1)
+    assert client.live_frames == 1
+    client.advance(now + SECOND)
+    [end] = [step for step in client.poll() if isinstance(step, steps.FrameEnded)]
+    assert end.how == "expired"
 
 
 def test_bindings_are_per_slot(compiled):
@@ -245,19 +415,37 @@ def test_caps_are_checked_before_anything_is_parsed_or_allocated(compiled, monke
 
 
 def test_failed_and_late_frames_leave_nothing_behind(compiled):
-    stage = Stage(compiled(Round()), each={0: {"model": {"fail_in": "fit"}}})
-    for turn in range(6):
+    large = {"size": 2_000}  # its parameters are payload, and charged to who sends them
+    each = {0: {"model": {**large, "fail_in": "fit"}}}
+    stage = Stage(compiled(Round()), config={"model": large}, each=each)
+    for turn in range(9):
         stage.invoke()
-        if turn % 2:
+        if turn % 3 == 1:
             stage.wire.flying.clear()
+        if turn % 3 == 2:
+            broken_off(stage, stage.wire.lose())
+            damaged(stage, stage.wire.lose())
         stage.wire.run()
         stage.wire.advance(61 * SECOND)
-    for node in stage.wire.nodes.values():
-        engine = node._engine
-        assert not engine.frames
-        assert not engine.post.outgoing
-        assert engine.payload_held == 0
-        assert engine.timers.next() is None
+    assert [leftovers(node) for node in stage.wire.nodes.values()] == [{}] * 4
+
+
+def broken_off(stage: Stage, packet: Packet) -> None:
+    """Offer an envelope whose payload never comes."""
+    [receiver] = [node for node in stage.clients if node.peer == packet.ship.to]
+    head = packet.ship.envelope.head
+    lease = receiver.offer(head[:PRELUDE_SIZE], head[PRELUDE_SIZE:], packet.source)
+    assert isinstance(lease, Lease)
+    assert len(lease.buffer) > 10_000
+    receiver.abandon(lease)
+
+
+def damaged(stage: Stage, packet: Packet) -> None:
+    """Hand in an envelope whose payload is no value of its port."""
+    [receiver] = [node for node in stage.clients if node.peer == packet.ship.to]
+    built = packet.ship.envelope
+    receiver.receive_bytes(built.head + bytes(built.payload_length), packet.source)
+    assert receiver.counters["bad_value"]
 
 
 @pytest.mark.parametrize("name", errors.__all__)
@@ -284,6 +472,12 @@ def test_every_kind_of_step_is_emitted(compiled):
     kinds |= {type(step).__name__ for step in slow.wire.works}
     slow.wire.run()
     kinds |= {type(step).__name__ for _, step in slow.wire.steps}
+    hung = Stage(compiled(Fits(), model=SlowModel))
+    hung.invoke()
+    hung.wire.advance(2 * 3600 * 10**9)
+    hung.server.close()
+    hung.wire.poll()
+    kinds |= {type(step).__name__ for _, step in hung.wire.steps}
     full = Stage(compiled(Round(2)), clients=2, options=Options(max_frames=2))
     full.invoke()
     full.wire.deliver()
@@ -296,3 +490,18 @@ def test_every_kind_of_step_is_emitted(compiled):
     kinds |= {type(step).__name__ for step in full.server.poll()}
     declared = {name for name in steps.__all__ if name not in ("FrameId", "Step")}
     assert kinds == declared
+
+
+def test_every_example_has_a_test_of_its_result():
+    tested = (ROOT / "tests/test_examples.py").read_text(encoding="utf-8")
+    examples = [path.stem for path in (ROOT / "docs/examples").glob("*.py")]
+    assert len(examples) > 10
+    assert [name for name in examples if not re.search(rf'"{name}(\.py)?"', tested)] == []
+
+
+@pytest.mark.parametrize("mistake", TESTS)
+def test_every_mistake_has_a_test(mistake):
+    for file, name in TESTS[mistake]:
+        tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+        names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        assert name in names, f"{file} has no test of: {mistake}"

@@ -1,0 +1,1 @@
+"""Our simulator beside those of others, on the same task; `run_peers.py` runs the comparison."""

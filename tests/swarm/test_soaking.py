@@ -1,0 +1,80 @@
+"""A shorter soak than `nox -s soak`, and a proof that it sees what stays behind."""
+
+import sys
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from swarming.planting import plant
+from swarming.soaking import LOOKS, Soak
+
+from bb_runtime._engine import Engine
+
+pytestmark = pytest.mark.slow
+WARM = 30
+ROUNDS = WARM + 3 * LOOKS
+
+
+def test_memory_is_flat():
+    soak = Soak(ROUNDS, warm=WARM, traced=True)
+
+    soak.run()
+
+    assert soak.wrong() == []
+
+
+def test_frames_that_stay_are_seen(monkeypatch):
+    kept = []
+
+    def keeper(end):
+        def ends(self, frame, how, reason):
+            held = {"values": list(frame.values), "children": dict(frame.children)}
+            end(self, frame, how, reason)
+            kept.append((frame, held))
+
+        return ends
+
+    plant(monkeypatch, Engine, "end", keeper)
+    soak = Soak(ROUNDS, warm=WARM)
+
+    soak.run()
+
+    assert any("objects grew by" in one for one in soak.wrong())
+
+
+def test_models_that_stay_are_seen(monkeypatch):
+    kept, numbers = [], count()
+
+    def keeper(receive):
+        def receives(self, edge, values, *others, **options):
+            if edge.name == "update" and next(numbers) % 10 == 0:
+                kept.append(values[0])
+            receive(self, edge, values, *others, **options)
+
+        return receives
+
+    plant(monkeypatch, Engine, "receive", keeper)
+    soak = Soak(ROUNDS, warm=WARM, traced=True)
+
+    soak.run()
+
+    assert any("bytes stay of" in one for one in soak.wrong())
+
+
+def test_counter_that_does_not_return_is_seen(monkeypatch):
+    def leaky(end):
+        def ends(self, frame, how, reason):
+            frame.payload //= 2
+            end(self, frame, how, reason)
+
+        return ends
+
+    plant(monkeypatch, Engine, "end", leaky)
+    soak = Soak(ROUNDS, warm=WARM)
+
+    soak.run()
+
+    assert soak.left["server"]["bytes"] > 0
