@@ -428,6 +428,15 @@ def test_password_hides_the_secret_in_the_pem():
     assert pair.to_pem(password=b"correct horse").startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-")
 
 
+def test_key_of_the_wrong_length_for_its_kind_is_refused():
+    """An X448 key of 32 bytes, over which OpenSSL fails without saying why."""
+    body = "MC4CAQAwBQYDK2VvBCIEIJRH15T/QLuhSlSpIpg2GuRQEe1vx1pHkDHBFNg8jOFQ"
+    pem = f"-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n"
+
+    with pytest.raises(IdError):
+        KeyPair.from_pem(pem.encode())
+
+
 @pytest.mark.parametrize(("written", "read"), [(b"one", b"two"), (b"one", None), (None, b"two")])
 def test_pem_with_the_wrong_password_is_refused(written, read):
     pem = KeyPair.derive(1).to_pem(password=written)

@@ -234,7 +234,7 @@ class KeyPair:
         Raises:
             IdError: The bytes are no such key, or the password does not fit.
         """
-        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.exceptions import InternalError, UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -246,9 +246,9 @@ class KeyPair:
             )
         try:
             private = load_pem_private_key(pem, password)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        except (ValueError, TypeError, UnsupportedAlgorithm, InternalError) as error:
             raise IdError(
-                f"The PEM of a key cannot be read: {error}",
+                f"The PEM of a key cannot be read: {str(error).partition('. ')[0]}",
                 expected="a PKCS #8 private key, and a password if it is encrypted",
                 fix="Check that the file is complete and that the password belongs to it.",
             ) from error
