@@ -5,6 +5,7 @@ may come out, and no more may be allocated than the input is worth.
 """
 
 import importlib
+import importlib.util
 import sys
 from collections import Counter
 from pathlib import Path
@@ -25,6 +26,15 @@ def load(name):
     if str(HERE) not in sys.path:
         sys.path.insert(0, str(HERE))
     return importlib.import_module(name)
+
+
+def load_run():
+    """Import `run.py` from beside this file; other folders of tests have one of that name."""
+    spec = importlib.util.spec_from_file_location("fuzz_run", HERE / "run.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["fuzz_run"] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 fuzzing = load("fuzzing")
@@ -125,7 +135,7 @@ INFO: Running with entropic power schedule (0xFF, 100).
 
 
 def test_what_came_of_a_target_is_a_line_of_a_table():
-    run = load("run")
+    run = load_run()
     rows = [run.row_of("types", LOG, 10.4, 0), run.row_of("snapshots", "nothing", 3.0, 2)]
     assert run.table(rows).splitlines() == [
         "target     executions  exec/s  features  seconds  findings",
@@ -135,7 +145,7 @@ def test_what_came_of_a_target_is_a_line_of_a_table():
 
 
 def test_an_input_that_was_written_down_is_handed_in_again(tmp_path, capsys):
-    run = load("run")
+    run = load_run()
     path = tmp_path / "types" / "findings" / "crash-1"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"tensor(float32)[?")
@@ -145,5 +155,5 @@ def test_an_input_that_was_written_down_is_handed_in_again(tmp_path, capsys):
 
 def test_a_target_that_there_is_not_is_named(capsys):
     with pytest.raises(SystemExit):
-        load("run").main(["typos"])
+        load_run().main(["typos"])
     assert "no target typos; there are envelopes, " in capsys.readouterr().err

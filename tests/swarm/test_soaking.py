@@ -31,9 +31,9 @@ def test_frames_that_stay_are_seen(monkeypatch):
 
     def keeper(end):
         def ends(self, frame, how, reason):
-            held = {"values": list(frame.values), "children": dict(frame.children)}
             end(self, frame, how, reason)
-            kept.append((frame, held))
+            # Enough to be one in a hundred of all that a process with other tests in it holds.
+            kept.append([frame, *([] for _ in range(100))])
 
         return ends
 

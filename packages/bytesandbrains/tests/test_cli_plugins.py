@@ -38,7 +38,8 @@ def test_table_names_role_version_and_distribution(bb):
 
 
 def test_json_has_every_fact(bb):
-    (row,) = bb("plugins", "model", "--json").json["plugins"]
+    rows = {row["name"]: row for row in bb("plugins", "model", "--json").json["plugins"]}
+    row = rows["mlp"]
 
     assert (row["name"], row["role"], row["distribution"]) == ("mlp", "model", "bb-model-mlp")
     assert row["location"]
@@ -100,7 +101,8 @@ def bb_component():
 
     states = {row["name"]: row["state"] for row in done.json["plugins"]}
     errors = [row["error"]["code"] for row in done.json["plugins"] if row["error"]]
-    assert states == {"half": "broken", "mlp": "ok"}
+    assert states.pop("half") == "broken"
+    assert set(states.values()) == {"ok"}
     assert errors == ["PluginError"]
 
 
