@@ -23,8 +23,8 @@ from bb_ir.buffers import BufferPool
 from bb_ir.params import ParameterSet
 from bb_ir.types import Type, record, scalar
 from bb_roles import Aggregator, Context, Environment, State
-from bb_roles._rounds import METRIC_BITS, differing, exact, is_float, key_text
 from bb_roles.collecting.errors import InvalidSetting
+from bb_roles.folding._shared import METRIC_BITS, differing, exact, is_float, key_text
 from bb_roles.folding.errors import (
     CohortExceeded,
     MetricsError,

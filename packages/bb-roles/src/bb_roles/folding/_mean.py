@@ -20,9 +20,9 @@ import numpy as np
 from bb_ir.buffers import BufferPool
 from bb_ir.params import Draft, Layout, ParameterSet
 from bb_ir.types import Type, record, scalar
-from bb_roles._rounds import METRIC_BITS, differing, exact, is_float, key_text
 from bb_roles.contracts import Aggregator, Context, Environment, State
 from bb_roles.folding._grid import Engine, Fold, make_fold
+from bb_roles.folding._shared import METRIC_BITS, differing, exact, is_float, key_text
 from bb_roles.folding.errors import (
     CohortExceeded,
     GridTooCoarse,

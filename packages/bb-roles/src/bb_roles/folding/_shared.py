@@ -1,6 +1,6 @@
 """What aggregators of all kinds need to keep a round: exact metrics, keys that can be written.
 
-`folding` and `collecting` are made of it; plugins use those.
+`folding` and `collecting` use it; plugins use those.
 """
 
 from __future__ import annotations
