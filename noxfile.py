@@ -11,6 +11,7 @@ nox -s tests_on-3.13       the suite on one other Python
 nox -s browser             the pages that we write, in a headless Chromium
 nox -s lint                format, style, types, direction of imports
 nox -s dev                 make `.venv-dev`, an environment to work in
+nox -s docs                the documentation as a site in site/; fails on a link that leads nowhere
 nox -s proto -- --write    generate the protobuf code anew; without `--write` compare it
 nox -s wheels              build everything, check the lockstep, install what was built and run it
 nox -s minimums            the suite on the lowest versions that the packages promise
@@ -19,6 +20,8 @@ nox -s soak                a thousand rounds in a bad world: memory stays what i
 nox -s fuzz                all that reads bytes from outside; `-- --seconds 600 snapshots` for one
 nox -s bench               the benchmarks, as JSON in bench-out/
 nox -s bench-peers         our simulator beside Flower's and pfl, installed for it; takes long
+nox -s equal-flwr          our aggregators against Flower's strategies of the same rules, to 1e-6
+nox -s bench-flwr          the speed of both, as JSON in bench-out/
 nox -s constraints         write constraints.txt anew from what resolves today
 nox -s release -- minor    changelog, versions, commit, tag; pushes nothing
 """
@@ -177,6 +180,17 @@ def proto(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation as a site, strictly, in site/: menu, API reference and links."""
+    session.install(*group("docs"), "-c", "constraints.txt")
+    stage = Path(session.create_tmp()) / "stage"
+    session.run("python", "docs/site/stage.py", str(stage))
+    session.run("zensical", "build", "--strict", "--config-file", str(stage / "mkdocs.yml"))
+    shutil.rmtree(ROOT / "site", ignore_errors=True)
+    shutil.copytree(stage / "site", ROOT / "site")
+
+
+@nox.session
 def wheels(session: nox.Session) -> None:
     """Build all wheels, compare their metadata, install them elsewhere and run them."""
     dist = ROOT / "dist"
@@ -263,10 +277,31 @@ def bench_peers(session: nox.Session) -> None:
     )
 
 
+def install_beside_flower(session: nox.Session, *groups: str) -> None:
+    """Install all members and Flower into one environment, in versions that suit both."""
+    # Where it differs from ours, Flower's own ranges leave no choice.
+    pins = "tests/benchmarks/peers/constraints-flower.txt"
+    session.install(*editable(), *group("flwr", *groups), "-c", pins)
+
+
+@nox.session(name="equal-flwr", python=PYTHONS[0])
+def equal_flwr(session: nox.Session) -> None:
+    """Compare what our aggregators give with Flower's strategies of the same rules."""
+    install_beside_flower(session, "test")
+    session.run("pytest", "tests/equal_flwr", *session.posargs)
+
+
+@nox.session(name="bench-flwr", python=PYTHONS[0])
+def bench_flwr(session: nox.Session) -> None:
+    """Measure our aggregators beside Flower's strategies, as JSON and a table."""
+    install_beside_flower(session, "bench")
+    session.run("python", "tests/benchmarks/run_flwr.py", *session.posargs)
+
+
 @nox.session
 def constraints(session: nox.Session) -> None:
     """Write down the versions that resolve today, by name and version only."""
-    install = [*editable(extras="demo"), *group("test", "lint", "proto", "wheels")]
+    install = [*editable(extras="demo"), *group("test", "lint", "proto", "wheels", "docs")]
     session.install("--upgrade", *install)
     freeze = ["uv", "pip", "freeze"] if session.venv_backend == "uv" else ["pip", "freeze"]
     frozen = str(session.run(*freeze, silent=True)).splitlines()

@@ -107,3 +107,12 @@ def test_command_line_page_names_every_command_and_exit_code():
     assert commands
     assert [name for name in commands if f"`bb {name}" not in page] == []
     assert [code for code in codes if f"| {code} |" not in page] == []
+
+
+def test_index_of_the_docs_lists_every_page():
+    docs = ROOT / "docs"
+    listed = {docs / to for to in LINK.findall((docs / "README.md").read_text())}
+    folders = ("tutorials", "how-to", "explanation", "reference")
+    pages = [*docs.glob("*.md"), *(page for name in folders for page in docs.glob(f"{name}/*.md"))]
+
+    assert [names(page) for page in pages if page not in {*listed, docs / "README.md"}] == []
