@@ -15,6 +15,8 @@ nox -s docs                the documentation as a site in site/; fails on a link
 nox -s proto -- --write    generate the protobuf code anew; without `--write` compare it
 nox -s wheels              build everything, check the lockstep, install what was built and run it
 nox -s minimums            the suite on the lowest versions that the packages promise
+nox -s matrix              each plugin alone with the core, on the newest and oldest it allows
+nox -s matrix-all          all plugins together on every Python; `matrix-page` writes both down
 nox -s swarm               programs in hundreds of random worlds; `-- --seed N` for one of them
 nox -s soak                a thousand rounds in a bad world: memory stays what it is
 nox -s fuzz                all that reads bytes from outside; `-- --seconds 600 snapshots` for one
@@ -23,22 +25,21 @@ nox -s bench-peers         our simulator beside Flower's and pfl, installed for 
 nox -s equal-flwr          our aggregators against Flower's strategies of the same rules, to 1e-6
 nox -s bench-flwr          the speed of both, as JSON in bench-out/
 nox -s constraints         write constraints.txt anew from what resolves today
-nox -s release -- minor    changelog, versions, commit, tag; pushes nothing
+nox -s release -- minor    changelog, versions, wheels, checks, commit, tag; `--dry-run` tries it
 """
 
 from __future__ import annotations
 
-import email
 import filecmp
+import json
 import os
 import shutil
 import sys
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import nox
-from packaging.requirements import Requirement
 
 nox.needs_version = ">=2025.10.16"
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -51,7 +52,6 @@ ROOT = Path(__file__).parent
 GROUPS = nox.project.load_toml("pyproject.toml")["dependency-groups"]
 RELEASE = nox.project.load_toml("release.toml")
 LOCKSTEP = RELEASE["lockstep"]
-VERSION = RELEASE["tool"]["bumpversion"]["current_version"]
 
 PYTHONS = ["3.11", "3.12", "3.13"]
 WHOLE_SUITE_ON = {PYTHONS[0], PYTHONS[-1]}
@@ -193,47 +193,87 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def wheels(session: nox.Session) -> None:
     """Build all wheels, compare their metadata, install them elsewhere and run them."""
-    dist = ROOT / "dist"
-    shutil.rmtree(dist, ignore_errors=True)
     install_editable(session, "test", "wheels")
+    build_and_try(session, ROOT, *session.posargs)
+
+
+def build_and_try(session: nox.Session, home: Path, *arguments: str) -> Path:
+    """Build all distributions of a checkout, check what they say, and use them as users do."""
+    dist = home / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
     for member in ALL:
-        session.run("python", "-m", "build", "--no-isolation", f"--outdir={dist}", member)
-    own = {Path(m).name for m in members("packages")}
-    for wheel in sorted(dist.glob("*.whl")):
-        check_lockstep(session, wheel, own)
+        session.run(
+            "python", "-m", "build", "--no-isolation", f"--outdir={dist}", str(home / member)
+        )
     env = {**with_uv(), "BB_WHEELS": str(dist)}
-    session.run("pytest", "-p", "no:cacheprovider", "tests/installs", *session.posargs, env=env)
+    tests = ("pytest", "-p", "no:cacheprovider", str(home / "tests/installs"))
+    session.run(*tests, *arguments, env=env)
+    return dist
 
 
-def check_lockstep(session: nox.Session, wheel: Path, own: set[str]) -> None:
-    """Believe the wheel, not the source: it is what users resolve against."""
-    with zipfile.ZipFile(wheel) as archive:
-        path = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
-        meta = email.message_from_bytes(archive.read(path))
-    if meta["Version"] != VERSION:
-        session.error(f"{wheel.name} is not {VERSION}")
-    operator = "==" if meta["Name"] in own else "~="
-    for line in meta.get_all("Requires-Dist", []):
-        requirement = Requirement(line)
-        if requirement.name in own and str(requirement.specifier) != operator + VERSION:
-            session.error(f"{wheel.name} wants {line}, not {operator}{VERSION}")
-        # What a plugin adds to the recorder stands behind an extra of its own.
-        extra = requirement.name == "bb-dsl" and 'extra == "dsl"' in str(requirement.marker)
-        if operator == "~=" and requirement.name in own - {LOCKSTEP["contract"]} and not extra:
-            session.error(f"{wheel.name} is a plugin and may not depend on {line}")
+def install_lowest(session: nox.Session, *what: str) -> None:
+    """Install in the lowest versions that are promised, and what the tests need beside them."""
+    if session.venv_backend != "uv":
+        session.error('only uv can resolve downwards: pip install "nox[uv]"')
+    session.install("--resolution=lowest-direct", *what)
+    lowest = session.run("uv", "pip", "freeze", "--exclude-editable", silent=True)
+    pins = Path(session.create_tmp()) / "lowest.txt"
+    pins.write_text("\n".join(line for line in str(lowest).splitlines() if "==" in line))
+    session.install(*group("test"), "-c", str(pins))
 
 
 @nox.session(python=PYTHONS[0])
 def minimums(session: nox.Session) -> None:
     """Run the suite on the lowest versions that the packages promise to work with."""
-    if session.venv_backend != "uv":
-        session.error('only uv can resolve downwards: pip install "nox[uv]"')
-    session.install("--resolution=lowest-direct", *editable())
-    lowest = session.run("uv", "pip", "freeze", "--exclude-editable", silent=True)
-    pins = Path(session.create_tmp()) / "lowest.txt"
-    pins.write_text("\n".join(line for line in str(lowest).splitlines() if "==" in line))
-    session.install(*group("test"), "-c", str(pins))
+    install_lowest(session, *editable())
     run_tests(session)
+
+
+PLUGINS = sorted(Path(member).name for member in members("followers"))
+TRIED = ROOT / ".nox" / "matrix"
+
+
+@nox.session(python=PYTHONS[0])
+@nox.parametrize("versions", ["newest", "oldest"])
+@nox.parametrize("plugin", PLUGINS)
+def matrix(session: nox.Session, plugin: str, versions: str) -> None:
+    """Run the tests of one plugin, alone with the core, on the newest or the oldest it allows."""
+    alone = [f"-e{member}" for member in (*members("packages"), f"plugins/{plugin}")]
+    if versions == "oldest":
+        install_lowest(session, *alone)
+    else:
+        session.install("--upgrade", *alone, *group("test"))
+    tests = ["pytest", "-q", "--benchmark-disable", "-m", "not slow", f"plugins/{plugin}"]
+    keep(session, f"{plugin}-{versions}", *tests)
+
+
+@nox.session(name="matrix-all", python=PYTHONS)
+def matrix_all(session: nox.Session) -> None:
+    """Run the tests of all plugins together on one Python, with the newest of everything."""
+    session.install("--upgrade", *editable(), *group("test"))
+    keep(session, f"all-{session.python}", "pytest", "-q", "-n2", "--benchmark-disable", "plugins")
+
+
+def keep(session: nox.Session, name: str, *tests: str) -> None:
+    """Run tests and keep their outcome for the page that `nox -s matrix-page` writes."""
+    TRIED.mkdir(parents=True, exist_ok=True)
+    file = TRIED / f"{name}.json"
+    file.unlink(missing_ok=True)
+    freeze = ["uv", "pip", "freeze", "--exclude-editable"]
+    frozen = str(session.run(*freeze, silent=True)).split()
+    report = TRIED / f"{name}.xml"
+    session.run(*tests, f"--junit-xml={report}", success_codes=[0, 1])
+    counts = ET.parse(report).getroot().find("testsuite").attrib  # noqa: S314  # our own
+    found = {key: int(counts[key]) for key in ("tests", "failures", "errors", "skipped")}
+    file.write_text(json.dumps({"name": name, "installed": frozen, **found}))
+    if found["failures"] + found["errors"]:
+        session.error(f"{name}: {found['failures']} failed, {found['errors']} errors")
+
+
+@nox.session(name="matrix-page")
+def matrix_page(session: nox.Session) -> None:
+    """Write docs/reference/compatibility.md from what the two sessions above kept."""
+    session.run("python", "tests/matrix/page.py", str(TRIED), "docs/reference/compatibility.md")
 
 
 @nox.session
@@ -248,6 +288,13 @@ def soak(session: nox.Session) -> None:
     """Run a thousand rounds in a bad world, and see that no memory and no counter grows."""
     install_editable(session, "test")
     session.run("python", "-W", "error", "tests/swarm/soak.py", *session.posargs)
+
+
+@nox.session
+def robustness(session: nox.Session) -> None:
+    """Compare aggregation rules under attack; `-- --docs` writes the page and its picture anew."""
+    install_editable(session, "test")
+    session.run("python", "-W", "error", "tests/robustness/run.py", *session.posargs)
 
 
 @nox.session(python="3.13")
@@ -314,9 +361,47 @@ def constraints(session: nox.Session) -> None:
 
 @nox.session
 def release(session: nox.Session) -> None:
-    """Write the changelog, move every version, commit and tag."""
-    session.install(*group("release"))
-    session.run("bump-my-version", "bump", "--config-file=release.toml", *session.posargs)
+    """Release X.Y.Z, or patch, minor, major: changelog, versions, wheels, checks, commit, tag.
+
+    All of it happens in a copy; when every check has passed, commit, tag and `dist/` are taken
+    over. `--dry-run` stops before that.
+    """
+    dry = "--dry-run" in session.posargs
+    named = [word for word in session.posargs if word != "--dry-run"]
+    if len(named) != 1:
+        session.error("what? nox -s release -- 0.2.0 (or patch, minor, major); --dry-run tries it")
+    if not dry and git(session, "status", "--porcelain"):
+        session.error("there are changes that no commit holds: commit or stash them first")
+    install_editable(session, "test", "wheels", "release")
+    copy = Path(session.create_tmp()) / "release"
+    shutil.rmtree(copy, ignore_errors=True)
+    git(session, "clone", "--quiet", "--no-hardlinks", str(ROOT), str(copy))
+    for key in ("user.name", "user.email"):
+        git(session, "-C", str(copy), "config", key, git(session, "config", key))
+    what = ["--new-version", named[0]] if named[0][0].isdigit() else []
+    bump = ["bump-my-version", "bump", "--config-file=release.toml", *what]
+    with session.chdir(copy):
+        session.run(*bump, "patch" if what else named[0])
+    version = git(session, "-C", str(copy), "describe", "--tags").removeprefix("v")
+    dist = build_and_try(session, copy)
+    session.run("twine", "check", "--strict", *map(str, sorted(dist.iterdir())))
+    told = git(session, "-C", str(copy), "show", "--stat", "HEAD")
+    session.log(f"{told}\n{len(list(dist.iterdir()))} files for {version} in {dist}")
+    if dry:
+        session.log(f"{version} could be released as it is; nothing was changed")
+        return
+    git(session, "fetch", "--quiet", "--tags", str(copy), "HEAD")
+    git(session, "merge", "--quiet", "--ff-only", "FETCH_HEAD")
+    shutil.rmtree(ROOT / "dist", ignore_errors=True)
+    shutil.copytree(dist, ROOT / "dist")
+    session.log(
+        f"{version} is committed and tagged here. Now: git push --follow-tags; twine upload dist/*"
+    )
+
+
+def git(session: nox.Session, *arguments: str) -> str:
+    """Run git and return what it printed."""
+    return str(session.run("git", *arguments, external=True, silent=True)).strip()
 
 
 if __name__ == "__main__":
