@@ -226,14 +226,16 @@ def _folds() -> dict[str, str]:
 def _codecs() -> dict[str, str]:
     cls = bound_class("codec", "quantize")
     digests = {}
-    for bits, per, rounding in (
-        (8, "tensor", "nearest"), (8, "tensor", "stochastic"), (4, "channel", "nearest"),
+    for to, per, rounding in (
+        ("int8", "tensor", "nearest"), ("int8", "tensor", "stochastic"),
+        ("int4", "channel", "nearest"), ("float16", "tensor", "nearest"),
+        ("bfloat16", "channel", "stochastic"),
     ):  # fmt: skip
-        fields = {"bits": bits, "per": per, "rounding": rounding}
+        fields = {"to": to, "per": per, "rounding": rounding}
         codec = cls(build_config(cls.Config, fields, "codec"), environment("codec"))
         encoded = codec.encode(FakeContext(), _params(99))
         decoded = codec.decode(FakeContext(), encoded)
-        digests[f"{bits} bits per {per}, {rounding}"] = f"{encoded.digest()} {decoded.digest()}"
+        digests[f"{to} per {per}, {rounding}"] = f"{encoded.digest()} {decoded.digest()}"
     return digests
 
 

@@ -79,7 +79,7 @@ def test_another_processor_is_near_enough(same):
         ("control flow", "sha256", "0"),
         ("control flow", "refused", {}),
         ("folds", "federation", "0"),
-        ("codecs", "4 bits per channel, nearest", "0"),
+        ("codecs", "int4 per channel, nearest", "0"),
         ("learning curve", "test.loss", [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]),
         ("learning curve", "test.accuracy", []),
     ],

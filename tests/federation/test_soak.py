@@ -76,7 +76,7 @@ def test_three_hundred_rounds_leave_nothing_behind(compiled):
         assert not engine.post.outgoing
         assert not engine.busy
         assert engine.payload_held == 0
-        assert len(engine.timers._heap) <= 1 + 256
+        assert len(engine.timers.heap) <= 1 + 256
         assert engine.timers.next() is None
         assert len(engine.peers.records) <= CLIENTS
     assert stage.server.component("aggregator").rounds == {}

@@ -18,6 +18,7 @@ from bb_runtime._admission import Admission
 from bb_runtime._engine import Engine
 from bb_runtime._frames import OPEN
 from bb_runtime._gathers import Gathers
+from bb_runtime._order import Order
 from bb_runtime._post import Post
 from bb_runtime._retries import Retries
 from bb_runtime._windows import Window
@@ -34,8 +35,8 @@ def test_message_that_is_taken_twice_is_found(monkeypatch):
 
 def test_answer_that_is_folded_twice_is_found(monkeypatch):
     def again(open_child):
-        def still_open(self, frame, parent):
-            open_child(self, frame, parent)
+        def still_open(self, frame, parent, edge):
+            open_child(self, frame, parent, edge)
             parent.expected[frame.name][frame.sender] = 0
             parent.open_replies += 1
 
@@ -49,6 +50,23 @@ def test_answer_that_is_folded_twice_is_found(monkeypatch):
     assert re.search("folded 4 updates of .* who was asked 1 times", wrong)
 
 
+def test_message_that_is_opened_out_of_order_is_found(monkeypatch):
+    monkeypatch.setattr(Order, "holds", lambda *_: False)
+    monkeypatch.setattr(Order, "is_late", lambda *_: False)
+
+    wrong = found("streamed", range(8))
+
+    assert re.search("message .* on 'part' was opened after", wrong)
+
+
+def test_envelope_that_is_held_back_for_ever_is_found(monkeypatch):
+    monkeypatch.setattr(Order, "_arm", nothing)
+
+    wrong = found("streamed", range(8))
+
+    assert re.search("holds [0-9]+ envelopes held back", wrong)
+
+
 def test_update_that_is_lost_after_the_gather_is_found(monkeypatch):
     monkeypatch.setattr(Gathers, "_close_region", nothing)
 
@@ -59,9 +77,9 @@ def test_update_that_is_lost_after_the_gather_is_found(monkeypatch):
 
 def test_update_that_counts_and_is_not_folded_is_found(monkeypatch):
     def forgetful(fold):
-        def fold_some(self, current, params, weight):
+        def fold_some(self, current, *update):
             if current.count != 1:
-                fold(self, current, params, weight)
+                fold(self, current, *update)
 
         return fold_some
 

@@ -384,6 +384,18 @@ def retries_below_none(self, g):
     g.net_out("x", self.peers.current_view(g), retries=-1)  # (!)
 
 
+def replies_of_none(self, g):
+    g.net_out("x", self.peers.current_view(g), replies=0)  # (!)
+
+
+def replies_without_end(self, g):
+    g.net_out("x", self.peers.current_view(g), replies=1_001)  # (!)
+
+
+def order_as_a_word(self, g):
+    g.net_out("x", self.peers.current_view(g), ordered="yes")  # (!)
+
+
 def retries_as_a_truth(self, g):
     g.net_out("x", self.peers.current_view(g), retries=True)  # (!)
 
@@ -472,6 +484,9 @@ def attribute_that_is_a_value(self, g):
         (retries_without_end, ["retries=17", "from 0 to 16"]),
         (retries_below_none, ["retries=-1"]),
         (retries_as_a_truth, ["retries=True"]),
+        (order_as_a_word, ["ordered='yes'", "True or False"]),
+        (replies_of_none, ["replies=0", "from 1 to 1,000"]),
+        (replies_without_end, ["replies=1001"]),
         (wait_misspelt, ["wait='al'", "'quorum' or 'all'", "did you mean 'all'?"]),
         (values_that_are_not_collected, ["collects no values", "values=True"]),
         (sample_of_none, ["n=0", "from 1 on"]),

@@ -304,6 +304,19 @@ def test_a_newer_incarnation_starts_a_new_window(compiled):
     assert client.receive_bytes(data, stage.server.peer).reason == "stale"
 
 
+def test_what_a_newer_incarnation_sends_counts_even_if_it_is_refused(compiled):
+    artifact = compiled(Pushes())
+    stage = Stage(artifact, clients=1)
+    stage.invoke(x=np.ones(2))
+    stage.invoke(x=np.ones(2))
+    first, late = (packet.ship.envelope.to_bytes() for packet in stage.wire.flying)
+    [client] = stage.clients
+    bare = build_envelope(bytes.fromhex(artifact.program)[:16], artifact.edges["push"].id, 2, 1)
+    assert client.receive_bytes(first, stage.server.peer) is None
+    assert client.receive_bytes(bare.to_bytes(), stage.server.peer).reason == "bad_shape"
+    assert client.receive_bytes(late, stage.server.peer).reason == "stale"
+
+
 @given(st.lists(st.integers(0, 700), max_size=60))
 def test_a_window_says_duplicate_or_too_old_exactly_when_it_is(ids):
     window = Window(1)

@@ -154,11 +154,14 @@ def watched(stage: Stage) -> Counter[tuple[Any, ...]]:
     for peer, node in stage.wire.nodes.items():
         engine = node._engine
 
-        def run(frame, index, *, peer=peer, before=engine._run_stretch):
-            runs[peer, frame.number, index] += 1
-            before(frame, index)
+        class Counting(type(engine)):
+            __slots__ = ()
 
-        engine._run_stretch = run
+            def _run_stretch(self, frame, index, *, peer=peer):
+                runs[peer, frame.number, index] += 1
+                super()._run_stretch(frame, index)
+
+        engine.__class__ = Counting
     return runs
 
 

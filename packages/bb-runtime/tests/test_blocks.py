@@ -822,7 +822,7 @@ def test_many_frames_with_blocks_leave_nothing(stage):
         s.wire.run()
         assert_sound(s)
         s.wire.steps.clear()
-    assert len(s.server._engine.timers._heap) < 400
+    assert len(s.server._engine.timers.heap) < 400
 
 
 def test_a_budget_cuts_between_turns(stage):

@@ -886,17 +886,18 @@ def test_addresses_that_hosts_tell_are_replayed(round_artifact):
     assert done.node.addresses_of(PEERS[0]) == stage.server.addresses_of(PEERS[0]) != ()
 
 
-def test_an_interrupt_while_an_envelope_is_taken_in_ends_the_replay_there(
-    round_artifact, monkeypatch
-):
+def test_an_interrupt_while_an_envelope_is_taken_in_ends_the_replay_there(round_artifact):
     with recording() as logs:
         stage = Stage(round_artifact, clients=1)
     stage.invoke()
 
-    def interrupted(*_: Any) -> None:
-        raise KeyboardInterrupt
+    class Interrupted(type(stage.clients[0]._admission)):
+        __slots__ = ()
 
-    monkeypatch.setattr(stage.clients[0]._admission, "receive", interrupted)
+        def receive(self, *_: Any) -> None:
+            raise KeyboardInterrupt
+
+    stage.clients[0]._admission.__class__ = Interrupted
     with pytest.raises(KeyboardInterrupt):
         stage.wire.deliver()
 

@@ -48,7 +48,7 @@ def test_timers_of_ended_frames_do_not_pile_up():
     timers = Timers()
     for when in range(10 * _SLACK):
         timers.set(when, frame(ENDED))
-    assert len(timers._heap) <= _SLACK + 1
+    assert len(timers.heap) <= _SLACK + 1
     assert timers.next() is None
 
 

@@ -36,6 +36,7 @@ def check(case: Case, simulation: Simulation, watch: Watch) -> list[str]:
     found += [one for life in watch.lives.values() for one in life.wrong]
     found += _authentic(simulation, watch)
     found += _twice(watch)
+    found += _out_of_order(case, watch)
     names = simulation.population.name
     numbers = simulation.population.numbers
     alive = {node.peer: node for node in simulation.nodes.values()}
@@ -85,6 +86,20 @@ def _twice(watch: Watch) -> Iterator[str]:
             yield f"message {message.number} of {message.source} was accepted {count} times"
 
 
+def _out_of_order(case: Case, watch: Watch) -> Iterator[str]:
+    """What one life of a peer sends on an edge that keeps an order is opened in that order."""
+    edges = case.artifact.edges
+    last: dict[tuple[object, ...], int] = {}
+    for one in watch.accepted:
+        if not edges[one.edge].ordered:
+            continue
+        message = one.message
+        line = one.to, one.life, one.edge, message.source, message.incarnation
+        if message.number < last.get(line, 0):
+            yield f"message {message.number} on {one.edge!r} was opened after {last[line]}"
+        last[line] = message.number
+
+
 # Frames
 
 
@@ -123,7 +138,7 @@ def _accounts(case: Case, life: Life, watch: Watch) -> Iterator[str]:
     edges = [edge for edge in engine.artifact.edges if edge in engine.regions]
     taken = sum(flow[2] for edge, flow in engine.metrics.flows.items() if edge in edges)
     frames = sum(region in edges for region, _ in life.ended.values())
-    refused = sum(life.dropped[reason] for reason in AFTER_TAKEN)
+    refused = life.held + sum(life.dropped[reason] for reason in AFTER_TAKEN)
     if taken != frames + refused:
         yield f"{taken} envelopes taken, {frames} frames for them, {refused} refused afterwards"
     if not case.folds:

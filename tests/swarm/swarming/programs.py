@@ -125,6 +125,25 @@ class Turns(_Server):
         g.output("round", summary)
 
 
+class Streamed(_Server):
+    """Clients answer in parts, and everybody opens what comes in the order of its sending."""
+
+    def body(self, g: dsl.Graph) -> None:
+        """Record a round; questions are sent again where they are lost, and parts are not."""
+        received = g.net_out(
+            "weights", self.peers.sample(g, 4), self.model.params(g), retries=2, ordered=True
+        )
+        self.model.load_params(g, received)
+        with g.loop(3):
+            metrics = self.model.fit(g, self.data.batches(g))
+            part = g.net_out(
+                "part", g.sender(received), self.model.params(g), metrics,
+                retries=0, replies=3, ordered=True,
+            )  # fmt: skip
+        folded = self.aggregator.contribute(g, *part)
+        self.close(g, g.gather(folded, quorum=0.5, deadline="6s"))
+
+
 class Relay(dsl.Module):
     """The server asks leaves, which ask a helper each and answer when that has answered."""
 
@@ -289,6 +308,11 @@ def _turns() -> Case:
     return Case(_compiled(Turns()), {"server": 1, "client": 5}, folds="update", asks=3)
 
 
+def _streamed() -> Case:
+    peers = {"server": 1, "client": 5}
+    return Case(_compiled(Streamed()), peers, ("server", "client"), folds="part", asks=3)
+
+
 def _relay() -> Case:
     peers = {"server": 1, "leaf": 4, "helper": 3}
     return Case(_compiled(Relay()), peers, ("leaf", "helper"), folds="back")
@@ -340,6 +364,6 @@ PROGRAMS: Mapping[str, Callable[[], Case]] = {
     make.__name__.strip("_"): cache(make)
     for make in (
         _fedavg, _all_fail, _rounds, _again, _clocked, _turns, _relay, _handshake, _gossip,
-        _announced, _deferring, _learning, _crowded,
+        _announced, _deferring, _learning, _crowded, _streamed,
     )
 }  # fmt: skip

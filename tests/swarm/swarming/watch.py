@@ -1,8 +1,9 @@
 """Sees what Nodes of a simulation report, send, accept and gather, without changing any of it.
 
-It stands at four places: at `Node.poll`, where steps come out; where a liar changes envelopes; at
-`Engine.receive`, where an envelope that passed all checks opens a frame; and where a gather fires.
-It holds what it saw, and notes at once what can never be right.
+It stands at five places: at `Node.poll`, where steps come out; where a liar changes envelopes; at
+`Engine.receive`, where an envelope that passed all checks opens a frame; where one is dropped that
+waited for its turn on an edge that keeps an order; and where a gather fires. It holds what it saw,
+and notes at once what can never be right.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from bb_ir.params import ParameterSet
 from bb_ir.values import decode_value
 from bb_ir.wire import DEFAULT_LIMITS, PRELUDE_SIZE, fill_data, read_header, read_prelude
 from bb_runtime import Artifact, Dropped, Emitted, FrameEnded, Node, OpFailed, Ship
+from bb_runtime._admission import Admission
 from bb_runtime._engine import Engine
 from bb_runtime._gathers import Gathers
 from bb_runtime.digests import code_of, value_digest
@@ -68,6 +70,7 @@ class Life:
         dropped: What was refused, by reason.
         failed: Codes of ops that failed, by region.
         outputs: Frame and name of what was published, and how often.
+        held: How many envelopes waited for their turn and were dropped.
         wrong: What can never be right.
     """
 
@@ -77,6 +80,7 @@ class Life:
     dropped: Counter[str] = field(default_factory=Counter[str])
     failed: Counter[str] = field(default_factory=Counter[str])
     outputs: Counter[tuple[int, str]] = field(default_factory=Counter[tuple[int, str]])
+    held: int = 0
     wrong: list[str] = field(default_factory=list[str])
 
 
@@ -191,6 +195,7 @@ def watching(artifact: Artifact) -> Iterator[Watch]:
     """See all that happens to Nodes of a program meanwhile."""
     watch = Watch()
     poll, receive, fire, twist = Node.poll, Engine.receive, Gathers._fire, Deceit.twist
+    drop = Admission._drop_early
 
     def see_poll(self: Node, *args: Any, **options: Any) -> Any:
         steps = poll(self, *args, **options)
@@ -201,6 +206,10 @@ def watching(artifact: Artifact) -> Iterator[Watch]:
                     **options: Any) -> Any:  # fmt: skip
         watch.received(self, edge, values, head, source)
         return receive(self, edge, values, head, source, *args, **options)
+
+    def see_drop(self: Admission, line: Any, head: Any, reason: str) -> None:
+        watch.life(self.engine).held += 1
+        drop(self, line, head, reason)
 
     def see_fire(self: Gathers, frame: Any, state: Any) -> None:
         watch.life(self._engine).fired[frame.number, state.info.index] += 1
@@ -215,6 +224,7 @@ def watching(artifact: Artifact) -> Iterator[Watch]:
     seen: list[tuple[type, str, Callable[..., Any]]] = [
         (Node, "poll", see_poll),
         (Engine, "receive", see_receive),
+        (Admission, "_drop_early", see_drop),
         (Gathers, "_fire", see_fire),
         (Deceit, "twist", see_twist),
     ]

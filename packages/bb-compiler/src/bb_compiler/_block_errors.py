@@ -175,6 +175,7 @@ def answers_every_turn(node: NodeProto, block: NodeProto) -> CompileError:
         f"edge {edge!r} answers a question that came before the {kind} block, but is sent in every "
         "turn of it",
         expected="one answer to one question: the first counts, and later turns would wait in vain",
-        fix="answer after the block, with what g.last or g.gather brings out; or ask inside it",
+        fix="answer after the block, with what g.last or g.gather brings out; ask inside it; or "
+        "say how often a peer answers, with replies=",
         where=lines_of(node, block),
     )

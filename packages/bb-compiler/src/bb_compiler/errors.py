@@ -11,6 +11,7 @@ __all__ = [
     "ArtifactInvalid",
     "BadBinding",
     "BadConfig",
+    "BadReplies",
     "BadStage",
     "BlockEscape",
     "BoundTwice",
@@ -141,7 +142,7 @@ class AnswersTwice(CompileError):
     """An answer is sent in every turn of a loop, though the question came once.
 
     A frame that asked takes one answer from each peer; it would never hear of the later ones.
-    Answer after the loop, or ask inside it.
+    Answer after the loop, ask inside it, or say with `replies=` how often a peer answers.
     """
 
 
@@ -350,6 +351,15 @@ class EdgeLimitTooLow(CompileError):
 
     `max_bytes=` bounds what a receiver accepts on an edge; the types say that every envelope is
     larger. Raise it, or leave it out.
+    """
+
+
+class BadReplies(CompileError):
+    """A peer is to answer more than once where it cannot, or where that cannot be counted.
+
+    `replies=` says how often a peer sends an answer, in the turns of a block. Say as many as it
+    really sends, on a send to return addresses that nobody answers in turn; and wait for them with
+    a gather that has a deadline of its own.
     """
 
 

@@ -28,6 +28,8 @@ __all__ = [
     "quorum_text",
     "read_deadline",
     "read_duration",
+    "read_flag",
+    "read_replies",
     "read_retries",
     "read_size",
     "read_type",
@@ -177,6 +179,24 @@ def read_retries(given: object) -> int:
     raise BadOption(
         f"retries={given!r}",
         expected=f"a whole number from 0 to {keys.MAX_RETRIES}",
+        where=user_line(),
+    )
+
+
+def read_flag(option: str, given: object) -> bool:
+    """Return what is true or false."""
+    if isinstance(given, bool):
+        return given
+    raise BadOption(f"{option}={given!r}", expected="True or False", where=user_line())
+
+
+def read_replies(given: object) -> int:
+    """Return how often a peer answers."""
+    if type(given) is int and 1 <= given <= keys.MAX_REPLIES:
+        return given
+    raise BadOption(
+        f"replies={given!r}",
+        expected=f"a whole number from 1 to {keys.MAX_REPLIES:,}",
         where=user_line(),
     )
 

@@ -20,6 +20,8 @@ from bb_dsl._checks import (
     quorum_text,
     read_deadline,
     read_duration,
+    read_flag,
+    read_replies,
     read_retries,
     read_size,
     read_type,
@@ -121,6 +123,8 @@ class Graph(Framework, Blocks, OfGraph):
         deadline: str = "",
         max_bytes: int | None = None,
         retries: int | None = None,
+        replies: int = 1,
+        ordered: bool = False,
     ) -> Output: ...
     @overload
     def net_out(
@@ -133,6 +137,8 @@ class Graph(Framework, Blocks, OfGraph):
         deadline: str = "",
         max_bytes: int | None = None,
         retries: int | None = None,
+        replies: int = 1,
+        ordered: bool = False,
     ) -> Output: ...
     @overload
     def net_out(
@@ -146,6 +152,8 @@ class Graph(Framework, Blocks, OfGraph):
         deadline: str = "",
         max_bytes: int | None = None,
         retries: int | None = None,
+        replies: int = 1,
+        ordered: bool = False,
     ) -> tuple[Output, Output]: ...
     @overload
     def net_out(
@@ -160,6 +168,8 @@ class Graph(Framework, Blocks, OfGraph):
         deadline: str = "",
         max_bytes: int | None = None,
         retries: int | None = None,
+        replies: int = 1,
+        ordered: bool = False,
     ) -> tuple[Output, Output, Output]: ...
     @overload
     def net_out(
@@ -171,6 +181,8 @@ class Graph(Framework, Blocks, OfGraph):
         deadline: str = "",
         max_bytes: int | None = None,
         retries: int | None = None,
+        replies: int = 1,
+        ordered: bool = False,
     ) -> Any: ...
     def net_out(
         self,
@@ -181,6 +193,8 @@ class Graph(Framework, Blocks, OfGraph):
         deadline: str = "",
         max_bytes: int | None = None,
         retries: int | None = None,
+        replies: int = 1,
+        ordered: bool = False,
     ) -> Any:
         """Send values to peers, in one envelope per peer.
 
@@ -195,6 +209,12 @@ class Graph(Framework, Blocks, OfGraph):
             retries: How often an envelope is sent again, under the same number, until the peer
                 says that it came: nothing runs twice for it. Left out, it is what the edge that
                 this one answers says, and 0 where there is none.
+            replies: How often a peer answers with this, where it is sent to return addresses in
+                every turn of a block, such as an update after each epoch. The peer has answered
+                with the last one; each is worked on as it comes.
+            ordered: Whether each peer is to open what it gets on this edge in the order in which it
+                was sent. What comes early waits there; for one that is lost it waits for half of
+                its time, so say `retries=` too where losses are to be expected.
 
         Returns:
             The values as they arrive at the peers: a trigger when none was sent, an Output for
@@ -209,6 +229,10 @@ class Graph(Framework, Blocks, OfGraph):
             attributes["max_bytes"] = read_size("max_bytes", max_bytes)
         if retries is not None:
             attributes["retries"] = read_retries(retries)
+        if (often := read_replies(replies)) > 1:
+            attributes["replies"] = often
+        if read_flag("ordered", ordered):
+            attributes["ordered"] = 1
         self._edges.add(name)
         outs = [self._fresh(name, type_) for type_ in [v.type for v in sent] or [TRIGGER]]
         node = self._append(keys.WIRE, keys.SEND, [to, *sent], [o.name for o in outs], attributes)
@@ -246,7 +270,8 @@ class Graph(Framework, Blocks, OfGraph):
             wait: `"all"` goes on waiting after the quorum, until all answered or the deadline.
             on_short: What happens when the quorum cannot be met: the frame fails, or goes on.
             on_late: `"run"` lets replies run that come after the gather fired.
-            values: Also collect the values, in the order of the destinations.
+            values: Also collect the values, in the order of the destinations. Of one that answered
+                more than once (`replies=`) all are collected, in the order in which it sent them.
         """
         check_one_of("wait", wait, ("quorum", "all"))
         check_one_of("on_short", on_short, ("fail", "continue"))

@@ -226,6 +226,7 @@ class EnvelopeHead(NamedTuple):
         control: What a control message says; `None` in all others.
         retry: Whether it was sent before under the same id.
         payload_length: Bytes that follow the header.
+        after: Id of the message on the same edge that comes first, or 0.
     """
 
     program: bytes
@@ -239,6 +240,7 @@ class EnvelopeHead(NamedTuple):
     control: Control | None
     retry: bool
     payload_length: int
+    after: int = 0
 
 
 def pack_prelude(prelude: Prelude) -> bytes:

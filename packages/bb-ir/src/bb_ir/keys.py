@@ -97,6 +97,8 @@ SELF_CLASS: Final = "@self"
 
 #: Most times that an edge may have an envelope sent again.
 MAX_RETRIES: Final = 16
+#: Most answers on one edge that one peer may give.
+MAX_REPLIES: Final = 1_000
 
 ROLES: Final = (
     "backend",

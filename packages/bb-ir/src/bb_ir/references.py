@@ -154,9 +154,10 @@ def _hop_size(frame: bool, incarnation: int, peer: int, grant: int) -> int:  # n
     return _framed(size)
 
 
-def own_size(message_id: int, remaining_ns: int) -> int:
+def own_size(message_id: int, remaining_ns: int, after: int = 0) -> int:
     """Return what a header spends on the parts that differ by receiver, the hop left out."""
-    return (1 + _varint(message_id) if message_id else 0) + 1 + _varint(remaining_ns)
+    size = (1 + _varint(message_id) if message_id else 0) + 1 + _varint(remaining_ns)
+    return size + 1 + _varint(after) if after else size
 
 
 def payload_of(fills: Iterable[Crossed], budget: int) -> tuple[int, int, int]:

@@ -224,6 +224,7 @@ class EnvelopeTemplate:
         remaining_ns: int | None = None,
         nearest: Hop | None = None,
         flags: int = 0,
+        after: int = 0,
     ) -> Built:
         """Build the envelope for one receiver.
 
@@ -232,6 +233,7 @@ class EnvelopeTemplate:
             remaining_ns: What is left of the deadline, at least 1; `None` for no deadline.
             nearest: A hop after the shared ones, for a grant that differs by receiver.
             flags: `FLAG_RETRY` or 0; the control flag is set where it belongs.
+            after: Id of the message on this edge that the receiver is to open first, 0 for none.
 
         Raises:
             WireError: A number is out of range or the header becomes too long.
@@ -241,12 +243,19 @@ class EnvelopeTemplate:
             own.message_id = message_id
             if remaining_ns is not None:
                 own.remaining_ns = remaining_ns
+            if after:
+                own.after = after
             if nearest is not None:
                 _add_hop(own, nearest)
         except (ValueError, TypeError) as error:
             raise outside(error) from error
         if remaining_ns == 0:
             raise WireError("Nothing is left of the deadline", fix="Do not send the message.")
+        if after and after >= message_id:
+            raise WireError(
+                f"Message {message_id} is to come after message {after}",
+                expected="one that was sent before",
+            )
         if flags not in {0, FLAG_RETRY}:
             raise WireError(f"The flags are {flags:#x}", expected="0 or FLAG_RETRY")
         if nearest is not None and (self._hops >= MAX_CHAIN or self._flags):
@@ -278,6 +287,7 @@ def build_envelope(
     fills: Sequence[Encoded] = (),
     control: Control | None = None,
     flags: int = 0,
+    after: int = 0,
     limits: WireLimits = DEFAULT_LIMITS,
 ) -> Built:
     """Build one envelope; values above 4 KiB are referred to and not copied.
@@ -293,6 +303,7 @@ def build_envelope(
         fills: One encoded value per port of the edge, in order.
         control: Makes it a control message, which has neither chain nor fills.
         flags: `FLAG_RETRY` or 0; the control flag is set where it belongs.
+        after: Id of the message on this edge that the receiver is to open first, 0 for none.
         limits: What the receiver is known to take.
 
     Raises:
@@ -308,7 +319,7 @@ def build_envelope(
         control=control,
         limits=limits,
     )
-    return template.build(message_id, remaining_ns=remaining_ns, flags=flags)
+    return template.build(message_id, remaining_ns=remaining_ns, flags=flags, after=after)
 
 
 def _add_hop(message: Envelope, hop: Hop) -> None:
@@ -414,6 +425,8 @@ def read_header(
     remaining_ns = message.remaining_ns if message.HasField("remaining_ns") else None
     if remaining_ns == 0:
         _refuse(prelude, "bad_deadline", "Nothing is left of the deadline")
+    if message.after and message.after >= message.message_id:
+        _refuse(prelude, "bad_header", "A message comes after one that was sent later")
     return EnvelopeHead(
         program,
         message.edge,
@@ -426,6 +439,7 @@ def read_header(
         _read_control(prelude, message),
         prelude.retry,
         prelude.payload_length,
+        message.after,
     )
 
 

@@ -24,15 +24,15 @@ from bb_ir.wire import (
     EnvelopeHead,
     EnvelopeRefused,
     Failed,
-    WireLimits,
     fill_data,
     read_header,
     read_prelude,
 )
 from bb_runtime._controls import Controls
 from bb_runtime._engine import Engine
-from bb_runtime._frames import LIVE, OPEN, Frame
+from bb_runtime._frames import LIVE, NOTHING, OPEN, Frame
 from bb_runtime._leases import Later, Lease, Refuse
+from bb_runtime._order import Line
 from bb_runtime._peers import Peer
 from bb_runtime._windows import Window
 from bb_runtime.artifact import Edge
@@ -43,7 +43,11 @@ if TYPE_CHECKING:
 __all__ = ["Admission", "Later", "Lease", "Refuse"]
 
 #: Why a message that may be sent again is better not.
-_FOR_GOOD = frozenset({"closed", "closing", "late", "too_large", "too_old", "unknown_frame"})
+_FOR_GOOD = frozenset(
+    {"closed", "closing", "late", "out_of_order", "too_large", "too_old", "unknown_frame"}
+)
+#: Why one that is sent once will not be taken later either.
+_ONCE = frozenset({"bad_grant", "bad_shape", "busy", "unexpected"})
 
 #: An edge, and the frame that waits for what came on it.
 _Place = tuple[Edge, Frame | None]
@@ -76,22 +80,22 @@ class _No(Exception):  # never leaves this module
 class Admission:
     """Decides what comes in."""
 
+    __slots__ = ("_limits", "authorized", "controls", "engine", "leases")
+
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.authorized: dict[str, set[PeerId]] = {}
-        options = engine.options
-        self._limits = WireLimits(
-            header=options.max_header_bytes, payload=options.max_envelope_bytes
-        )
+        self._limits = engine.post.limits
         self.controls = Controls(engine)
         #: Leases that were lent and neither received nor abandoned, and until when.
-        self._leases: dict[Lease, int] = {}
-        engine.pressure.leases = self._leases
+        self.leases: dict[Lease, int] = {}
+        engine.pressure.leases = self.leases
+        engine.order.open, engine.order.drop = self._open_early, self._drop_early
 
     @property
     def open_leases(self) -> int:
         """How many leases were lent and neither received nor abandoned."""
-        return len(self._leases)
+        return len(self.leases)
 
     @property
     def windows(self) -> list[tuple[Any, ...]]:
@@ -121,7 +125,7 @@ class Admission:
             return Refuse(error.reason, error.skip, error.close)
         lease = self._admit(head, source, len(prelude) + len(header))
         if isinstance(lease, Lease):
-            self._leases[lease] = self.engine.now_ns + self.engine.options.lease_ns
+            self.leases[lease] = self.engine.now_ns + self.engine.options.lease_ns
         return lease
 
     def take(self, envelope: Referred, source: PeerId) -> Refuse | Later | None:
@@ -140,43 +144,50 @@ class Admission:
         values: Sequence[Any] | None = None,
     ) -> Lease | Refuse | Later:
         """Decide on an envelope, and charge it to its peer; without values it gets a buffer."""
-        peers, options = self.engine.peers, self.engine.options
+        engine = self.engine
+        peers = engine.peers
         record = peers.records.get(source)
         if record is not None:
-            now = record.heard_ns = self.engine.now_ns
+            now = record.heard_ns = engine.now_ns
             if record.failures or record.holds or -1 < record.asked_ns < now:
                 peers.heard(record)
             else:
                 record.asked_ns = -1
         try:
             edge, parent = self._decide(head, source, record)
-            stranger = bool(options.open_classes) and self._is_strange(head, (edge, parent), source)
+            stranger = bool(engine.options.open_classes) and self._is_strange(
+                head, (edge, parent), source
+            )
+            if edge.ordered and record is not None and head.control is None:
+                self._check_order(head, edge, parent, record)
+            length = head.payload_length
             self._check_room(head, edge, parent, record)
             buffer = _NOTHING if values is not None else self._buffer(head, edge, parent)
         except _No as no:
             return self._refuse(no, head, source, record)
         if record is None:
             record = peers.of(source)
-            record.heard_ns = self.engine.now_ns
+            record.heard_ns = engine.now_ns
         if stranger:
-            self.engine.strangers.join(record)
+            engine.strangers.join(record)
         window = record.window
         if window is None:
             window = record.window = Window(head.incarnation)
-            if self.engine.gathers.gone:
-                self.engine.gathers.heard(source, head.incarnation)
+            if engine.gathers.gone:
+                engine.gathers.heard(source, head.incarnation)
         if not edge.retries or head.control is not None:  # else when its payload is here
             window.mark(head.message_id)
         record.frames += 1
-        record.held += head.payload_length
+        record.held += length
         if record.group is not None:
             record.group.frames += 1
-            record.group.held += head.payload_length
-        self.engine.payload_held += head.payload_length
+            record.group.held += length
+        engine.payload_held += length
         if head.control is None:
-            flow = self.engine.metrics.flow(edge.name)
+            metrics = engine.metrics
+            flow = metrics.flows.get(edge.name) or metrics.flow(edge.name)
             flow[2] += 1
-            flow[3] += head_length + head.payload_length
+            flow[3] += head_length + length
         return Lease(head, edge, source, buffer, parent, record=record)
 
     def abandon(self, lease: Lease) -> None:
@@ -186,16 +197,19 @@ class Admission:
 
     def close(self, *, answers: bool) -> None:
         """Give back leases because the Node closes: those for answers, too, or only others."""
-        for lease in tuple(self._leases):
+        for lease in tuple(self.leases):
             if answers or (lease.parent is None and lease.head.control is None):
                 self._give_back(lease, "closing")
+        self.engine.order.close(answers=answers)
 
     def _give_back(self, lease: Lease, reason: str) -> None:
         lease.used = True
-        del self._leases[lease]
+        del self.leases[lease]
         self._released(lease)
         self.engine.drop(reason, lease.source, lease.edge.name)
         if not lease.edge.retries:
+            if lease.edge.ordered and lease.head.control is None:
+                self.engine.order.skip(lease.record, lease.edge, lease.head)
             self._branch_ends(lease.head, lease.edge, lease.parent, lease.source, reason)
         elif reason != "abandoned":  # else it is sent again
             self.controls.refuse(lease.record, lease.head, reason)
@@ -204,7 +218,7 @@ class Admission:
         """Take in an envelope whose payload is in the lease's buffer."""
         if lease.used:
             return
-        del self._leases[lease]
+        del self.leases[lease]
         self._receive(lease, None)
 
     def _receive(self, lease: Lease, values: Sequence[Any] | None) -> None:
@@ -222,9 +236,12 @@ class Admission:
         if edge.retries and not self._is_new(lease):
             self._released(lease)
             return
-        if parent is not None and not _still_open(parent, edge, lease.source):
+        # Without values some time has passed since the offer.
+        if values is None and parent is not None and not _still_open(parent, edge, lease.source):
             self._released(lease)
             engine.drop("late", lease.source, edge.name)
+            if edge.ordered:
+                engine.order.skip(record, edge, head)
             if edge.auto:
                 engine.paces.late(record, edge.name, head.chain[0].frame)
             if edge.retries:
@@ -236,12 +253,16 @@ class Admission:
         except WireError as error:
             self._released(lease)
             engine.drop("bad_value", lease.source, edge.name)
+            if edge.ordered:
+                engine.order.skip(record, edge, head)
             self._branch_ends(head, edge, parent, lease.source, type(error).__name__)
             if edge.retries:
                 self.controls.refuse(record, head, "bad_value")
             return
         if edge.retries:
             self.controls.acknowledge(record, head)
+        if edge.ordered and engine.order.holds(record, edge, head, values):
+            return
         record.bytes_in += head.payload_length
         if parent is not None:
             asked = parent.asked_at
@@ -249,18 +270,52 @@ class Admission:
             if took_time or record.retrying or edge.auto:
                 engine.peers.answered(record, parent, edge.name)
         engine.receive(edge, values, head, lease.source, parent, account=record)
+        if edge.ordered:
+            engine.order.passed(record, edge, head.message_id)
+
+    def _open_early(self, line: Line, head: EnvelopeHead, values: Sequence[Any]) -> None:
+        """Open an envelope that waited for the one before it."""
+        engine, record, edge = self.engine, line.record, line.edge
+        parent = engine.frames.get(head.chain[0].frame) if edge.parent else None
+        if edge.parent and (parent is None or not _still_open(parent, edge, record.id)):
+            self._drop_early(line, head, "late")
+            return
+        record.bytes_in += head.payload_length
+        if parent is not None:
+            engine.peers.answered(record, parent, edge.name)
+        engine.receive(edge, values, head, record.id, parent, account=record)
+
+    def _drop_early(self, line: Line, head: EnvelopeHead, reason: str) -> None:
+        """Drop an envelope whose payload is here and whose turn does not come."""
+        engine, record, edge = self.engine, line.record, line.edge
+        engine.pressure.release(record, head.payload_length)
+        engine.drop(reason, record.id, edge.name)
+        parent = engine.frames.get(head.chain[0].frame) if edge.parent else None
+        self._branch_ends(head, edge, parent, record.id, reason)
+
+    def _check_order(
+        self, head: EnvelopeHead, edge: Edge, parent: Frame | None, record: Peer
+    ) -> None:
+        """Raise when one that was sent later was opened before."""
+        if self.engine.order.is_late(record, edge, head.message_id):
+            raise _No("out_of_order", edge, parent, tell=True)
+
+    def _will_not_come(self, head: EnvelopeHead, edge: Edge, record: Peer, reason: str) -> None:
+        """Let nobody wait for an envelope that is refused, if it is not sent again."""
+        if reason in _FOR_GOOD or (not edge.retries and reason in _ONCE):
+            self.engine.order.skip(record, edge, head)
 
     def expire(self) -> None:
         """Abandon leases that were not filled in time."""
         now = self.engine.now_ns
-        for lease, until in tuple(self._leases.items()):
+        for lease, until in tuple(self.leases.items()):
             if until > now:
                 return
             self.abandon(lease)
 
     def next_expiry(self) -> int | None:
         """Return when the oldest lease has to be filled."""
-        return next(iter(self._leases.values()), None)
+        return next(iter(self.leases.values()), None)
 
     def _released(self, lease: Lease) -> None:
         self.engine.pressure.release(lease.record, lease.head.payload_length)
@@ -291,7 +346,9 @@ class Admission:
         edge = engine.artifact.edges_by_id.get(head.edge)
         window = None if record is None else record.window
         if window is not None and record is not None:
-            self._check_seen(head, record, window, edge)
+            newest = head.incarnation == window.incarnation and head.message_id > window.highest
+            if not newest or edge is None or edge.retries:
+                self._check_seen(head, record, window, edge)
         if head.program != engine.post.program and head.program not in engine.accepted:
             raise _No("version_skew")
         if head.control is not None:
@@ -363,9 +420,10 @@ class Admission:
         parent = self.engine.frames.get(frame)
         if parent is None:
             raise _No("late", edge)
-        if source not in parent.expected.get(edge.name, ()):
+        entry = parent.expected.get(edge.name, NOTHING).get(source)
+        if entry is None:
             raise _No("unexpected", edge)
-        if not _still_open(parent, edge, source):
+        if entry != OPEN or parent.state != LIVE:
             raise _No("late", edge)
         return parent
 
@@ -380,9 +438,13 @@ class Admission:
             if seen:
                 raise _No(seen, edge if again else None)
         elif self._speaks(head.program):
+            self.engine.order.restarted(record)
             # It started anew, and what it was asked before is forgotten there. What it answers
             # here it was asked since then.
-            record.window = None
+            # Whatever becomes of this envelope, older ones are stale from now on.
+            record.window = Window(head.incarnation)
+            if self.engine.gathers.gone:
+                self.engine.gathers.heard(record.id, head.incarnation)
             answers = edge is not None and edge.parent and head.chain
             kept = (head.chain[0].frame, edge.name) if edge is not None and answers else None
             self.engine.gathers.peer_lost(record.id, "restarted", but=kept)
@@ -405,6 +467,8 @@ class Admission:
             self._branch_ends(head, edge, no.parent, source, no.reason)
         if record is None:
             return refuse
+        if edge is not None and edge.ordered and record.window is not None and not head.control:
+            self._will_not_come(head, edge, record, no.reason)
         if no.reason == "late" and edge is not None and edge.auto and head.control is None:
             engine.paces.late(record, edge.name, head.chain[0].frame)
         if no.reason == "stale" and record.window is not None:

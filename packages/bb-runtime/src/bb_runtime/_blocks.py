@@ -25,6 +25,8 @@ __all__ = ["Blocks", "items_after", "truth"]
 class Blocks:
     """The blocks of one Node's frames."""
 
+    __slots__ = ("_engine",)
+
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 

@@ -207,6 +207,8 @@ class On(Controller):
 class Controllers:
     """All controllers of one Node."""
 
+    __slots__ = ("_engine", "_running", "_topics")
+
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         #: Region -> the block that ticks or listens there; one at a time.

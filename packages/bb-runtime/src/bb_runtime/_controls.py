@@ -22,6 +22,8 @@ _STALE_NS = 10**9
 class Controls:
     """Control messages of one Node, but word of failed answers, which concern frames."""
 
+    __slots__ = ("_engine",)
+
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 

@@ -164,6 +164,8 @@ class Deferring(NamedTuple):
 class Works:
     """The deferred work of one Node."""
 
+    __slots__ = ("_begun", "_contexts", "_engine", "_inbox", "_made", "_ops", "open", "quarantine")
+
     def __init__(self, engine: Engine, inbox: Inbox) -> None:
         self._engine = engine
         self._inbox = inbox

@@ -21,6 +21,8 @@ __all__ = ["Delays"]
 class Delays:
     """The sleeps of one Node's frames."""
 
+    __slots__ = ("_engine",)
+
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 

@@ -5,7 +5,8 @@ How a frame lives:
 1. It is opened: by an invocation or an envelope (a *root* frame, one at a time per region, others
    wait in line), or by a reply to a frame that expects it (a *child* frame).
 2. Its stretches run as the gathers they need have fired. A stretch runs to its end before any
-   other frame goes on, so frames never see each other's half-done work.
+   other frame goes on, so frames never see each other's half-done work. Frames of several causes
+   take turns (`_turns`).
 3. A send that asks for answers opens one entry per peer; an entry takes one reply (`_post`). A
    block starts turns, which are child frames (`_blocks`), or frames of its own (`_controllers`).
 4. A gather fires when enough replies have run up to it, closes its region, and starts the
@@ -27,7 +28,8 @@ import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from itertools import chain
+from typing import Any, Final, cast
 
 from bb_ir.buffers import BufferPool
 from bb_ir.ids import PeerId
@@ -58,6 +60,7 @@ from bb_runtime._frames import (
 from bb_runtime._freeze import frozen
 from bb_runtime._gathers import Gathers
 from bb_runtime._grants import Grants, key_of
+from bb_runtime._order import Line, Order
 from bb_runtime._paces import Paces
 from bb_runtime._peers import Peer, Peers
 from bb_runtime._post import Post
@@ -66,6 +69,7 @@ from bb_runtime._quarantine import Unwanted
 from bb_runtime._slots import Plan, Slots
 from bb_runtime._strangers import Strangers
 from bb_runtime._timers import Timers
+from bb_runtime._turns import Turns, longest_line, stand_in_line
 from bb_runtime.addresses import AddressBook
 from bb_runtime.artifact import Artifact, Edge, Op
 from bb_runtime.inbox import Inbox
@@ -75,9 +79,22 @@ from bb_runtime.steps import Dropped, Emitted, FrameEnded, FrameId, OpFailed, St
 
 __all__ = ["Engine"]
 
+#: What most Nodes accept of other programs.
+_NONE: Final[frozenset[bytes]] = frozenset()
+
 
 class Engine:
     """One Node's frames. `Node` is what hosts talk to."""
+
+    __slots__ = (
+        "_bootstraps", "_children", "_live", "_parked", "_ready", "_roots", "_touched",
+        "_vacant", "accepted", "addresses", "alarms", "artifact", "blocks", "broken",
+        "components", "contexts", "controllers", "counters", "delays", "ending", "frames",
+        "gathers", "grants", "handed", "inbox", "incarnation", "mains", "metrics", "now_ns",
+        "ops_run", "options", "order", "ordinals", "paces", "paused", "payload_held", "peer",
+        "peers", "pool", "post", "pressure", "regions", "seed_key", "slots", "steps",
+        "strangers", "timers", "turns", "works",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -100,7 +117,7 @@ class Engine:
         self.seed_key = hashlib.blake2b(f"bb.seed\0{seed}".encode(), digest_size=32).digest()
         self.grants = Grants(artifact, key_of(secret or self.seed_key, peer, incarnation))
         #: Other programs whose envelopes are taken on edges that are the same.
-        self.accepted: frozenset[bytes] = frozenset()
+        self.accepted: frozenset[bytes] = _NONE
         self.mains: dict[str, BoundRegion] = {}
         self.regions: dict[str, BoundRegion] = {}
         #: By target: components that its ops change, and whether to `abandon` after every round.
@@ -119,6 +136,7 @@ class Engine:
         self.strangers = Strangers(self)
         self.gathers = Gathers(self)
         self.paces = Paces(self)
+        self.order = Order(self)
         self.post = Post(self)
         self.blocks = Blocks(self)
         self.controllers = Controllers(self)
@@ -135,7 +153,9 @@ class Engine:
         self.ending: Ending | None = None
         #: How many ops ran, and how many bytes were handed out since the last poll.
         self.ops_run = self.handed = 0
+        #: Stretches that became ready, and those that take turns with others.
         self._ready: deque[tuple[Frame, int]] = deque()
+        self.turns = Turns()
         #: Stretches that were ready when no deferred work was to start.
         self._parked: list[tuple[Frame, int]] = []
         # Lists, as they are short and a deque takes 600 bytes.
@@ -145,6 +165,8 @@ class Engine:
         self._roots = 0
         self._children = 0
         self._bootstraps = 0
+        #: Root frames that live.
+        self._live = 0
         self.ordinals: Counter[str] = Counter()
 
     # Opening frames
@@ -185,23 +207,25 @@ class Engine:
         for position, value in zip(program.ports, values, strict=True):
             if position >= 0:
                 positions[position] = value
-        budget = program.info.deadline_ns
-        if head.remaining_ns is not None:
-            budget = min(budget, head.remaining_ns)
+        budget, remaining = program.info.deadline_ns, head.remaining_ns
+        if remaining is not None and remaining < budget:
+            budget = remaining
         number = self._root_number() if parent is None else self._child_number()
-        origin = head.chain[-1].frame if edge.answered else head.message_id
-        frame = Frame(number, bound, positions, self.now_ns + budget, origin)
+        if edge.answered:
+            asking, incarnation, _, grant = head.chain[-1]
+            frame = Frame(number, bound, positions, self.now_ns + budget, asking)
+            frame.return_address = ReturnAddress(source, asking, incarnation, grant)
+        else:
+            frame = Frame(number, bound, positions, self.now_ns + budget, head.message_id)
         frame.sender = source
         frame.payload = head.payload_length
         frame.account = account
-        if edge.answered:
-            hop = head.chain[-1]
-            frame.return_address = ReturnAddress(source, hop.frame, hop.incarnation, hop.grant)
         if parent is None:
             self._open_root(frame)
         else:
-            self._open_child(frame, parent)
-        self.tidy()
+            self._open_child(frame, parent, edge)
+        if self._touched or self._vacant:
+            self.tidy()
 
     def open_turn(self, state: BlockState, item: Sequence[Any]) -> None:
         """Open the frame of a block's next turn."""
@@ -239,26 +263,37 @@ class Engine:
         free = bound.active < bound.limit and not bound.queue and not self.paused
         if free and (bound.bootstrap or self._bootstraps == 0):
             self._start_root(frame)
-        elif len(bound.queue) < self.options.max_queued:
-            frame.state = QUEUED
-            bound.queue.append(frame)
-            self.timers.set(frame.deadline_ns, frame)
         else:
-            self.drop("queue_full", frame.sender, frame.name)
-            self.end(frame, "cancelled", "queue_full")
+            full = len(bound.queue) >= self.options.max_queued
+            loser = longest_line(bound.queue, frame) if full else None
+            if loser is not frame:
+                frame.state = QUEUED
+                stand_in_line(bound.queue, frame)
+                self.timers.set(frame.deadline_ns, frame)
+            if loser is not None:
+                self._turn_away(loser)
+
+    def _turn_away(self, frame: Frame) -> None:
+        """End a root frame for which there is no place in line."""
+        if frame.state == QUEUED:
+            frame.bound.queue.remove(frame)
+        self.drop("queue_full", frame.sender, frame.name)
+        self.end(frame, "cancelled", "queue_full")
 
     def _start_root(self, frame: Frame) -> None:
         bound = frame.bound
         bound.active += 1
+        self._live += 1
         self._bootstraps += bound.bootstrap
         if frame.state != QUEUED and bound.program.waits:
             self.timers.set(frame.deadline_ns, frame)
         self._start(frame)
 
-    def _open_child(self, frame: Frame, parent: Frame) -> None:
+    def _open_child(self, frame: Frame, parent: Frame, edge: Edge) -> None:
         assert frame.sender is not None  # it came by envelope
-        parent.expected[frame.name][frame.sender] = ANSWERED
-        parent.open_replies -= 1
+        if edge.replies == 1 or parent.count_part(frame.sender, edge.name) >= edge.replies:
+            parent.expected[edge.name][frame.sender] = ANSWERED
+            parent.open_replies -= 1
         self._adopt(frame, parent)
 
     def _adopt(self, frame: Frame, parent: Frame) -> None:
@@ -294,11 +329,18 @@ class Engine:
         Returns:
             What is left of the budget of ops.
         """
-        ready, left, room = self._ready, max_ops, self.options.max_bytes_per_poll
-        while ready and left > 0 and self.handed < room:
-            frame, index = ready.popleft()
-            if frame.state == ENDED:
-                continue
+        ready, turns = self._ready, self.turns
+        left, room = max_ops, self.options.max_bytes_per_poll
+        while (ready or turns.lanes) and left > 0 and self.handed < room:
+            if turns.lanes or (self._live > 1 and len(ready) > 1):
+                found = turns.next(ready)
+                if found is None:
+                    continue
+                frame, index = found
+            else:
+                frame, index = ready.popleft()
+                if frame.state == ENDED:
+                    continue
             bound = frame.bound
             plans = bound.plans
             if plans is None or (plan := plans[index]) is None:
@@ -343,7 +385,7 @@ class Engine:
 
     def ready_stretches(self) -> list[tuple[Frame, int]]:
         """Return what runs next, or would if nothing held it up."""
-        return [*self.slots.in_line(), *self._parked, *self._ready]
+        return [*self.slots.in_line(), *self._parked, *self.turns, *self._ready]
 
     @property
     def numbers(self) -> tuple[int, int]:
@@ -377,7 +419,9 @@ class Engine:
             self.frames[frame.number] = frame
             frame.bound.active += frame.parent is None
         self._bootstraps = sum(bound.active for bound in self.bounds if bound.bootstrap)
+        self._live = sum(bound.active for bound in self.bounds)
         self._ready = deque(ready)
+        self.turns.clear()
         for held in (self._parked, self._touched, self._vacant):
             held.clear()
         self.slots.replace(frames)
@@ -394,7 +438,10 @@ class Engine:
     @property
     def busy(self) -> bool:
         """Whether something is ready to run."""
-        return bool(self._ready) and any(frame.state != ENDED for frame, _ in self._ready)
+        ready, turns = self._ready, self.turns
+        return bool(ready or turns.lanes) and any(
+            frame.state != ENDED for frame, _ in chain(turns, ready)
+        )
 
     @property
     def waiting(self) -> bool:
@@ -458,13 +505,14 @@ class Engine:
                 continue
             frame = touched.pop(0)
             frame.touched = False
-            for state in tuple(frame.gathers.values()):
-                if frame.state == LIVE:
-                    self.gathers.judge(frame, state)
+            if frame.gathers:
+                for state in tuple(frame.gathers.values()):
+                    if frame.state == LIVE:
+                        self.gathers.judge(frame, state)
             waits = (
                 frame.left or frame.open_replies or frame.children or frame.works or frame.unsent
             )
-            if frame.state == LIVE and not waits:
+            if not waits and frame.state == LIVE:
                 self.end(frame, "done", "")
 
     # What stretches call
@@ -499,8 +547,9 @@ class Engine:
     def end(self, frame: Frame, how: str, reason: str) -> None:
         """End a frame and all its children, tell it once, and free what they held."""
         before, frame.state = frame.state, ENDED
-        for child in tuple(frame.children.values()):
-            self.end(child, "cancelled", reason or how)
+        if frame.children:
+            for child in tuple(frame.children.values()):
+                self.end(child, "cancelled", reason or how)
         bound = frame.bound
         program = bound.program
         name, region = program.target.short, program.info.name
@@ -520,15 +569,15 @@ class Engine:
                 self.post.outgoing.pop(message, None)
         if frame.unsent:
             self.post.outbound.frame_ended(frame)
-        self.payload_held -= frame.payload
-        account = frame.account
+        payload, account = frame.payload, frame.account
+        self.payload_held -= payload
         if account is not None:
             account.frames -= 1
-            account.held -= frame.payload
+            account.held -= payload
             group = account.group
             if group is not None:
                 group.frames -= 1
-                group.held -= frame.payload
+                group.held -= payload
             if self.pressure.paused:
                 self.pressure.resume()
         if bound.plans is not None:  # without deferred work nothing is held
@@ -538,14 +587,14 @@ class Engine:
             self._end_child(frame, frame.parent, how, reason)
         elif before == LIVE:
             self._end_root(frame, how)
-        controller = frame.controller
-        if controller is not None:
-            controller.frame_ended(how)
+        if frame.controller is not None:
+            frame.controller.frame_ended(how)
         frame.forget()
 
     def _end_root(self, frame: Frame, how: str) -> None:
         bound = frame.bound
         bound.active -= 1
+        self._live -= 1
         self._bootstraps -= bound.bootstrap
         self._abandon(frame, failed=how != "done")
         if bound.bootstrap:
@@ -606,6 +655,8 @@ class Engine:
             held.clear()
         for line in (self.contexts, self._ready, self._parked, self._touched, self._vacant):
             line.clear()
+        self.turns.clear()
+        self.order.unbind()
         self.controllers.clear()
         self.timers.clear()
         self.alarms.clear()
@@ -622,11 +673,19 @@ class Engine:
             self.counters["clock_backwards"] += 1
             return
         # What came in before the jump runs before deadlines pass.
-        if self.inbox:
+        if self.inbox.items:
             self.works.drain()
         left = self.options.max_ops_per_poll
-        if self._ready:
+        if self._ready or self.turns.lanes:
             left = self.run(left)
+        timers, alarms = self.timers.heap, self.alarms.heap
+        if (timers and timers[0][0] <= now_ns) or (alarms and alarms[0][0] <= now_ns):
+            self._let_fall_due(now_ns, left)
+        self.now_ns = now_ns
+        if self.pressure.paused:
+            self.pressure.resume()
+
+    def _let_fall_due(self, now_ns: int, left: int) -> None:
         while (when := self.next_wakeup()) is not None and when <= now_ns:
             self.now_ns = max(self.now_ns, when)
             if self.timers.next() != when:
@@ -639,13 +698,13 @@ class Engine:
                     self._fall_due(frame, what)
             self.tidy()
             left = self.run(left)  # what it set free, before the next instant
-        self.now_ns = now_ns
-        if self.pressure.paused:
-            self.pressure.resume()
 
     def next_wakeup(self) -> int | None:
         """Return the earliest instant at which something falls due."""
-        timer, alarm = self.timers.next(), self.alarms.next()
+        timer = self.timers.next() if self.timers.heap else None
+        if not self.alarms.heap:
+            return timer
+        alarm = self.alarms.next()
         if timer is None or alarm is None:
             return alarm if timer is None else timer
         return min(timer, alarm)
@@ -655,6 +714,8 @@ class Engine:
             self.works.quarantine.begin(what)
         elif isinstance(what, Ending):
             what.finish()
+        elif isinstance(what, Line):
+            self.order.due(what)
         else:
             self.post.ring(what)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from pathlib import Path
 
@@ -41,14 +42,16 @@ def place_of(error: BaseException) -> SourceLine | None:
     """
     if isinstance(error, BytesAndBrainsError):
         return None
-    calls = traceback.extract_tb(error.__traceback__)
-    own = [c for c in calls if not c.filename.startswith(("<bb ", _HERE))]
+    calls = (
+        (call.f_code.co_filename, line) for call, line in traceback.walk_tb(error.__traceback__)
+    )
+    own = [(name, line) for name, line in calls if not name.startswith(("<bb ", _HERE))]
     if not own:
         return None
     # A component's own lines say more than those of the libraries that it calls.
-    home = Path(own[0].filename).parent
-    inner = [c for c in own if Path(c.filename).parent == home][-1]
-    return SourceLine(inner.filename, inner.lineno or 0)
+    home = os.path.dirname(own[0][0])  # noqa: PTH120  # thirty times as fast, on text of Python's
+    name, line = [one for one in own if os.path.dirname(one[0]) == home][-1]  # noqa: PTH120
+    return SourceLine(name, line or 0)
 
 
 def trace_of(error: BaseException) -> str:

@@ -26,6 +26,7 @@ __all__ = [
     "Dues",
     "Frame",
     "GatherState",
+    "PeerParts",
     "ReturnAddress",
 ]
 
@@ -171,10 +172,27 @@ class Dues:
         return self
 
 
+class PeerParts:
+    """What a gather has of a peer that answers more than once.
+
+    Attributes:
+        arrived: Numbers of the child frames that reached the gather.
+        lost: Whether one of its answers did not, so that it can never have answered.
+        values: What is collected, by the number of the message that brought it.
+    """
+
+    __slots__ = ("arrived", "lost", "values")
+
+    def __init__(self) -> None:
+        self.arrived: set[int] = set()
+        self.lost = False
+        self.values: dict[int, Any] = {}
+
+
 class GatherState:
     """One gather of one frame: who was asked, who answered."""
 
-    __slots__ = ("answers", "asked", "dues", "fired", "info", "kept", "need", "pending")
+    __slots__ = ("answers", "asked", "dues", "fired", "info", "kept", "need", "parts", "pending")
 
     def __init__(self, info: GatherInfo) -> None:
         self.info = info
@@ -185,9 +203,36 @@ class GatherState:
         self.pending = 0
         self.answers: dict[PeerId, ReturnAddress | None] = {}
         self.kept: dict[PeerId, Any] = {}
+        #: Where a peer answers more than once, what came of it so far.
+        self.parts: dict[PeerId, PeerParts] = NOTHING
         self.fired = False
         #: Until when single peers are waited for, if that is measured.
         self.dues: Dues | None = None
+
+    def parts_of(self, peer: PeerId) -> PeerParts:
+        """Return what came of a peer that answers more than once."""
+        if self.parts is NOTHING:
+            self.parts = {}
+        found = self.parts.get(peer)
+        if found is None:
+            found = self.parts[peer] = PeerParts()
+        return found
+
+    def reached_by(self, child: Frame) -> bool:
+        """Whether a child frame has arrived."""
+        peer = child.sender
+        if peer is None or peer in self.answers:
+            return peer is not None
+        parts = self.parts.get(peer)
+        return parts is not None and child.number in parts.arrived
+
+    def counts_out(self, peer: PeerId) -> bool:
+        """Note that an answer of a peer will not arrive; tells whether it is the first one."""
+        if self.info.replies == 1:
+            return True
+        parts = self.parts_of(peer)
+        before, parts.lost = parts.lost, True
+        return not before
 
 
 class Frame:
@@ -217,6 +262,7 @@ class Frame:
         "owed",
         "paid",
         "parent",
+        "parts",
         "payload",
         "return_address",
         "sender",
@@ -272,6 +318,9 @@ class Frame:
         #: Answers that this frame promised to the senders of its children, and those it sent.
         self.owed: tuple[tuple[ReturnAddress, Edge], ...] = ()
         self.paid: frozenset[tuple[ReturnAddress, str]] = _NOBODY
+        #: Where peers answer more than once: how many answers of a peer on an edge are here, and
+        #: how many were sent on an edge, or to an address.
+        self.parts: dict[tuple[PeerId | ReturnAddress | None, str], int] = NOTHING
         #: Of its envelopes that ask for answers, the ids.
         self.messages: Sequence[int] = ()
         self.payload = 0
@@ -302,6 +351,8 @@ class Frame:
             if self.parent is not None:
                 parts = [b"child", self.parent.draw_key(peer)]
                 own = own or self.origin.to_bytes(8, "little")
+                if self.bound.program.replies > 1:
+                    parts.append(self.origin.to_bytes(8, "little"))
             elif self.sender is not None:
                 parts = [b"message", self.origin.to_bytes(8, "little")]
             else:
@@ -313,12 +364,19 @@ class Frame:
             self.key = digest.digest()
         return self.key
 
+    def count_part(self, who: PeerId | ReturnAddress | None, edge: str) -> int:
+        """Count one more answer of a peer, or to an address, and return how many there are."""
+        if self.parts is NOTHING:
+            self.parts = {}
+        count = self.parts[who, edge] = self.parts.get((who, edge), 0) + 1
+        return count
+
     def forget(self) -> None:
         """Drop what it held; the record itself may live on in a timer or a context."""
         self.values = []
         self.children = self.gathers = self.blocks = self.works = self.delays = NOTHING
-        self.expected = NOTHING
+        self.expected = self.parts = NOTHING
         self.block = None
         self.controller = None
         self.messages = self.owed = ()
-        self.paid = _NOBODY
+        self.paid = self.sent = _NOBODY

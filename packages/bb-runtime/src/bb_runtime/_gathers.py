@@ -1,10 +1,11 @@
 """Answers to a frame: who is expected to answer, and what the gathers over the answers do.
 
-A send that asks for answers opens one entry per peer, and an entry takes one answer. Each gather
-over them counts who arrived and who may still come, so that judging it costs the same whatever
-the number of peers. A gather fires when enough arrived: it hands out its results, closes its
-region (entries and child frames that nobody waits for any more) and wakes what waited for it.
-When too few can come it falls short, and its frame fails or goes on, as the program says.
+A send that asks for answers opens one entry per peer, and an entry takes one answer, or as many as
+its edge says (`replies=`): then a peer has answered with the last of them. Each gather over them
+counts who arrived and who may still come, so that judging it costs the same whatever the number of
+peers. A gather fires when enough arrived: it hands out its results, closes its region (entries and
+child frames that nobody waits for any more) and wakes what waited for it. When too few can come it
+falls short, and its frame fails or goes on, as the program says.
 
 Nothing here ends or starts a frame by itself: it asks the engine to look at the frame.
 """
@@ -12,6 +13,7 @@ Nothing here ends or starts a frame by itself: it asks the engine to look at the
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from bb_ir.ids import PeerId
@@ -30,6 +32,8 @@ _MOST_GONE = 65_536
 
 class Gathers:
     """Entries and gathers of one Node's frames."""
+
+    __slots__ = ("_engine", "blocked", "gone")
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -84,7 +88,7 @@ class Gathers:
         if incarnation > self.gone.get(peer, incarnation):
             del self.gone[peer]
 
-    def arrival(self, index: int, *, keeps: bool) -> Callable[[Frame, Any], None]:
+    def arrival(self, index: int, *, keeps: bool, replies: int = 1) -> Callable[[Frame, Any], None]:
         """Return the callable with which a child frame reaches a gather of its parent."""
 
         def arrive(frame: Frame, value: Any) -> None:
@@ -100,7 +104,26 @@ class Gathers:
             state.pending -= 1
             self._engine.touch(parent)
 
-        return arrive
+        def arrive_once_more(frame: Frame, value: Any) -> None:
+            parent, sender = frame.parent, frame.sender
+            assert parent is not None
+            assert sender is not None
+            state = parent.gathers[index]
+            if state.fired:
+                return
+            parts = state.parts_of(sender)
+            parts.arrived.add(frame.number)
+            if keeps:
+                parts.values[frame.origin] = value
+            if len(parts.arrived) == replies:
+                state.answers[sender] = None
+                # In the order in which the peer sent them, whatever that was when they came.
+                state.kept[sender] = [parts.values[number] for number in sorted(parts.values)]
+                state.pending -= 1
+                parts.values = {}
+                self._engine.touch(parent)
+
+        return arrive if replies == 1 else arrive_once_more
 
     def answer_failed(self, frame: Frame, edge: str, peer: PeerId, reason: str) -> None:
         """Note that a peer's answer will not come; once, and only while it is waited for."""
@@ -112,7 +135,7 @@ class Gathers:
         if record is not None and record.retrying:
             self._engine.post.retries.answered(record, frame, edge)
         for state in frame.gathers.values():
-            if state.info.edge == edge:
+            if state.info.edge == edge and state.counts_out(peer):
                 state.pending -= 1
         self._engine.drop(reason, peer, edge)
         self._engine.touch(frame)
@@ -126,6 +149,7 @@ class Gathers:
         if record is not None and reason != "restarted":
             self._engine.post.retries.drop_all(record)
             self._engine.post.outbound.drop_all(record, reason)
+            self._engine.order.forget(record, reason)
         for frame in list(self._engine.frames.values()):
             for edge in tuple(frame.expected):
                 if but is None or but != (frame.number, edge):
@@ -135,7 +159,9 @@ class Gathers:
     def child_ended(self, parent: Frame, child: Frame) -> None:
         """Count out a child frame that did not reach the gathers of its parent."""
         for state in parent.gathers.values():
-            if state.info.edge == child.name and child.sender not in state.answers:
+            if state.info.edge != child.name or state.reached_by(child):
+                continue
+            if child.sender is not None and state.counts_out(child.sender):
                 state.pending -= 1
 
     def judge(self, frame: Frame, state: GatherState, *, expired: bool = False) -> None:
@@ -195,8 +221,11 @@ class Gathers:
         if senders >= 0:
             frame.values[senders] = tuple(answers[peer] for peer in answered)
         if values >= 0:
-            frame.values[values] = [state.kept[peer] for peer in answered]
+            kept = [state.kept[peer] for peer in answered]
+            frame.values[values] = kept if state.info.replies == 1 else [*chain(*kept)]
         state.kept = {}
+        for parts in state.parts.values():
+            parts.values = {}
         frame.fired |= {state.info.index}
         self._close_region(frame, state.info.edge)
         self._engine.wake(frame)
@@ -215,7 +244,7 @@ class Gathers:
                 entries[peer] = CLOSED
                 frame.open_replies -= 1
         for child in tuple(frame.children.values()):
-            arrived = any(child.sender in state.answers for state in states)
+            arrived = any(state.reached_by(child) for state in states)
             if child.name == edge and not arrived and child.state != ENDED:
                 self._engine.end(child, "cancelled", "GatherClosed")
 

@@ -55,6 +55,8 @@ class Grants:
             edge that it answers.
     """
 
+    __slots__ = ("asked", "key")
+
     def __init__(self, artifact: Artifact, key: bytes) -> None:
         self.key = key
         edges = artifact.edges

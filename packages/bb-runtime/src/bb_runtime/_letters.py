@@ -60,20 +60,27 @@ class Writer:
             )  # fmt: skip
 
     def build(
-        self, to: PeerId | ReturnAddress, number: int, remaining_ns: int, flags: int = 0
+        self,
+        to: PeerId | ReturnAddress,
+        number: int,
+        remaining_ns: int,
+        flags: int = 0,
+        after: int = 0,
     ) -> Built:
         """Build the envelope of one destination."""
         hop = None
         if isinstance(to, ReturnAddress):
             hop = Hop(to.frame, to.incarnation, to.peer.raw, to.grant)
         if self.template is not None:
-            return self.template.build(number, remaining_ns=remaining_ns, nearest=hop, flags=flags)
+            return self.template.build(
+                number, remaining_ns=remaining_ns, nearest=hop, flags=flags, after=after
+            )
         # The return address differs by destination and stands before our own hop.
         own = own_to(self, to)
         chain = own if hop is None else (hop, *own)
         return build_envelope(
             self.program, self.edge.id, self.incarnation, number, remaining_ns=remaining_ns,
-            chain=chain, fills=self.fills, flags=flags, limits=self.limits,
+            chain=chain, fills=self.fills, flags=flags, after=after, limits=self.limits,
         )  # fmt: skip
 
 
@@ -95,6 +102,7 @@ class Letter:
         replies: The edges of the answers.
         until_ns: When it is not wanted any more.
         size: Bytes, head included.
+        after: Message id of what its receiver is to open first, 0 for none; known once it goes.
     """
 
     writer: Writer | Sharer
@@ -104,6 +112,7 @@ class Letter:
     replies: tuple[Edge, ...]
     until_ns: int
     size: int
+    after: int = 0
 
     @property
     def peer(self) -> PeerId:
@@ -135,6 +144,7 @@ class Letter:
             "frame": None if self.frame is None else self.frame.number,
             "left_ns": self.until_ns - now_ns,
             "size": self.size,
+            "after": self.after,
             "incarnation": writer.incarnation,
             "own": [tuple(hop) for hop in writer.own],
             "fills": [(bytes(data), codec, tuple(shape)) for data, codec, shape in writer.fills],

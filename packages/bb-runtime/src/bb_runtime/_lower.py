@@ -246,6 +246,7 @@ class _Lowering:
             ),
             waits=any(waits or any(map(self._asks, ops)) for waits, ops in pieces),
             names=tuple(sorted(placed, key=self.positions.__getitem__)),
+            replies=self._replies(info.name),
         )
 
     def _brought(self, info: RegionInfo, brought: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
@@ -322,7 +323,13 @@ class _Lowering:
             deadline_ns=int(a.get("deadline_ns", 0)) or self._bound(self.homes[op.inputs[0]]),
             outs=(outs[0], outs[1], outs[2], outs[3] if len(outs) > 3 else -1),
             op=op,
+            replies=self._replies(self.homes[op.inputs[0]]),
         )
+
+    def _replies(self, region: str) -> int:
+        """Return how often a peer sends what opens a region."""
+        edge = self.edges.get(region)
+        return 1 if edge is None else edge.replies
 
     def _bound(self, edge: str) -> int:
         """Return how long a gather without a deadline of its own waits; 0 for its frame's."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bb_ir.ids import PeerId
 from bb_ir.values import Encoded
 from bb_ir.wire import FLAG_RETRY, Built, Hop
-from bb_runtime._frames import ENDED, Frame, ReturnAddress
+from bb_runtime._frames import ENDED, NOTHING, Frame, ReturnAddress
 from bb_runtime._letters import Letter, Writer
 from bb_runtime._misread import whole
 from bb_runtime._pressure import share_of
@@ -29,6 +29,8 @@ __all__ = ["Outbound"]
 
 class Outbound:
     """Envelopes of one Node that were handed to the host, or wait to be."""
+
+    __slots__ = ("_engine", "_waiting", "unsent_bytes")
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -64,8 +66,10 @@ class Outbound:
         if remaining <= 0:
             self._unsent(letter, "unsent")
             return
-        flags = FLAG_RETRY if again else 0
-        built = letter.writer.build(letter.to, letter.number, remaining, flags)
+        flags, after = FLAG_RETRY if again else 0, letter.after
+        if letter.edge.ordered and not again:
+            after = engine.order.before(record, letter.edge)
+        built = letter.writer.build(letter.to, letter.number, remaining, flags, after)
         self._hand_out(record, letter, built, again=again)
 
     def _hand_out(
@@ -75,11 +79,15 @@ class Outbound:
         record.bytes_out += size
         engine.steps.append(Ship(record.id, built, letter.number))
         if engine.options.max_unsent_bytes:
+            if record.unsent is NOTHING:
+                record.unsent = {}
             record.unsent[letter.number] = size
             record.unsent_bytes += size
             if record.group is not None:
                 record.group.unsent_bytes += size
             self.unsent_bytes += size
+        if letter.edge.ordered and not again:
+            engine.order.sent(record, letter)
         if letter.replies:
             engine.peers.asked(record)
         if letter.edge.retries and not again:
@@ -211,5 +219,5 @@ class Outbound:
         return Letter(
             writer, to if isinstance(to, PeerId) else ReturnAddress(*to), whole(row["number"]),
             engine.frames.get(row["frame"]), engine.post.answering[edge.name],
-            engine.now_ns + int(row["left_ns"]), whole(row["size"]),
+            engine.now_ns + int(row["left_ns"]), whole(row["size"]), whole(row["after"]),
         )  # fmt: skip

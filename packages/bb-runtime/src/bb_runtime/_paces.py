@@ -78,6 +78,8 @@ class Paces:
         recent: How long the last answers took, by edge; all edges whose answers may be overdue.
     """
 
+    __slots__ = ("_engine", "recent")
+
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         edges = engine.artifact.edges.values()

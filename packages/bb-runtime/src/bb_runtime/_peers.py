@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bb_ir.ids import PeerId
 from bb_runtime import _health
 from bb_runtime._estimates import LONGEST_NS, RoundTrip, Silence, numbers_in
+from bb_runtime._frames import NOTHING
 from bb_runtime._misread import whole
 from bb_runtime._paces import Pace
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from bb_runtime._engine import Engine
     from bb_runtime._frames import Frame
     from bb_runtime._letters import Letter
+    from bb_runtime._order import PeerOrder
     from bb_runtime._retries import Retry
     from bb_runtime._windows import Window
 
@@ -78,7 +80,7 @@ class Peer:
 
     __slots__ = (
         "acks", "alarm_ns", "answers", "asked_ns", "bytes_in", "bytes_out", "failures", "frames",
-        "group", "heard_ns", "held", "holds", "id", "noticed_ns", "notices", "paces",
+        "group", "heard_ns", "held", "holds", "id", "noticed_ns", "notices", "order", "paces",
         "quiet_ns", "refused", "retrying", "silence", "since_ns", "skip", "stale_ns", "unsent",
         "unsent_bytes", "waiting", "wants", "window",
     )  # fmt: skip
@@ -114,10 +116,12 @@ class Peer:
         self.notices, self.noticed_ns = 0, NEVER
         # What it is sent: envelopes that the host has and has not sent, by message id, those that
         # wait here, and those that it has not acknowledged.
-        self.unsent: dict[int, int] = {}
+        self.unsent: dict[int, int] = NOTHING
         self.unsent_bytes = 0
         self.waiting: list[Letter] = []
-        self.retrying: dict[int, Retry] = {}
+        self.retrying: dict[int, Retry] = NOTHING
+        #: What came from it and went to it last, on edges that keep an order.
+        self.order: PeerOrder | None = None
 
     def count_refused(self, reason: str) -> None:
         """Count something that came from it, or went to it, and was refused."""
@@ -147,13 +151,16 @@ _INSTANTS = ("since_ns", "heard_ns", "asked_ns", "quiet_ns", "noticed_ns")
 class Peers:
     """All peers of one Node."""
 
+    __slots__ = ("_engine", "_idle_ns", "_skewed", "records", "sweep_ns")
+
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.records: dict[PeerId, Peer] = {}
         edges = engine.artifact.edges.values()
         longest = max((edge.deadline_ns for edge in edges), default=_DEADLINE_NS)
         self._idle_ns = 2 * longest
-        self._sweep_ns = engine.now_ns + self._idle_ns
+        #: When peers are forgotten next.
+        self.sweep_ns = engine.now_ns + self._idle_ns
         #: When a peer of another program was last told of.
         self._skewed: dict[PeerId, int] = {}
 
@@ -246,11 +253,9 @@ class Peers:
     # Tables
 
     def sweep(self) -> None:
-        """Forget peers that nothing was heard of for long."""
+        """Forget peers that nothing was heard of for long; called when it is time for that."""
         now = self._engine.now_ns
-        if now < self._sweep_ns:
-            return
-        self._sweep_ns = now + self._idle_ns // 2
+        self.sweep_ns = now + self._idle_ns // 2
         idle = [
             record.id
             for record in self.records.values()
@@ -299,12 +304,12 @@ class Peers:
     def instants(self) -> tuple[int, dict[PeerId, int]]:
         """Return how long it is until the next sweep, and since peers of others were told of."""
         now = self._engine.now_ns
-        return self._sweep_ns - now, {peer: told - now for peer, told in self._skewed.items()}
+        return self.sweep_ns - now, {peer: told - now for peer, told in self._skewed.items()}
 
     def set_instants(self, sweep_ns: int, told: Mapping[PeerId, int]) -> None:
         """Take over what `instants` gave."""
         now = self._engine.now_ns
-        self._sweep_ns = now + sweep_ns
+        self.sweep_ns = now + sweep_ns
         self._skewed = {peer: now + since for peer, since in told.items()}
 
     def _stored(self, record: Peer) -> dict[str, Any]:

@@ -9,10 +9,10 @@ frame that waits, with a small `failed` envelope.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bb_ir.ids import PeerId
-from bb_ir.references import crosser
+from bb_ir.references import Crosser, crosser
 from bb_ir.values import NO_CODECS, Codecs, encode_value
 from bb_ir.wire import Control, Failed, Hop, WireLimits, build_envelope
 from bb_runtime._frames import ENDED, Frame, ReturnAddress
@@ -33,6 +33,11 @@ __all__ = ["Post"]
 
 class Post:
     """Builds the envelopes of one Node."""
+
+    __slots__ = (
+        "_engine", "answering", "by_reference", "codecs", "limits", "messages", "outbound",
+        "outgoing", "program", "retries",
+    )  # fmt: skip
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -59,10 +64,12 @@ class Post:
     def sender(self, op: Op) -> Callable[..., None]:
         """Return the callable of a send."""
         edge = self._engine.artifact.edges[op.edge]
+        return self._sharing(edge) if self.by_reference else self._sending(edge)
+
+    def _sending(self, edge: Edge) -> Callable[..., None]:
         types = [type_ for _, type_ in edge.ports]
         codecs, limits = self.codecs, self.limits
         program, engine = self.program, self._engine
-        crossers = [crosser(type_, codecs) for type_ in types]
         grants = engine.grants if edge.granted else None
 
         def send(frame: Frame, to: Sequence[Any], *values: Any) -> None:
@@ -73,15 +80,32 @@ class Post:
             )  # fmt: skip
             self._send(frame, edge, to, writer)
 
+        return send
+
+    def _sharing(self, edge: Edge) -> Callable[..., None]:
+        engine, crossers = self._engine, self._crossers(edge)
+        grants = engine.grants if edge.granted else None
+
         def share(frame: Frame, to: Sequence[Any], *values: Any) -> None:
             crossed = [cross(value) for cross, value in zip(crossers, values, strict=True)]
             sharer = Sharer(
-                program, edge, incarnation=engine.incarnation, own=self._own(frame, edge),
-                crossed=crossed, limits=limits, codecs=codecs, grants=grants,
+                self.program, edge, incarnation=engine.incarnation, own=self._own(frame, edge),
+                crossed=crossed, limits=self.limits, codecs=self.codecs, grants=grants,
             )  # fmt: skip
             self._send(frame, edge, to, sharer)
 
-        return share if self.by_reference else send
+        return share
+
+    def _crossers(self, edge: Edge) -> list[Crosser]:
+        """Return what takes the values of an edge over; of plain types one for all Nodes."""
+        if self.codecs:
+            return [crosser(type_, self.codecs) for _, type_ in edge.ports]
+        known = self._engine.artifact.programs
+        key = "crossers", edge.name
+        found = known.get(key)
+        if found is None:
+            found = known[key] = [crosser(type_) for _, type_ in edge.ports]
+        return cast("list[Crosser]", found)
 
     def _own(self, frame: Frame, edge: Edge) -> tuple[Hop, ...]:
         """Return the hop that answers on an edge come back to, if there are any."""
@@ -96,43 +120,42 @@ class Post:
         writer: Writer | Sharer,
     ) -> None:
         engine = self._engine
-        addresses = tuple(dict.fromkeys(to))
-        remaining = min(edge.deadline_ns, frame.deadline_ns - engine.now_ns)
+        now = engine.now_ns
+        addresses = to if len(to) == 1 else tuple(dict.fromkeys(to))
+        remaining = min(edge.deadline_ns, frame.deadline_ns - now)
         if remaining <= 0:
             raise OpError(
                 f"nothing is left of the frame's deadline to send edge {edge.name!r}",
                 fix="give the frame or the gather a longer deadline",
             )
         replies = self.answering[edge.name]
-        messages = [*frame.messages]
+        messages: list[int] = []
         if replies:
-            frame.messages = messages
+            messages = frame.messages = [*frame.messages]
         peers: list[PeerId] = []
         refused: list[PeerId] = []
         flow = engine.metrics.flow(edge.name)
         before = flow[1]
-        table, now, sure = engine.peers, engine.now_ns, edge.retries > 0
-        records = table.records
-        most, allowed = engine.options.max_unsent_bytes, engine.options.allowed_peers
-        blocked, gone = engine.gathers.blocked, engine.gathers.gone
+        table, options, gathers = engine.peers, engine.options, engine.gathers
+        records, most = table.records, options.max_unsent_bytes
+        kept = edge.retries > 0 or most > 0 or edge.ordered
+        barred = gathers.blocked or gathers.gone or options.allowed_peers is not None
         for address in addresses:
-            peer = address.peer if isinstance(address, ReturnAddress) else address
-            peers.append(peer)
-            if (blocked and peer in blocked) or (allowed is not None and peer not in allowed):
-                engine.drop("blocked", peer, edge.name)
-                continue
-            if gone and peer in gone:
-                engine.drop("left", peer, edge.name)
+            peer = address.peer if type(address) is ReturnAddress else cast("PeerId", address)
+            if replies:
+                peers.append(peer)
+            if barred and self._is_barred(peer, edge):
                 continue
             record = records.get(peer) or table.of(peer)
             self.messages += 1
-            built = writer.build(address, self.messages, remaining)
+            after = engine.order.before(record, edge) if edge.ordered else 0
+            built = writer.build(address, self.messages, remaining, 0, after)
             if edge.max_payload and built.payload_length > edge.max_payload:
                 raise _too_large(edge, built.payload_length)
             size = built.head_length + built.payload_length
             if -1 < record.asked_ns < now and table.suspected(record):
                 table.failed(record)
-            if sure or most or now < record.quiet_ns or record.waiting:
+            if kept or now < record.quiet_ns or record.waiting:
                 until = now + remaining
                 letter = Letter(writer, address, self.messages, frame, replies, until, size)
                 if not self.outbound.post(record, letter, built):
@@ -158,15 +181,36 @@ class Post:
             for peer in refused:
                 engine.gathers.answer_failed(frame, reply.name, peer, "undeliverable")
 
+    def _is_barred(self, peer: PeerId, edge: Edge) -> bool:
+        """Whether nothing may be sent to a peer, which is told then."""
+        engine = self._engine
+        allowed = engine.options.allowed_peers
+        if peer in engine.gathers.blocked or (allowed is not None and peer not in allowed):
+            engine.drop("blocked", peer, edge.name)
+            return True
+        if peer in engine.gathers.gone:
+            engine.drop("left", peer, edge.name)
+            return True
+        return False
+
     @staticmethod
-    def _paid(frame: Frame, edge: Edge, addresses: tuple[PeerId | ReturnAddress, ...]) -> None:
-        """Note which promises a send kept: that of a frame on our line, or those of children."""
+    def _paid(frame: Frame, edge: Edge, addresses: Sequence[PeerId | ReturnAddress]) -> None:
+        """Note which promises a send kept: that of a frame on our line, or those of children.
+
+        One to answer several times is kept with the last of them.
+        """
         line: Frame | None = frame
         while line is not None:
             if line.name == edge.answers:
-                line.sent |= {edge.name}
+                if edge.replies == 1 or line.count_part(None, edge.name) >= edge.replies:
+                    line.sent |= {edge.name}
                 return
-            line.paid |= {(a, edge.name) for a in addresses if isinstance(a, ReturnAddress)}
+            line.paid |= {
+                (a, edge.name)
+                for a in addresses
+                if isinstance(a, ReturnAddress)
+                and (edge.replies == 1 or line.count_part(a, edge.name) >= edge.replies)
+            }
             line = line.parent
 
     def report_unsent(self, frame: Frame, how: str, reason: str) -> None:
@@ -238,6 +282,7 @@ class Post:
             if ship.message_id in record.retrying:
                 self._engine.drop("undeliverable", ship.to, "")
                 return  # it is sent again
+            self._engine.order.lost(record, ship.message_id)
         waiting = self.outgoing.pop(ship.message_id, None)
         if waiting is None:
             self._engine.drop("undeliverable", ship.to, "")

@@ -38,6 +38,8 @@ def share_of(total: int, options: Options) -> int:
 class Pressure:
     """Bounds of what comes in, and the peers that are to wait."""
 
+    __slots__ = ("_engine", "_few", "_little", "_options", "leases", "paused")
+
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._options: Options | None = None

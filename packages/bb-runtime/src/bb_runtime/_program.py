@@ -49,6 +49,7 @@ class GatherInfo:
     deadline_ns: int
     outs: tuple[int, int, int, int]
     op: Op
+    replies: int = 1
 
     def need(self, expected: int) -> int:
         """How many answers it takes, of so many peers asked."""
@@ -154,6 +155,7 @@ class RegionProgram:
         names: Name of the value at each position.
         block: The block whose turns run it.
         delays: The sleeps that stand in it.
+        replies: How many of its frames a peer that answers opens.
     """
 
     info: RegionInfo
@@ -169,6 +171,7 @@ class RegionProgram:
     names: tuple[str, ...] = ()
     block: BlockInfo | None = None
     delays: tuple[DelayInfo, ...] = ()
+    replies: int = 1
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,8 @@ class Unwanted:
 class Quarantine:
     """The work of one Node that is not wanted any more."""
 
+    __slots__ = ("_engine", "unwanted")
+
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         #: In the order in which it was given up.

@@ -136,9 +136,15 @@ class Builder:
         self.instants = int(sweep), {peer_of(peer): int(since) for peer, since in told.items()}
         self.letters = self.unpack(table["outbound"])
         self.retries = self.unpack(table["retries"])
+        self.order = engine.order.read(self.unpack(table["order"]), self.now_ns)
         self.alarms = [
-            (int(left), None if number is None else int(number), peer and peer_of(peer))
-            for left, number, peer in table["alarms"]
+            (
+                int(left),
+                None if number is None else int(number),
+                peer and peer_of(peer),
+                None if edge is None else str(edge),
+            )
+            for left, number, peer, edge in table["alarms"]
         ]
         self._rehearse()
         return self
@@ -220,14 +226,17 @@ class Builder:
                 frame.account = record = peers.of(frame.sender)
                 record.frames += 1
                 record.held += frame.payload
+        engine.order.load(self.order, clean=self.clean)
         engine.strangers.load(self.strangers)
         outbound.load(self.letters)
         retries = engine.post.retries
         retries.load(self.retries if self.clean else ())
         # What falls due at one instant keeps its order.
         engine.alarms.clear()
-        for left, number, peer in self.alarms:
-            found = peers.records.get(peer) if peer else retries.open.get(number or 0)
+        for left, number, peer, edge in self.alarms:
+            found: Any = peers.records.get(peer) if peer else retries.open.get(number or 0)
+            if edge is not None:
+                found = engine.order.waiting(peer, edge)
             if found is not None:
                 found.alarm_ns = self.now_ns + left
                 engine.alarms.set(found.alarm_ns, found)
@@ -280,6 +289,9 @@ class Builder:
         frame.sent = frozenset(map(str, packed["sent"]))
         frame.owed = tuple((_address_of(one), edges[name]) for one, name in packed["owed"])
         frame.paid = frozenset((_address_of(one), str(name)) for one, name in packed["paid"])
+        frame.parts = {
+            (_who(who), str(edge)): whole(count) for who, edge, count in packed["parts"]
+        } or NOTHING
         frame.messages = [int(message) for message in packed["messages"]]
         frame.payload = int(packed["payload"])
         if packed["account"]:
@@ -305,6 +317,10 @@ class Builder:
         state.answers = {peer_of(peer): _address(one) for peer, one in packed["answers"].items()}
         state.kept = {peer_of(peer): self.unpack(v) for peer, v in packed["kept"].items()}
         state.fired = bool(packed["fired"])
+        for peer, (arrived, lost, values) in packed["parts"].items():
+            parts = state.parts_of(peer_of(peer))
+            parts.arrived, parts.lost = set(map(whole, arrived)), bool(lost)
+            parts.values = {whole(number): v for number, v in self.unpack(values).items()}
         if packed["dues"] is not None:
             state.dues = Dues(state.info).load(packed["dues"], self.now_ns)
         return state
@@ -394,6 +410,10 @@ def _address_of(value: Any) -> ReturnAddress:
     if not isinstance(value, ReturnAddress):
         raise TypeError(f"{type(value).__name__} instead of a return address")
     return value
+
+
+def _who(value: Any) -> PeerId | ReturnAddress | None:
+    return value if isinstance(value, PeerId) else _address(value)
 
 
 def _address(value: Any) -> ReturnAddress | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from bb_runtime import _health
-from bb_runtime._frames import Frame
+from bb_runtime._frames import NOTHING, Frame
 from bb_runtime._letters import Letter
 from bb_runtime._misread import whole
 
@@ -48,6 +48,8 @@ class Retry:
 class Retries:
     """What one Node sends again."""
 
+    __slots__ = ("_engine", "open")
+
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.open: dict[int, Retry] = {}
@@ -61,8 +63,10 @@ class Retries:
         self._wait(retry)
 
     def _keep(self, retry: Retry) -> None:
-        number = retry.letter.number
-        self.open[number] = retry.record.retrying[number] = retry
+        number, record = retry.letter.number, retry.record
+        if record.retrying is NOTHING:
+            record.retrying = {}
+        self.open[number] = record.retrying[number] = retry
 
     def _wait(self, retry: Retry) -> None:
         engine, letter, record = self._engine, retry.letter, retry.record
@@ -107,7 +111,7 @@ class Retries:
 
     def _give_up(self, retry: Retry) -> None:
         engine, letter = self._engine, retry.letter
-        self._forget(retry)
+        self._stop(retry)
         if not letter.wanted:
             return
         engine.drop("unacknowledged", letter.peer, letter.edge.name)
@@ -125,6 +129,12 @@ class Retries:
         retry.alarm_ns = -1
         self.open.pop(number, None)
         retry.record.retrying.pop(number, None)
+
+    def _stop(self, retry: Retry) -> None:
+        """Send an envelope no more, though nobody knows whether it came."""
+        self._forget(retry)
+        if retry.letter.edge.ordered:
+            self._engine.order.lost(retry.record, retry.letter.number)
 
     # What ends a retry
 
@@ -157,19 +167,19 @@ class Retries:
             letter = retry.letter
             if letter.frame is frame and any(reply.name == edge for reply in letter.replies):
                 record.skip = record.skip or retry.times > 0
-                self._forget(retry)
+                self._stop(retry)
 
     def frame_ended(self, frame: Frame) -> None:
         """Ask nobody again for a frame that has ended."""
         for number in frame.messages:
             retry = self.open.get(number)
             if retry is not None and retry.letter.frame is frame:
-                self._forget(retry)
+                self._stop(retry)
 
     def drop_all(self, record: Peer) -> None:
         """Send nothing again to a peer that is lost."""
         for retry in tuple(record.retrying.values()):
-            self._forget(retry)
+            self._stop(retry)
             self._fail(retry.letter, "undeliverable")
 
     # Snapshots

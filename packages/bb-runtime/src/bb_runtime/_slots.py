@@ -83,6 +83,11 @@ _Key = tuple[int, int]
 class Slots:
     """The components of one Node and who holds them."""
 
+    __slots__ = (
+        "_alone", "_arrivals", "_freed", "_later", "_line", "_queues", "_shared", "numbers",
+        "stuck",
+    )  # fmt: skip
+
     def __init__(self) -> None:
         #: The components that may be held, by their identity.
         self.numbers: Mapping[int, int] = {}

@@ -19,8 +19,18 @@ from bb_ir.errors import DumpError
 from bb_roles.contracts import Component
 from bb_runtime._controllers import Every, On, Rounds
 from bb_runtime._ending import Ending
-from bb_runtime._frames import ENDED, QUEUED, BlockState, DelayState, Dues, Frame, GatherState
+from bb_runtime._frames import (
+    ENDED,
+    QUEUED,
+    BlockState,
+    DelayState,
+    Dues,
+    Frame,
+    GatherState,
+    PeerParts,
+)
 from bb_runtime._head import Parts, class_name, codecs_of, components_of, head_of, regions_of
+from bb_runtime._order import Line
 from bb_runtime._peers import Peer
 from bb_runtime._portable import KINDS, Packer, Unwritable
 from bb_runtime._program import reads_of
@@ -225,6 +235,7 @@ class _Writer:
             "gone": engine.gathers.gone,
             "handed": engine.handed,
             "retries": self.packer.pack(engine.post.retries.state()),
+            "order": self.packer.pack(engine.order.state()),
             # Work is handed out anew.
             "steps": [
                 pack_step(step, self.packer)
@@ -258,6 +269,7 @@ class _Writer:
             "sent": sorted(frame.sent),
             "owed": [(address, edge.name) for address, edge in frame.owed],
             "paid": sorted(frame.paid),
+            "parts": [(who, edge, count) for (who, edge), count in frame.parts.items()],
             "messages": list(frame.messages),
             "payload": frame.payload,
             "account": frame.account is not None,
@@ -304,9 +316,14 @@ class _Writer:
             "pending": state.pending,
             "answers": state.answers,
             "kept": self._plain(state.kept, "a gather collected", state.info.op),
+            "parts": {peer: self._parts(state, one) for peer, one in state.parts.items()},
             "fired": state.fired,
             "dues": None if state.dues is None else state.dues.state(self.now_ns),
         }
+
+    def _parts(self, state: GatherState, parts: PeerParts) -> tuple[Any, ...]:
+        values = self._plain(parts.values, "a gather collected", state.info.op)
+        return sorted(parts.arrived), parts.lost, values
 
     def _block(self, state: BlockState) -> Table:
         op = state.info.op
@@ -348,9 +365,11 @@ class _Writer:
     def _alarm(self, when_ns: int, what: object) -> tuple[Any, ...]:
         left = when_ns - self.now_ns
         if isinstance(what, Retry):
-            return left, what.letter.number, None
+            return left, what.letter.number, None, None
+        if isinstance(what, Line):
+            return left, None, what.record.id, what.edge.name
         assert isinstance(what, Peer)
-        return left, None, what.id
+        return left, None, what.id, None
 
     def _number(self, controller: Controller) -> int:
         found = self.controllers.get(id(controller))

@@ -101,11 +101,12 @@ def stop_before(engine: Engine, wanted: str) -> None:
 def _watch(bound: BoundRegion, stretch: int, number: int, op: Op) -> bool:
     """Put what stops in the place of an op's callable, in the function of its stretch."""
     run: Any = bound.runs[stretch]
-    names: tuple[str, ...] = run.__code__.co_freevars
+    names: tuple[str, ...] = run.__code__.co_varnames[1 : run.__code__.co_argcount]
     name = f"k{number}"
     if name not in names:
         return False  # the frame itself answers it
-    run.__closure__[names.index(name)].cell_contents = _stopping(op)
+    calls = dict(zip(names, run.__defaults__, strict=True)) | {name: _stopping(op)}
+    run.__defaults__ = tuple(calls.values())
     return True
 
 

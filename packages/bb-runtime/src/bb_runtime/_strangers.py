@@ -30,14 +30,22 @@ class Strangers:
     """The strangers of one Node.
 
     Attributes:
-        account: What all of them are charged for together.
         records: Those that are remembered; the one that was heard last is the last.
     """
 
+    __slots__ = ("_account", "_engine", "records")
+
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self.account = Peer(engine.peer)
+        self._account: Peer | None = None
         self.records: dict[PeerId, Peer] = {}
+
+    @property
+    def account(self) -> Peer:
+        """What all of them are charged for together."""
+        if self._account is None:  # most Nodes never have a stranger
+            self._account = Peer(self._engine.peer)
+        return self._account
 
     def full(self, record: Peer | None, length: int) -> bool:
         """Tell whether an envelope finds no room in what strangers may take."""
@@ -61,6 +69,7 @@ class Strangers:
                 self._engine.peers.records.pop(idle.id, None)
             record.group = self.account
             self._charge(record, 1)
+            self._engine.turns.regroup()
         self.records[record.id] = record
 
     def leave(self, peer: PeerId) -> None:
@@ -69,11 +78,12 @@ class Strangers:
         if record is not None:
             self._charge(record, -1)
             record.group = None
+            self._engine.turns.regroup()
 
     def load(self, peers: Iterable[PeerId]) -> None:
         """Let others be strangers; their records are there already."""
         self.records.clear()
-        self.account = Peer(self._engine.peer)
+        self._account = None
         for peer in peers:
             self.join(self._engine.peers.of(peer))
 

@@ -34,13 +34,16 @@ def _matters(timer: Timer) -> bool:
 class Timers:
     """Deadlines and ticks; equal instants fall due in the order of creation."""
 
+    __slots__ = ("_limit", "_number", "heap")
+
     def __init__(self) -> None:
-        self._heap: list[Timer] = []
+        #: The first of these is the earliest; it may matter no more.
+        self.heap: list[Timer] = []
         self._number = 0
         self._limit = _SLACK
 
     def __len__(self) -> int:
-        return sum(map(_matters, self._heap))
+        return sum(map(_matters, self.heap))
 
     def set(
         self,
@@ -57,16 +60,16 @@ class Timers:
 
     def _push(self, when_ns: int, frame: Frame | None, what: What) -> None:
         self._number += 1
-        heapq.heappush(self._heap, (when_ns, self._number, frame, what))
-        if len(self._heap) > self._limit:
+        heapq.heappush(self.heap, (when_ns, self._number, frame, what))
+        if len(self.heap) > self._limit:
             # Those of ended frames would otherwise stay until their instant.
-            self._heap = [timer for timer in self._heap if _matters(timer)]
-            heapq.heapify(self._heap)
-            self._limit = _SLACK + 2 * len(self._heap)
+            self.heap = [timer for timer in self.heap if _matters(timer)]
+            heapq.heapify(self.heap)
+            self._limit = _SLACK + 2 * len(self.heap)
 
     def ahead(self) -> list[tuple[int, Frame | None, What]]:
         """Return what still matters, in the order in which it falls due."""
-        found = sorted(filter(_matters, self._heap), key=lambda timer: timer[:2])
+        found = sorted(filter(_matters, self.heap), key=lambda timer: timer[:2])
         return [(when, frame, what) for when, _, frame, what in found]
 
     def replace(self, ahead: list[tuple[int, Frame | None, What]]) -> None:
@@ -77,15 +80,15 @@ class Timers:
 
     def clear(self) -> None:
         """Forget all."""
-        self._heap.clear()
+        self.heap.clear()
 
     def next(self) -> int | None:
         """Return the earliest instant that still matters."""
-        while self._heap and not _matters(self._heap[0]):
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
+        while self.heap and not _matters(self.heap[0]):
+            heapq.heappop(self.heap)
+        return self.heap[0][0] if self.heap else None
 
     def pop(self) -> tuple[int, Frame | None, What]:
         """Take the earliest out; `next` has just returned its instant."""
-        when, _, frame, what = heapq.heappop(self._heap)
+        when, _, frame, what = heapq.heappop(self.heap)
         return when, frame, what

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 __all__ = ["Window"]
 
 _WINDOW = 256
+_BITS = (1 << _WINDOW) - 1
 #: Of edges with retries, so many ids are known that need not be near each other.
 _MOST_RECEIVED = 128
 
@@ -51,7 +52,7 @@ class Window:
         """Remember an id that was admitted."""
         ahead = message_id - self.highest
         if ahead > 0:
-            self.bits = (self.bits << min(ahead, _WINDOW) | 1) & ((1 << _WINDOW) - 1)
+            self.bits = (self.bits << ahead | 1) & _BITS if ahead < _WINDOW else 1
             self.highest = message_id
         else:
             self.bits |= 1 << -ahead

@@ -6,6 +6,7 @@ The text holds numbers only, never a name from the artifact.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -19,6 +20,9 @@ __all__ = ["FIRST_LINE", "WITH_CONTEXT", "Writer", "bind", "with_attributes"]
 _WITH_FRAME = (keys.OUTPUT, ARRIVE, TAKE)
 #: And those whose callables are given a context, as methods of components are.
 WITH_CONTEXT = (keys.NOW, keys.ME, keys.RANDOM, keys.CHOICE)
+
+#: What a line calls and the context it is called with, by the number of the op.
+_GIVEN = re.compile(r"\b[kc]\d+\b")
 
 #: Finds the callable of an op; called once per op and Node.
 Resolve = Callable[[Op], Any]
@@ -52,9 +56,12 @@ class Writer:
 
     def text(self) -> str:
         body = [self._line(at, op) for at, op in enumerate(self.ops)]
-        given = ",".join(f"{kind}{at}" for kind in "kc" for at in range(len(self.ops)))
+        names = [f"{kind}{at}" for at in range(len(self.ops)) for kind in "kc"]
+        given, used = ",".join(names), set(_GIVEN.findall("\n".join(body)))
+        # As defaults they take a place each in one tuple; as free variables, a cell each.
+        own = "".join(f",{name}={name}" for name in names if name in used)
         ups = "".join(f";v{level}=f{'.parent' * level}.values" for level in sorted(self.levels))
-        head = f"def make({given}):\n def run(f):\n  pass{ups}\n"
+        head = f"def make({given}):\n def run(f{own}):\n  pass{ups}\n"
         return head + "\n".join(f"  {line}" for line in body) + "\n return run\n"
 
     def _line(self, at: int, op: Op) -> str:
@@ -132,9 +139,8 @@ def bind(stretch: Stretch, resolve: Resolve, context: Callable[[Op], Any]) -> Ca
     """Return the function of a stretch for one Node."""
     space: dict[str, Any] = {}
     exec(stretch.code, space)  # noqa: S102  # text of our own, numbers only
-    kernels = [resolve(op) for op in stretch.ops]
-    contexts = [context(op) for op in stretch.ops]
-    made: Callable[[Any], None] = space["make"](*kernels, *contexts)
+    given = [one for op in stretch.ops for one in (resolve(op), context(op))]
+    made: Callable[[Any], None] = space["make"](*given)
     return made
 
 

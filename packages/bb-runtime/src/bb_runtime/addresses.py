@@ -171,6 +171,8 @@ class _Known:
 class AddressBook:
     """Addresses of peers, with how well they worked; instants are the Node's own time."""
 
+    __slots__ = ("_hints", "_observed", "_peers", "_sequences")
+
     def __init__(self) -> None:
         self._peers: dict[PeerId, dict[Address, _Known]] = {}
         #: Sequence number of the last record of a peer.

@@ -118,6 +118,8 @@ class Edge:
         backoff_ns: How long to wait before that while the peer's round trips are not known.
         granted: Whether its return addresses carry grants that answers bring back.
         auto: Whether an answer on it is given up when it takes longer than they usually do.
+        replies: How often a peer answers on it.
+        ordered: Whether what a peer sends on it is opened in the order in which it was sent.
     """
 
     name: str
@@ -135,6 +137,8 @@ class Edge:
     backoff_ns: int = 10**9
     granted: bool = False
     auto: bool = False
+    replies: int = 1
+    ordered: bool = False
 
 
 @dataclass(frozen=True)
@@ -444,6 +448,8 @@ def _edge(row: dict[str, Any]) -> Edge:
         backoff_ns=whole_of(row, "backoff_ns", 10**9),
         granted=bool(row.get("granted")),
         auto=bool(row.get("auto")),
+        replies=max(1, whole_of(row, "replies", 1)),
+        ordered=bool(row.get("ordered")),
     )
 
 

@@ -85,7 +85,8 @@ def _facts(step: tuple[Any, ...]) -> bytes:
         case Emitted():
             return _words(step.target, step.name, *step.frame) + value_digest(step.value)
         case FrameEnded():
-            return _words(step.target, step.region, *step.frame, step.how, step.reason)
+            target, region, (incarnation, number), how, reason = step
+            return f"{target}\0{region}\0{incarnation}\0{number}\0{how}\0{reason}".encode()
         case OpFailed():
             return _words(step.target, step.op, step.slot, *step.frame, code_of(step.error))
         case BlockEnded():

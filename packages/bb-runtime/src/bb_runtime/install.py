@@ -18,7 +18,7 @@ from bb_roles.contracts import Backend, Component, lacks
 from bb_roles.errors import PluginError
 from bb_roles.fused import FusedGraph, compose
 from bb_roles.registry import import_named, ops_spec
-from bb_runtime._components import build_components, close_all
+from bb_runtime._components import StandIn, build_components, close_all
 from bb_runtime._context import OpContext
 from bb_runtime._engine import Engine
 from bb_runtime._frames import BoundRegion
@@ -38,7 +38,13 @@ from bb_runtime._trust import (
 from bb_runtime._types import codecs_of
 from bb_runtime._writing import WITH_CONTEXT, bind, with_attributes
 from bb_runtime.artifact import Artifact, Op, Target, load_artifact
-from bb_runtime.errors import EmptyTargets, InvalidArtifact, InvalidBindingTable, UnresolvedOp
+from bb_runtime.errors import (
+    EmptyTargets,
+    InstallError,
+    InvalidArtifact,
+    InvalidBindingTable,
+    UnresolvedOp,
+)
 from bb_runtime.node import Node
 from bb_runtime.options import Options
 
@@ -48,6 +54,10 @@ if TYPE_CHECKING:
     from bb_runtime._deferred import Works
 
 __all__ = ["Config", "install"]
+
+
+#: Nodes that are told no others share these.
+_DEFAULTS = Options()
 
 
 class Config(dict[str, Any]):
@@ -76,6 +86,7 @@ def install(
     secret: bytes | None = None,
     trusted: Collection[Trusted] | None = None,
     accept: Iterable[Artifact | ModelProto | Path | str] = (),
+    stand_in: StandIn | None = None,
 ) -> Node:
     """Build a Node from targets of an artifact.
 
@@ -107,6 +118,9 @@ def install(
             It need not be signed when `None`.
         accept: Other programs, as artifacts or hashes, whose envelopes are taken on edges that
             are the same.
+        stand_in: Is given a role and the class that the artifact binds, and returns the class that
+            is built in its place, such as one that inherits it and fails now and then. For tests
+            and simulations: a journal does not know of it, so there cannot be one.
 
     Raises:
         InstallError: The artifact cannot be installed here; no half-built Node is left.
@@ -116,15 +130,21 @@ def install(
         check_signed(read, trusted)
     check_secret(secret)
     making = None
+    if journal is not None and stand_in is not None:
+        raise InstallError(
+            "a Node with stand-ins for its components is to write a journal",
+            expected="one or the other: a replay would build the components of the artifact",
+            fix="leave journal or stand_in out",
+        )
     if journal is not None:
         from bb_runtime._recording import Recording
 
         making = Recording(journal)
     return build(
         peer, addresses, read, targets, config or {}, seed=seed, incarnation=incarnation,
-        allow=allow, options=options or Options(), pool=pool, now_ns=now_ns, making=making,
+        allow=allow, options=options or _DEFAULTS, pool=pool, now_ns=now_ns, making=making,
         by_reference=by_reference and journal is None, secret=secret,
-        accept=programs_of(accept, read),
+        accept=programs_of(accept, read), stand_in=stand_in,
     )  # fmt: skip
 
 
@@ -162,6 +182,7 @@ def build(
     by_reference: bool = False,
     secret: bytes | None = None,
     accept: Sequence[str] = (),
+    stand_in: StandIn | None = None,
 ) -> Node:
     """Build a Node, of a kind of its own when `making` is given.
 
@@ -180,13 +201,14 @@ def build(
     pool = pool or BufferPool()
     codecs = codecs_of(read, chosen, allow)
     components = build_components(
-        read, chosen, config, peer=peer, seed=seed, allow=allow, pool=pool
+        read, chosen, config, peer=peer, seed=seed, allow=allow, pool=pool, stand_in=stand_in
     )
     engine = Engine(
         peer, read, seed=seed, incarnation=incarnation, options=options, now_ns=now_ns, pool=pool,
         secret=secret,
     )  # fmt: skip
-    engine.accepted = frozenset(bytes.fromhex(one)[:16] for one in accept)
+    if accept:
+        engine.accepted = frozenset(bytes.fromhex(one)[:16] for one in accept)
     engine.post.codecs = codecs
     engine.post.by_reference = by_reference
     if making is not None:
@@ -339,7 +361,14 @@ class _Resolver:
             return self.engine.post.sender(op) if op.name == keys.SEND else None
         if is_gather(op):
             keeps = bool(op.attributes.get("values"))
-            return self.engine.gathers.arrival(self.programs.gathers[id(op)], keeps=keeps)
+            index = self.programs.gathers[id(op)]
+            replies = max(
+                info.replies
+                for program in self.programs.regions.values()
+                for info in program.gathers
+                if info.index == index
+            )
+            return self.engine.gathers.arrival(index, keeps=keeps, replies=replies)
         if op.domain == keys.SYSCALL and (own := self._own(op)) is not None:
             return own
         if op.domain == keys.ONNX:

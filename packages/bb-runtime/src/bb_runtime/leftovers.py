@@ -40,6 +40,7 @@ def leftovers(node: Node) -> dict[str, int]:
             "pieces of deferred work": works.open,
             "slots": int(not engine.slots.idle),
             "completions": len(engine.inbox),
+            "envelopes held back": engine.order.held,
         }
     )
     return {what: count for what, count in found.items() if count}

@@ -74,6 +74,8 @@ class Metrics:
         ended: Per target, region and end: how many frames ended so.
     """
 
+    __slots__ = ("ended", "flows", "histograms", "kinds", "numbers")
+
     def __init__(self) -> None:
         self.kinds: dict[str, str] = {}
         self.numbers: dict[str, float] = {}

@@ -190,9 +190,10 @@ class Node(PeersOfNode):
         Raises:
             NodeBroken: Something that is no `Exception` passed through the Node before.
         """
-        self._check_sound()
         engine, ending = self._engine, self._engine.ending
-        if engine.inbox:
+        if engine.broken:
+            self._check_sound()
+        if engine.inbox.items:
             if self.closed:
                 engine.inbox.drain()  # nobody wants it
             else:
@@ -237,12 +238,14 @@ class Node(PeersOfNode):
         Raises:
             NodeBroken: Something that is no `Exception` passed through the Node before.
         """
-        self._check_sound()
         engine = self._engine
+        if engine.broken:
+            self._check_sound()
         engine.advance(now_ns)
-        if self._admission.open_leases:
+        if self._admission.leases:
             self._admission.expire()
-        engine.peers.sweep()
+        if engine.now_ns >= engine.peers.sweep_ns:
+            engine.peers.sweep()
 
     def next_wakeup(self) -> int | None:
         """Return the instant at which `advance` is needed next, or `None`.
@@ -252,7 +255,10 @@ class Node(PeersOfNode):
         """
         if self._engine.busy:
             return self._engine.now_ns
-        due, lease = self._engine.next_wakeup(), self._admission.next_expiry()
+        due = self._engine.next_wakeup()
+        if not self._admission.leases:
+            return due
+        lease = self._admission.next_expiry()
         if due is None or lease is None:
             return lease if due is None else due
         return min(due, lease)

@@ -42,7 +42,7 @@ class Sharer:
 
     __slots__ = (
         "_codecs", "_header", "_limits", "_writer", "crossed", "edge", "grants", "incarnation",
-        "own", "payload_length", "program", "values",
+        "nowhere", "own", "payload_length", "program", "values",
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +63,8 @@ class Sharer:
         self.own = own
         self.crossed = crossed
         self.values = [one.value for one in crossed]
+        #: Stands for the fills of a header.
+        self.nowhere = (_NOWHERE,) * len(crossed)
         self._limits = limits
         self._codecs = codecs
         self.grants = grants
@@ -96,27 +98,35 @@ class Sharer:
         ]
 
     def build(
-        self, to: PeerId | ReturnAddress, number: int, remaining_ns: int, flags: int = 0
+        self,
+        to: PeerId | ReturnAddress,
+        number: int,
+        remaining_ns: int,
+        flags: int = 0,
+        after: int = 0,
     ) -> Referred:
         """Make the envelope of one destination."""
         hop = None
+        size = self._header + own_size(number, remaining_ns, after)
         if isinstance(to, ReturnAddress):
             hop = Hop(to.frame, to.incarnation, to.peer.raw, to.grant)
-        size = self._header + own_size(number, remaining_ns)
-        if hop is not None:
             size += hop_size(hop)
-        return Referred(self, to, hop, number, remaining_ns, flags, size)
+        return Referred(self, to, hop, number, remaining_ns, flags, size, after)
 
 
 class Referred:
     """One envelope by reference; it can be used wherever a `Built` can.
 
     Attributes:
+        edge: Its edge.
+        values: What it carries, in the order of the edge's ports.
         head_length: Bytes of its prelude and header.
+        payload_length: Bytes of its payload.
     """
 
     __slots__ = (
-        "_built", "_flags", "_hop", "_number", "_remaining_ns", "_sharer", "_to", "head_length",
+        "_after", "_built", "_flags", "_hop", "_number", "_read", "_remaining_ns", "_sharer", "_to",
+        "edge", "head_length", "payload_length", "values",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0917  # made for every envelope, by one caller
@@ -128,6 +138,7 @@ class Referred:
         remaining_ns: int,
         flags: int,
         head_length: int,
+        after: int = 0,
     ) -> None:
         self._sharer = sharer
         self._to = to
@@ -135,40 +146,32 @@ class Referred:
         self._number = number
         self._remaining_ns = remaining_ns
         self._flags = flags
+        self._after = after
         self._built: Built | None = None
+        self._read: EnvelopeHead | None = None
+        self.edge: Edge = sharer.edge
+        self.values: Sequence[Any] = sharer.values
         self.head_length = head_length
-
-    @property
-    def edge(self) -> Edge:
-        """Its edge."""
-        return self._sharer.edge
-
-    @property
-    def values(self) -> Sequence[Any]:
-        """What it carries, in the order of the edge's ports."""
-        return self._sharer.values
+        self.payload_length = sharer.payload_length
 
     @property
     def fills(self) -> Sequence[Encoded]:
         """The values as they would be encoded."""
         return self._sharer.fills
 
-    @property
-    def payload_length(self) -> int:
-        """Bytes of its payload."""
-        return self._sharer.payload_length
-
     def read(self) -> EnvelopeHead:
         """Return what its header says; its fills say only how many they are."""
-        sharer, hop = self._sharer, self._hop
-        # A return address stands before the hop of the frame that sends: nearest last.
-        own = own_to(sharer, self._to)
-        chain = own if hop is None else (hop, *own)
-        return EnvelopeHead(
-            sharer.program, sharer.edge.id, sharer.incarnation, self._number, self._remaining_ns,
-            0, chain, (_NOWHERE,) * len(sharer.values), None, self._flags == FLAG_RETRY,
-            sharer.payload_length,
-        )  # fmt: skip
+        found = self._read
+        if found is None:
+            sharer, hop = self._sharer, self._hop
+            # A return address stands before the hop of the frame that sends: nearest last.
+            own = sharer.own if sharer.grants is None else own_to(sharer, self._to)
+            found = self._read = EnvelopeHead(
+                sharer.program, self.edge.id, sharer.incarnation, self._number, self._remaining_ns,
+                0, own if hop is None else (hop, *own), sharer.nowhere, None,
+                self._flags == FLAG_RETRY, self.payload_length, self._after,
+            )  # fmt: skip
+        return found
 
     # As bytes
 
@@ -177,7 +180,7 @@ class Referred:
         """The same as bytes."""
         if self._built is None:
             self._built = self._sharer.writer.build(
-                self._to, self._number, self._remaining_ns, self._flags
+                self._to, self._number, self._remaining_ns, self._flags, self._after
             )
         return self._built
 

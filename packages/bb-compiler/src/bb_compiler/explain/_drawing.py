@@ -84,6 +84,10 @@ def about_edge(edge: EdgeInfo) -> Iterator[str]:
     yield f"an answer may take {usual}{'at most ' if usual else ''}{most}"
     if edge.retries:
         yield f"sent again up to {edge.retries} times, until it is acknowledged"
+    if edge.replies > 1:
+        yield f"each peer answers {edge.replies} times"
+    if edge.ordered:
+        yield "opened in the order in which it was sent"
     if edge.source:
         yield edge.source
 

@@ -247,6 +247,8 @@ class EdgeInfo:
         source: The user's file and line.
         max_payload: Longer payloads are refused; 0 where each Node's own limit decides.
         retries: How often an envelope is sent again until the peer says that it came.
+        replies: How often a peer answers with it.
+        ordered: Whether it is opened in the order in which it was sent.
         grants: How many of the return addresses in it carry a grant.
         auto: Whether an answer is given up earlier when it takes longer than they usually do.
     """
@@ -268,6 +270,8 @@ class EdgeInfo:
     source: str
     max_payload: int = 0
     retries: int = 0
+    replies: int = 1
+    ordered: bool = False
     grants: int = 0
     auto: bool = False
 

@@ -378,6 +378,8 @@ def _edge(
         deadline_ns=row["deadline_ns"],
         max_payload=_number(row, "max_payload"),
         retries=_number(row, "retries"),
+        replies=max(1, _number(row, "replies")),
+        ordered=bool(row.get("ordered")),
         auto=auto,
         source=row.get("source", ""),
     )

@@ -99,8 +99,11 @@ def _step(
     _fill_blocks(regions, found)
     ready = [name for name, row in waiting.items() if _place_of(name, row, found) in found.frames]
     for name in ready:
-        place = _place_of(name, waiting.pop(name), found)
-        found.envelopes[name] = found.frames[place] * found.fan_outs[name].count
+        row = waiting.pop(name)
+        place = _place_of(name, row, found)
+        # In so many turns of a block, which counts as one.
+        often = max(1, int(row.get("replies") or 1))
+        found.envelopes[name] = found.frames[place] * found.fan_outs[name].count * often
         # What an edge opens runs once per envelope, as a frame of its own or as a child.
         found.frames[(place[0], name)] = found.envelopes[name]
     return bool(ready)

@@ -1,8 +1,9 @@
 """Pass 14: what the engine enforces on each network edge.
 
-Two policies differ from edge to edge: how long a payload may be, and how often an envelope is sent
-again. Duplicates are refused by peer and message id on all edges alike, which needs no entry here;
-so does what a Node does about peers that are silent or too slow.
+What differs from edge to edge: how long a payload may be, how often an envelope is sent again, how
+often a peer answers with it, and whether it is opened in the order of sending. Duplicates are
+refused by peer and message id on all edges alike, which needs no entry here; so does what a Node
+does about peers that are silent or too slow.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 from onnx import ModelProto, NodeProto
 
 from bb_compiler._placement_errors import lines_of
+from bb_compiler._replies import check_replies, replies_of
 from bb_compiler._sizes import edge_bytes, largest_payload
 from bb_compiler.errors import EdgeLimitTooLow, Findings
 from bb_ir import keys, onnx_tools
@@ -29,10 +31,12 @@ def stamp_wire_policies(model: ModelProto) -> ModelProto:
     values allow, with 64 KiB more for each parameter set, whose header may hold metadata. It is 0
     where the types allow any length: then the limit is that of each Node. An edge that does not
     say how often it is sent again does as the edge that it answers: an answer that is lost is as
-    bad as a question.
+    bad as a question. An edge on which a peer answers more than once says how often, and one
+    that keeps the order of sending says so.
 
     Raises:
-        CompileError: A send allows less than its values take.
+        CompileError: A send allows less than its values take, or a peer is to answer more often
+            than it can.
     """
     findings = Findings()
     sends = {
@@ -44,6 +48,8 @@ def stamp_wire_policies(model: ModelProto) -> ModelProto:
     edges: list[dict[str, Any]] = json.loads(onnx_tools.get_meta(model, keys.EDGES, "[]"))
     for edge in edges:
         edge["max_payload"] = _limit(edge, sends[edge["name"]], findings)
+    for problem in check_replies(model, edges, sends):
+        findings.add(problem)
     findings.done()
     answered = {edge["name"]: edge["answers"] for edge in edges}
     for edge in edges:
@@ -51,6 +57,12 @@ def stamp_wire_policies(model: ModelProto) -> ModelProto:
         edge.pop("backoff_ns", None)
         if retries := _retries(edge["name"], sends, answered):
             edge |= {"retries": retries, "backoff_ns": _BACKOFF_NS}
+        edge.pop("replies", None)
+        if (replies := replies_of(sends[edge["name"]])) > 1:
+            edge["replies"] = replies
+        edge.pop("ordered", None)
+        if onnx_tools.attributes(sends[edge["name"]]).get("ordered"):
+            edge["ordered"] = True
     result = ModelProto()
     result.CopyFrom(model)
     onnx_tools.set_meta(result, keys.EDGES, json.dumps(edges))

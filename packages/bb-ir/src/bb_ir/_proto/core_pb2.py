@@ -24,39 +24,39 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\ncore.proto\x12\nbb.core.v1\"\xbd\x03\n\x08\x45nvelope\x12\x0f\n\x07program\x18\x01 \x01(\x0c\x12\x0c\n\x04\x65\x64ge\x18\x02 \x01(\x06\x12\x13\n\x0bincarnation\x18\x03 \x01(\x04\x12\x12\n\nmessage_id\x18\x04 \x01(\x04\x12\x19\n\x0cremaining_ns\x18\x05 \x01(\x04H\x01\x88\x01\x01\x12\x13\n\x0bin_reply_to\x18\x06 \x01(\x04\x12\x1e\n\x05\x63hain\x18\x07 \x03(\x0b\x32\x0f.bb.core.v1.Hop\x12\x1f\n\x05\x66ills\x18\x08 \x03(\x0b\x32\x10.bb.core.v1.Fill\x12\x1e\n\x03\x61\x63k\x18\t \x01(\x0b\x32\x0f.bb.core.v1.AckH\x00\x12\"\n\x05stale\x18\n \x01(\x0b\x32\x11.bb.core.v1.StaleH\x00\x12\"\n\x05later\x18\x0b \x01(\x0b\x32\x11.bb.core.v1.LaterH\x00\x12&\n\x07refused\x18\x0c \x01(\x0b\x32\x13.bb.core.v1.RefusedH\x00\x12$\n\x06\x66\x61iled\x18\r \x01(\x0b\x32\x12.bb.core.v1.FailedH\x00\x12&\n\x07leaving\x18\x0e \x01(\x0b\x32\x13.bb.core.v1.LeavingH\x00\x42\t\n\x07\x63ontrolB\x0f\n\r_remaining_ns\"F\n\x03Hop\x12\r\n\x05\x66rame\x18\x01 \x01(\x06\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x0c\n\x04peer\x18\x03 \x01(\x0c\x12\r\n\x05grant\x18\x04 \x01(\x0c\"U\n\x04\x46ill\x12\x0f\n\x07segment\x18\x01 \x01(\r\x12\x0e\n\x06length\x18\x02 \x01(\x04\x12\r\n\x05\x63odec\x18\x03 \x01(\r\x12\x0e\n\x06inline\x18\x04 \x01(\x0c\x12\r\n\x05shape\x18\x05 \x03(\x04\".\n\x03\x41\x63k\x12\x12\n\nmessage_id\x18\x01 \x01(\x04\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\"$\n\x05Stale\x12\x1b\n\x13highest_incarnation\x18\x01 \x01(\x04\"\x19\n\x05Later\x12\x10\n\x08retry_ns\x18\x01 \x01(\x04\"B\n\x07Refused\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x12\n\nmessage_id\x18\x02 \x01(\x04\x12\x13\n\x0bincarnation\x18\x03 \x01(\x04\"Y\n\x06\x46\x61iled\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\r\n\x05\x66rame\x18\x02 \x01(\x06\x12\x13\n\x0bincarnation\x18\x03 \x01(\x04\x12\x0c\n\x04\x65\x64ge\x18\x04 \x01(\x06\x12\r\n\x05grant\x18\x05 \x01(\x0c\"\t\n\x07Leaving\"\xea\x01\n\x05Value\x12\x11\n\x07integer\x18\x01 \x01(\x03H\x00\x12\x0e\n\x04real\x18\x02 \x01(\x01H\x00\x12\x11\n\x07\x62oolean\x18\x03 \x01(\x08H\x00\x12\x0e\n\x04text\x18\x04 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x05 \x01(\x0cH\x00\x12%\n\x04list\x18\x06 \x01(\x0b\x32\x15.bb.core.v1.ValueListH\x00\x12)\n\x06record\x18\x07 \x01(\x0b\x32\x17.bb.core.v1.ValueRecordH\x00\x12 \n\x04null\x18\x08 \x01(\x0e\x32\x10.bb.core.v1.NullH\x00\x12\x0f\n\x05whole\x18\t \x01(\x10H\x00\x42\x06\n\x04kind\"-\n\tValueList\x12 \n\x05items\x18\x01 \x03(\x0b\x32\x11.bb.core.v1.Value\"u\n\x0bValueRecord\x12-\n\x06\x66ields\x18\x01 \x03(\x0b\x32\x1d.bb.core.v1.ValueRecord.Field\x1a\x37\n\x05\x46ield\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x05value\x18\x02 \x01(\x0b\x32\x11.bb.core.v1.Value*\x10\n\x04Null\x12\x08\n\x04NULL\x10\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\ncore.proto\x12\nbb.core.v1\"\xcc\x03\n\x08\x45nvelope\x12\x0f\n\x07program\x18\x01 \x01(\x0c\x12\x0c\n\x04\x65\x64ge\x18\x02 \x01(\x06\x12\x13\n\x0bincarnation\x18\x03 \x01(\x04\x12\x12\n\nmessage_id\x18\x04 \x01(\x04\x12\x19\n\x0cremaining_ns\x18\x05 \x01(\x04H\x01\x88\x01\x01\x12\x13\n\x0bin_reply_to\x18\x06 \x01(\x04\x12\x1e\n\x05\x63hain\x18\x07 \x03(\x0b\x32\x0f.bb.core.v1.Hop\x12\x1f\n\x05\x66ills\x18\x08 \x03(\x0b\x32\x10.bb.core.v1.Fill\x12\x1e\n\x03\x61\x63k\x18\t \x01(\x0b\x32\x0f.bb.core.v1.AckH\x00\x12\"\n\x05stale\x18\n \x01(\x0b\x32\x11.bb.core.v1.StaleH\x00\x12\"\n\x05later\x18\x0b \x01(\x0b\x32\x11.bb.core.v1.LaterH\x00\x12&\n\x07refused\x18\x0c \x01(\x0b\x32\x13.bb.core.v1.RefusedH\x00\x12$\n\x06\x66\x61iled\x18\r \x01(\x0b\x32\x12.bb.core.v1.FailedH\x00\x12&\n\x07leaving\x18\x0e \x01(\x0b\x32\x13.bb.core.v1.LeavingH\x00\x12\r\n\x05\x61\x66ter\x18\x0f \x01(\x04\x42\t\n\x07\x63ontrolB\x0f\n\r_remaining_ns\"F\n\x03Hop\x12\r\n\x05\x66rame\x18\x01 \x01(\x06\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x0c\n\x04peer\x18\x03 \x01(\x0c\x12\r\n\x05grant\x18\x04 \x01(\x0c\"U\n\x04\x46ill\x12\x0f\n\x07segment\x18\x01 \x01(\r\x12\x0e\n\x06length\x18\x02 \x01(\x04\x12\r\n\x05\x63odec\x18\x03 \x01(\r\x12\x0e\n\x06inline\x18\x04 \x01(\x0c\x12\r\n\x05shape\x18\x05 \x03(\x04\".\n\x03\x41\x63k\x12\x12\n\nmessage_id\x18\x01 \x01(\x04\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\"$\n\x05Stale\x12\x1b\n\x13highest_incarnation\x18\x01 \x01(\x04\"\x19\n\x05Later\x12\x10\n\x08retry_ns\x18\x01 \x01(\x04\"B\n\x07Refused\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x12\n\nmessage_id\x18\x02 \x01(\x04\x12\x13\n\x0bincarnation\x18\x03 \x01(\x04\"Y\n\x06\x46\x61iled\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\r\n\x05\x66rame\x18\x02 \x01(\x06\x12\x13\n\x0bincarnation\x18\x03 \x01(\x04\x12\x0c\n\x04\x65\x64ge\x18\x04 \x01(\x06\x12\r\n\x05grant\x18\x05 \x01(\x0c\"\t\n\x07Leaving\"\xea\x01\n\x05Value\x12\x11\n\x07integer\x18\x01 \x01(\x03H\x00\x12\x0e\n\x04real\x18\x02 \x01(\x01H\x00\x12\x11\n\x07\x62oolean\x18\x03 \x01(\x08H\x00\x12\x0e\n\x04text\x18\x04 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x05 \x01(\x0cH\x00\x12%\n\x04list\x18\x06 \x01(\x0b\x32\x15.bb.core.v1.ValueListH\x00\x12)\n\x06record\x18\x07 \x01(\x0b\x32\x17.bb.core.v1.ValueRecordH\x00\x12 \n\x04null\x18\x08 \x01(\x0e\x32\x10.bb.core.v1.NullH\x00\x12\x0f\n\x05whole\x18\t \x01(\x10H\x00\x42\x06\n\x04kind\"-\n\tValueList\x12 \n\x05items\x18\x01 \x03(\x0b\x32\x11.bb.core.v1.Value\"u\n\x0bValueRecord\x12-\n\x06\x66ields\x18\x01 \x03(\x0b\x32\x1d.bb.core.v1.ValueRecord.Field\x1a\x37\n\x05\x46ield\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x05value\x18\x02 \x01(\x0b\x32\x11.bb.core.v1.Value*\x10\n\x04Null\x12\x08\n\x04NULL\x10\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'core_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NULL']._serialized_start=1319
-  _globals['_NULL']._serialized_end=1335
+  _globals['_NULL']._serialized_start=1334
+  _globals['_NULL']._serialized_end=1350
   _globals['_ENVELOPE']._serialized_start=27
-  _globals['_ENVELOPE']._serialized_end=472
-  _globals['_HOP']._serialized_start=474
-  _globals['_HOP']._serialized_end=544
-  _globals['_FILL']._serialized_start=546
-  _globals['_FILL']._serialized_end=631
-  _globals['_ACK']._serialized_start=633
-  _globals['_ACK']._serialized_end=679
-  _globals['_STALE']._serialized_start=681
-  _globals['_STALE']._serialized_end=717
-  _globals['_LATER']._serialized_start=719
-  _globals['_LATER']._serialized_end=744
-  _globals['_REFUSED']._serialized_start=746
-  _globals['_REFUSED']._serialized_end=812
-  _globals['_FAILED']._serialized_start=814
-  _globals['_FAILED']._serialized_end=903
-  _globals['_LEAVING']._serialized_start=905
-  _globals['_LEAVING']._serialized_end=914
-  _globals['_VALUE']._serialized_start=917
-  _globals['_VALUE']._serialized_end=1151
-  _globals['_VALUELIST']._serialized_start=1153
-  _globals['_VALUELIST']._serialized_end=1198
-  _globals['_VALUERECORD']._serialized_start=1200
-  _globals['_VALUERECORD']._serialized_end=1317
-  _globals['_VALUERECORD_FIELD']._serialized_start=1262
-  _globals['_VALUERECORD_FIELD']._serialized_end=1317
+  _globals['_ENVELOPE']._serialized_end=487
+  _globals['_HOP']._serialized_start=489
+  _globals['_HOP']._serialized_end=559
+  _globals['_FILL']._serialized_start=561
+  _globals['_FILL']._serialized_end=646
+  _globals['_ACK']._serialized_start=648
+  _globals['_ACK']._serialized_end=694
+  _globals['_STALE']._serialized_start=696
+  _globals['_STALE']._serialized_end=732
+  _globals['_LATER']._serialized_start=734
+  _globals['_LATER']._serialized_end=759
+  _globals['_REFUSED']._serialized_start=761
+  _globals['_REFUSED']._serialized_end=827
+  _globals['_FAILED']._serialized_start=829
+  _globals['_FAILED']._serialized_end=918
+  _globals['_LEAVING']._serialized_start=920
+  _globals['_LEAVING']._serialized_end=929
+  _globals['_VALUE']._serialized_start=932
+  _globals['_VALUE']._serialized_end=1166
+  _globals['_VALUELIST']._serialized_start=1168
+  _globals['_VALUELIST']._serialized_end=1213
+  _globals['_VALUERECORD']._serialized_start=1215
+  _globals['_VALUERECORD']._serialized_end=1332
+  _globals['_VALUERECORD_FIELD']._serialized_start=1277
+  _globals['_VALUERECORD_FIELD']._serialized_end=1332
 # @@protoc_insertion_point(module_scope)

@@ -13,7 +13,7 @@ class Null(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
 NULL: Null
 
 class Envelope(_message.Message):
-    __slots__ = ("program", "edge", "incarnation", "message_id", "remaining_ns", "in_reply_to", "chain", "fills", "ack", "stale", "later", "refused", "failed", "leaving")
+    __slots__ = ("program", "edge", "incarnation", "message_id", "remaining_ns", "in_reply_to", "chain", "fills", "ack", "stale", "later", "refused", "failed", "leaving", "after")
     PROGRAM_FIELD_NUMBER: _ClassVar[int]
     EDGE_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
@@ -28,6 +28,7 @@ class Envelope(_message.Message):
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
     LEAVING_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
     program: bytes
     edge: int
     incarnation: int
@@ -42,7 +43,8 @@ class Envelope(_message.Message):
     refused: Refused
     failed: Failed
     leaving: Leaving
-    def __init__(self, program: _Optional[bytes] = ..., edge: _Optional[int] = ..., incarnation: _Optional[int] = ..., message_id: _Optional[int] = ..., remaining_ns: _Optional[int] = ..., in_reply_to: _Optional[int] = ..., chain: _Optional[_Iterable[_Union[Hop, _Mapping]]] = ..., fills: _Optional[_Iterable[_Union[Fill, _Mapping]]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., stale: _Optional[_Union[Stale, _Mapping]] = ..., later: _Optional[_Union[Later, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., leaving: _Optional[_Union[Leaving, _Mapping]] = ...) -> None: ...
+    after: int
+    def __init__(self, program: _Optional[bytes] = ..., edge: _Optional[int] = ..., incarnation: _Optional[int] = ..., message_id: _Optional[int] = ..., remaining_ns: _Optional[int] = ..., in_reply_to: _Optional[int] = ..., chain: _Optional[_Iterable[_Union[Hop, _Mapping]]] = ..., fills: _Optional[_Iterable[_Union[Fill, _Mapping]]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., stale: _Optional[_Union[Stale, _Mapping]] = ..., later: _Optional[_Union[Later, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., leaving: _Optional[_Union[Leaving, _Mapping]] = ..., after: _Optional[int] = ...) -> None: ...
 
 class Hop(_message.Message):
     __slots__ = ("frame", "incarnation", "peer", "grant")

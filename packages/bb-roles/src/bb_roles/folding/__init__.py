@@ -5,6 +5,7 @@ it likes. Importing this imports numpy, so a plugin's light module must not.
 """
 
 from bb_roles.folding._grid import Engine
-from bb_roles.folding._mean import FoldConfig, WeightedMean, differing, first_beyond
+from bb_roles.folding._mean import FoldConfig, WeightedMean, first_beyond
+from bb_roles.folding._shared import Author, differing
 
-__all__ = ["Engine", "FoldConfig", "WeightedMean", "differing", "first_beyond"]
+__all__ = ["Author", "Engine", "FoldConfig", "WeightedMean", "differing", "first_beyond"]

@@ -14,6 +14,8 @@ are `BIAS` plus the integer. That needs no conversion, which most processors hav
 instruction for. Accumulators hold the sum modulo 2**64 with one `BIAS` for each update, which is
 taken off when the sum is read. Everything is done in tiles that stay in the cache.
 
+`WideSum` has two words for each value, for bounds that leave one word too few bits.
+
 This module knows no rounds, no peers and no metrics.
 """
 
@@ -29,7 +31,7 @@ from numpy.typing import NDArray
 from bb_ir.buffers import BufferPool, allocate
 from bb_roles.folding._rounding import BIAS, MAGIC
 
-__all__ = ["Engine", "Fold", "GridSum", "IntegerSum", "make_fold"]
+__all__ = ["Engine", "Fold", "GridSum", "IntegerSum", "WideSum", "make_fold"]
 
 #: Largest magnitude that `MAGIC` rounds rightly.
 _FAST: Final = 2.0**51
@@ -69,7 +71,14 @@ class Fold(Protocol):
 
 
 def make_fold(
-    dtype: str, count: int, *, bits: int, bounds: tuple[int, int], engine: Engine, pool: BufferPool
+    dtype: str,
+    count: int,
+    *,
+    bits: int,
+    low: int,
+    bounds: tuple[int, int],
+    engine: Engine,
+    pool: BufferPool,
 ) -> Fold:
     """Return an empty sum.
 
@@ -77,20 +86,26 @@ def make_fold(
         dtype: Element type of the values.
         count: Number of values.
         bits: The k of the grid.
+        low: Bits of the lower of two words in which floats are summed; 0 for one word.
         bounds: Largest magnitudes of floats and of integers.
         engine: Who computes it; the result is the same.
         pool: Where the accumulator comes from.
     """
-    sums = allocate(8 * count, pool).view(np.int64)
-    sums[:] = 0
-    if "float" not in dtype:
+    floats = "float" in dtype
+    words = 2 if low and floats else 1
+    sums = allocate(8 * count * words, pool).view(np.int64)
+    if low or not floats:
+        sums[:] = 0
+    if not floats:
         return IntegerSum(sums, bounds[1])
-    compiled = None
+    compiled = compiled_wide = mean = None
     if dtype in ("float32", "float64") and _wants_numba(engine, count):
         from bb_roles.folding import _numba
 
-        compiled = _numba.add
-    return GridSum(sums, bits=bits, bound=bounds[0], compiled=compiled)
+        compiled, compiled_wide, mean = _numba.add, _numba.add_wide, _numba.write_mean
+    if low:
+        return WideSum(sums, bits=bits, low=low, bound=bounds[0], compiled=compiled_wide)
+    return GridSum(sums, bits=bits, bound=bounds[0], compiled=compiled, mean=mean)
 
 
 def _wants_numba(engine: Engine, count: int) -> bool:
@@ -100,17 +115,30 @@ def _wants_numba(engine: Engine, count: int) -> bool:
 
 
 class GridSum:
-    """The weighted sum of floats on a grid of 2**-bits."""
+    """The weighted sum of floats on a grid of 2**-bits.
+
+    The memory may hold anything: the first update is written to it, not added, which spares the
+    passes that would write zeros and read them.
+    """
 
     def __init__(
-        self, sums: _Sums, *, bits: int, bound: int, compiled: Callable[..., int] | None = None
+        self,
+        sums: _Sums,
+        *,
+        bits: int,
+        bound: int,
+        compiled: Callable[..., int] | None = None,
+        mean: Callable[..., None] | None = None,
     ) -> None:
         self._sums = sums
         self._unit = 2.0**bits
         self._bound = float(bound)
         self._compiled = compiled
+        self._mean = mean
         #: Updates in the sum, each with a `BIAS`.
         self._count = 0
+        #: Whether the memory holds no sum yet.
+        self._empty = True
         self._float = np.empty(min(_TILE, sums.size), np.float64)
         self._integers: _Sums = self._float.view(np.int64)
 
@@ -122,9 +150,11 @@ class GridSum:
         else:
             done = self._add_tiles(values, scale)
         if done < values.size:
-            self._subtract(values[:done], scale)
+            if not self._empty:
+                self._subtract(values[:done], scale)
             return False
         self._count += 1
+        self._empty = False
         return True
 
     def undo(self, values: _Floats, weight: int) -> None:
@@ -136,17 +166,23 @@ class GridSum:
         """Write the sum divided by the whole weight: one rounding to binary64, one to `out`."""
         whole = weight * self._unit
         bias = _wrapped(self._count * BIAS)
+        if self._mean is not None and out.flags.aligned:
+            self._mean(self._sums, bias, whole, out)
+            return
         for tile in _tiles(out.size):
             out[tile] = np.divide(self._sums[tile] - bias, whole)
 
     def save(self) -> _Sums:
         """Return the sums without bias."""
+        if self._empty:
+            return np.zeros_like(self._sums)
         return self._sums - _wrapped(self._count * BIAS)
 
     def load(self, sums: _Sums) -> None:
         """Take over sums without bias."""
         self._sums[:] = sums
         self._count = 0
+        self._empty = False
 
     def _add_tiles(self, values: _Floats, scale: float) -> int:
         """Add tile by tile up to the first that is out of range; return how many values."""
@@ -161,13 +197,16 @@ class GridSum:
         reach = _reach(values)
         if not reach <= self._bound:  # also when it is not a number
             return False
-        np.add(sums, self._on_grid(values, scale, reach), out=sums)
+        if self._empty:
+            sums[:] = self._on_grid(values, scale, reach)
+        else:
+            np.add(sums, self._on_grid(values, scale, reach), out=sums)
         return True
 
     def _add_compiled(self, values: _Floats, scale: float) -> int:
         assert self._compiled is not None
-        fast = self._bound * scale <= _FAST
-        return self._compiled(self._sums, values, scale, self._bound, fast=fast)
+        fast, first = self._bound * scale <= _FAST, self._empty
+        return self._compiled(self._sums, values, scale, self._bound, fast=fast, first=first)
 
     def _subtract(self, values: _Floats, scale: float) -> None:
         for tile in _tiles(values.size):
@@ -188,6 +227,100 @@ class GridSum:
         integers[:] = scratch.astype(np.int64)
         np.add(integers, BIAS, out=integers)
         return integers
+
+
+class WideSum:
+    """The weighted sum of floats on a grid of 2**-bits, in two words for each.
+
+    An integer is split at 2**low, towards 0, so that both parts have its sign and are exact. Each
+    word is a sum of its own, with room for all updates: nothing is carried until the sum is read.
+    """
+
+    def __init__(
+        self,
+        sums: _Sums,
+        *,
+        bits: int,
+        low: int,
+        bound: int,
+        compiled: Callable[..., int] | None = None,
+    ) -> None:
+        half = sums.size // 2
+        self._high, self._low = sums[:half], sums[half:]
+        self._unit = 2.0**bits
+        self._bits = low
+        self._step = 2.0**low
+        self._bound = float(bound)
+        self._compiled = compiled
+        self._whole = np.empty(min(_TILE, half), np.float64)
+        self._part = np.empty_like(self._whole)
+
+    def add(self, values: _Floats, weight: int) -> bool:
+        """Add all values, or none and return False because one is out of range."""
+        scale = weight * self._unit
+        if self._compiled is not None and values.flags.aligned:
+            done = self._compiled(self._high, self._low, values, scale, self._step, self._bound)
+        else:
+            done = self._add_tiles(values, scale)
+        if done < values.size:
+            self._subtract(values[:done], scale)
+            return False
+        return True
+
+    def undo(self, values: _Floats, weight: int) -> None:
+        """Subtract what `add` added."""
+        self._subtract(values, weight * self._unit)
+
+    def write_mean(self, weight: int, out: _Floats) -> None:
+        """Write the sum divided by the whole weight: one rounding to binary64 each, one to `out`.
+
+        The bounds leave the higher word 53 bits, and the lower one has 52 at most, so both are
+        exact as a binary64.
+        """
+        whole = weight * self._unit
+        for tile in _tiles(out.size):
+            high, low = self._carried(tile)
+            out[tile] = np.divide(high * self._step + low, whole)
+
+    def save(self) -> _Sums:
+        """Return the higher words and then the lower ones, which are not negative."""
+        high, low = self._carried(slice(None))
+        return np.concatenate([high, low])
+
+    def load(self, sums: _Sums) -> None:
+        """Take over the words."""
+        self._high[:], self._low[:] = sums[: self._high.size], sums[self._high.size :]
+
+    def _carried(self, tile: slice) -> tuple[_Sums, _Sums]:
+        """Return the words of a tile as they are for each sum in one way only."""
+        carry = self._low[tile] >> self._bits
+        return self._high[tile] + carry, self._low[tile] - (carry << self._bits)
+
+    def _add_tiles(self, values: _Floats, scale: float) -> int:
+        """Add tile by tile up to the first that is out of range; return how many values."""
+        for tile in _tiles(values.size):
+            if not _reach(values[tile]) <= self._bound:  # also when it is not a number
+                return int(tile.start)
+            high, low = self._split(values[tile], scale)
+            self._high[tile] += high
+            self._low[tile] += low
+        return int(values.size)
+
+    def _subtract(self, values: _Floats, scale: float) -> None:
+        for tile in _tiles(values.size):
+            high, low = self._split(values[tile], scale)
+            self._high[tile] -= high
+            self._low[tile] -= low
+
+    def _split(self, tile: _Floats, scale: float) -> tuple[_Sums, _Sums]:
+        """Return the integers of a tile as two words."""
+        whole, part = self._whole[: tile.size], self._part[: tile.size]
+        np.multiply(tile, scale, out=whole, dtype=np.float64)
+        np.rint(whole, out=whole)
+        np.trunc(np.divide(whole, self._step, out=part), out=part)
+        high = part.astype(np.int64)
+        np.subtract(whole, np.multiply(part, self._step, out=part), out=whole)
+        return high, whole.astype(np.int64)
 
 
 class IntegerSum:

@@ -9,7 +9,6 @@ This module must not know what becomes of the mean.
 
 from __future__ import annotations
 
-import ast
 import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
@@ -19,33 +18,36 @@ import numpy as np
 
 from bb_ir.buffers import BufferPool
 from bb_ir.params import Draft, Layout, ParameterSet
-from bb_ir.types import Type, record, scalar
+from bb_ir.types import Type
 from bb_roles.contracts import Aggregator, Context, Environment, State
 from bb_roles.folding._grid import Engine, Fold, make_fold
-from bb_roles.folding._shared import METRIC_BITS, differing, exact, is_float, key_text
-from bb_roles.folding.errors import (
-    CohortExceeded,
-    GridTooCoarse,
-    MetricsError,
-    NothingContributed,
-    UpdateMismatch,
-    UpdateOutOfRange,
+from bb_roles.folding._shared import (
+    METRIC_BITS,
+    Author,
+    check_layout,
+    check_room,
+    exact,
+    examples_of,
+    float_metrics,
+    key_of,
+    key_text,
+    nothing_contributed,
+    summary_types,
 )
+from bb_roles.folding.errors import GridTooCoarse, UpdateOutOfRange
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FoldConfig", "WeightedMean", "differing", "first_beyond"]
+__all__ = ["FoldConfig", "WeightedMean", "first_beyond"]
 
 #: Bits below the point that a grid must have; fewer lose what a float32 says.
 _MIN_BITS: Final = 24
 #: With 24 bits of a float32 the product is still exact in a binary64.
 _WEIGHT_LIMIT: Final = 1 << 29
-#: Metrics that one update may carry.
-_MAX_METRICS: Final = 64
+#: Integers of so many bits are exact as a binary64.
+_EXACT_BITS: Final = 53
 _OWN_METRICS: Final = ("count", "examples")
-#: Kinds of types of which a value may be a float that is averaged, or none.
-_MAY_BE_FLOATS: Final = frozenset({"any", "tensor"})
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,15 @@ class FoldConfig:
         value_max: Largest magnitude of a parameter.
         engine: `numpy`, `numba`, or `auto`: numba for large models where it is installed. The
             result is the same, bit for bit.
+        wide: Whether floats are summed in two words instead of one: for bounds that leave one word
+            too few bits. It takes twice the memory, and more time.
     """
 
     cohort: int = 1024
     weight_max: int = 1 << 16
     value_max: int = 1 << 10
     engine: Engine = "auto"
+    wide: bool = False
 
 
 @dataclass
@@ -82,8 +87,9 @@ class WeightedMean(Aggregator):
     """The mean of all updates of a round, weighted by `metrics["examples"]`.
 
     Floats of any width are averaged on a grid of 2**-k, k = 62 - ceil(log2(cohort * weight_max *
-    value_max)): the mean is at most 2**-(k+1) off, plus its own rounding. Integers and bools get
-    the exact mean, rounded half to even.
+    value_max)): the mean is at most 2**-(k+1) off, plus its own rounding. With `wide=True` two
+    words take 105 bits instead of 62, or 115 - ceil(log2(cohort)) for more than 1,024 updates.
+    Integers and bools get the exact mean, rounded half to even, in one word.
 
     The summary holds `count`, `examples`, and the weighted means of all other float metrics. A
     metric that is not finite is left out of its mean; the mean of none is not a number.
@@ -102,7 +108,7 @@ class WeightedMean(Aggregator):
     def __init__(self, config: FoldConfig, env: Environment) -> None:
         super().__init__(config, env)
         self._config = config
-        self._bits = _grid_bits(config)
+        self._bits, self._low = _grid_bits(config)
         self._bounds = (config.value_max, (1 << 62) // (config.cohort * config.weight_max))
         self._rounds: dict[Hashable, _Round] = {}
         self._pool = env.pool or BufferPool()
@@ -115,15 +121,7 @@ class WeightedMean(Aggregator):
         inputs: tuple[Type, ...],
     ) -> Mapping[str, Type] | None:
         """Return the type of the summary, once that of the metrics is known."""
-        if op != "Aggregate":
-            return None
-        fields = inputs[-1].items
-        if fields is None or any(of.kind in _MAY_BE_FLOATS for _, of in fields):
-            return None
-        means = sorted(name for name, of in fields if of.kind == "float64")
-        whole = dict.fromkeys(_OWN_METRICS, scalar("int64"))
-        averaged = {name: scalar("float64") for name in means if name not in whole}
-        return {"summary": record({**whole, **averaged})}
+        return summary_types(inputs, _OWN_METRICS) if op == "Aggregate" else None
 
     def contribute(self, ctx: Context, params: ParameterSet, metrics: Mapping[str, Any]) -> None:
         """Fold one update in, all of it or nothing.
@@ -134,19 +132,22 @@ class WeightedMean(Aggregator):
             UpdateOutOfRange: A value is not finite, or larger than `value_max`.
             CohortExceeded: The round already has as many updates as the grid is made for.
         """
-        weight = self._weight(metrics)
+        who = Author(ctx)
+        fix = "return `examples` from fit, or raise weight_max in the configuration"
+        weight = examples_of(metrics, self._config.weight_max, who, fix)
         known = self._rounds.get(ctx.round)
+        check_layout(params.layout, known.layout if known else None, who)
         current = known or self._open(params.layout)
-        self._check(current, params)
-        numbers = _numbers(metrics)
+        check_room(current.count, self._config.cohort, who)
+        numbers = float_metrics(metrics, _OWN_METRICS, who)
         with np.errstate(invalid="ignore", over="ignore"):  # such values are looked for and refused
-            self._fold(current, params, weight)
+            self._fold(current, params, weight, who)
         current.count += 1
         current.weight += weight
         for name, value in numbers.items():
             total, whole = current.metrics.get(name, (0, 0))
-            if value is not None:
-                total, whole = total + weight * value, whole + weight
+            if math.isfinite(value):
+                total, whole = total + weight * exact(value), whole + weight
             current.metrics[name] = (total, whole)
         self._rounds[ctx.round] = current
 
@@ -158,12 +159,7 @@ class WeightedMean(Aggregator):
         """
         current = self._rounds.pop(ctx.round, None)
         if current is None:
-            raise NothingContributed(
-                "a round without updates was to be aggregated",
-                expected="at least one contribution that was accepted",
-                fix="let it wait for the gather (after=done), and the gather for a reply",
-                where=f"round {ctx.round!r}",
-            )
+            raise nothing_contributed(ctx)
         draft = Draft(current.layout, self._pool)
         for dtype, fold in current.folds.items():
             fold.write_mean(current.weight, draft.flat(dtype))
@@ -198,7 +194,8 @@ class WeightedMean(Aggregator):
                     "metrics": metrics,
                 }
             )
-        return State(tensors=tensors, data={"bits": self._bits, "rounds": rounds})
+        data = {"bits": self._bits, "low": self._low, "rounds": rounds}
+        return State(tensors=tensors, data=data)
 
     def load(self, state: State) -> None:
         """Take over rounds in flight, in place of those that are open.
@@ -207,11 +204,12 @@ class WeightedMean(Aggregator):
             GridTooCoarse: They were folded on the grid of another configuration.
         """
         rounds = cast("list[dict[str, Any]]", state.data.get("rounds", []))
-        if rounds and state.data["bits"] != self._bits:
+        saved_with = state.data.get("bits"), state.data.get("low", 0)
+        if rounds and saved_with != (self._bits, self._low):
             raise GridTooCoarse(
-                f"the saved rounds were folded with {state.data['bits']} bits below the point",
-                expected=f"{self._bits} bits, as configured now",
-                fix="restore with the cohort, weight_max and value_max of the saved run",
+                f"the saved rounds were folded {_in_words(*saved_with)}",
+                expected=f"{_in_words(self._bits, self._low)}, as configured now",
+                fix="restore with the cohort, weight_max, value_max and wide of the saved run",
             )
         self._rounds = {}
         for at, saved in enumerate(rounds):
@@ -222,25 +220,19 @@ class WeightedMean(Aggregator):
             current.count, current.weight = saved["count"], saved["weight"]
             for name, (total, whole) in saved["metrics"].items():
                 current.metrics[name] = (int(total, 16), int(whole, 16))
-            self._rounds[ast.literal_eval(saved["key"])] = current
+            self._rounds[key_of(saved["key"])] = current
 
     def close(self) -> None:
         """Drop all rounds and their memory."""
         self._rounds.clear()
 
     def _open(self, layout: Layout) -> _Round:
-        for dtype, (start, _) in layout.runs.items():
-            if start < 0:
-                raise UpdateMismatch(
-                    f"the {dtype} tensors of the update do not lie together",
-                    expected="an image as ParameterSet.from_tensors lays it out",
-                    fix="send ParameterSet.from_tensors(dict(params.items()))",
-                )
         folds = {
             dtype: make_fold(
                 dtype,
                 count,
                 bits=self._bits,
+                low=self._low,
                 bounds=self._bounds,
                 engine=self._config.engine,
                 pool=self._pool,
@@ -249,33 +241,7 @@ class WeightedMean(Aggregator):
         }
         return _Round(layout, folds)
 
-    def _weight(self, metrics: Mapping[str, Any]) -> int:
-        found: Any = metrics.get("examples")
-        whole = isinstance(found, int | np.integer) and not isinstance(found, bool)
-        if not whole or not 1 <= found <= self._config.weight_max:
-            raise MetricsError(
-                f"the update has examples={found!r}",
-                expected=f"an integer from 1 to {self._config.weight_max}",
-                fix="return `examples` from fit, or raise weight_max in the configuration",
-                where="metrics['examples']",
-            )
-        return int(metrics["examples"])
-
-    def _check(self, current: _Round, params: ParameterSet) -> None:
-        if params.layout != current.layout:
-            raise UpdateMismatch(
-                f"the update holds {differing(params.layout, current.layout)}",
-                expected="the names, order, shapes, dtypes and metadata of the round's first one",
-                fix="let all peers of a round send parameters of the same model",
-            )
-        if current.count >= self._config.cohort:
-            raise CohortExceeded(
-                f"the round has {current.count} updates already",
-                expected=f"at most {self._config.cohort}, for which the grid was made",
-                fix="raise cohort in the configuration of the aggregator",
-            )
-
-    def _fold(self, current: _Round, params: ParameterSet, weight: int) -> None:
+    def _fold(self, current: _Round, params: ParameterSet, weight: int, who: Author) -> None:
         """Add all dtypes, or none."""
         done: list[tuple[Fold, NDArray[Any]]] = []
         for dtype, fold in current.folds.items():
@@ -283,17 +249,17 @@ class WeightedMean(Aggregator):
             if not fold.add(values, weight):
                 for earlier, added in done:
                     earlier.undo(added, weight)
-                raise self._out_of_range(params, dtype)
+                raise self._out_of_range(params, dtype, who)
             done.append((fold, values))
 
-    def _out_of_range(self, params: ParameterSet, dtype: str) -> UpdateOutOfRange:
+    def _out_of_range(self, params: ParameterSet, dtype: str, who: Author) -> UpdateOutOfRange:
         bound = self._bounds[0] if "float" in dtype else self._bounds[1]
         name, value = first_beyond(params, dtype, bound) or (dtype, "a value out of range")
         return UpdateOutOfRange(
-            f"tensor {name!r} of the update holds {value}",
+            f"tensor {name!r} of the update of {who} holds {value}",
             expected=f"finite values of a magnitude of at most {bound}",
             fix="look for divergence on that peer, or raise value_max in the configuration",
-            where=f"tensor {name!r}",
+            where=(f"tensor {name!r}", str(who)),
         )
 
 
@@ -311,8 +277,12 @@ def first_beyond(params: ParameterSet, dtype: str, bound: int) -> tuple[str, Any
     return None
 
 
-def _grid_bits(config: FoldConfig) -> int:
-    """Return k: how many bits the grid has below the point."""
+def _in_words(bits: object, low: object) -> str:
+    return f"with {bits} bits below the point in {'two words' if low else 'one word'}"
+
+
+def _grid_bits(config: FoldConfig) -> tuple[int, int]:
+    """Return k, how many bits the grid has below the point, and those of the lower of two words."""
     ranges = {"cohort": 1 << 40, "weight_max": _WEIGHT_LIMIT - 1, "value_max": 1 << 40}
     for name, most in ranges.items():
         value = getattr(config, name)
@@ -323,28 +293,16 @@ def _grid_bits(config: FoldConfig) -> int:
                 fix=f"choose another {name}",
                 where=name,
             )
-    bits = 62 - (config.cohort * config.weight_max * config.value_max - 1).bit_length()
+    # In the lower word there is room for all updates, and both are exact as a binary64.
+    low = min(52, 62 - (config.cohort - 1).bit_length()) if config.wide else 0
+    room = _EXACT_BITS + low if low else 62
+    bits = room - (config.cohort * config.weight_max * config.value_max - 1).bit_length()
     if bits < _MIN_BITS:
         raise GridTooCoarse(
             f"cohort={config.cohort}, weight_max={config.weight_max} and value_max="
             f"{config.value_max} leave {bits} bits below the point",
-            expected=f"at least {_MIN_BITS}: a product of at most 2**{62 - _MIN_BITS}",
-            fix="lower the largest of the three to what the program really needs",
+            expected=f"at least {_MIN_BITS}: a product of at most 2**{room - _MIN_BITS}",
+            fix="lower the largest of the three to what the program really needs"
+            + ("" if low else ", or sum in two words: wide=True"),
         )
-    return bits
-
-
-def _numbers(metrics: Mapping[str, Any]) -> dict[str, int | None]:
-    """Return the float metrics in units of 2**-1074; `None` for one that is not finite."""
-    if len(metrics) > _MAX_METRICS:
-        raise MetricsError(
-            f"the update has {len(metrics)} metrics",
-            expected=f"at most {_MAX_METRICS}",
-            fix="send fewer of them",
-            where="metrics",
-        )
-    return {
-        name: exact(float(value)) if math.isfinite(value) else None
-        for name, value in metrics.items()
-        if is_float(value) and name not in _OWN_METRICS
-    }
+    return bits, low

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bb_roles.folding._rounding import BIAS, MAGIC
 
-__all__ = ["add"]
+__all__ = ["add", "add_wide", "write_mean"]
 
 # It has no types, and type checkers run without it.
 _numba: Any = import_module("numba")
@@ -78,6 +78,20 @@ def _add_fast(sums: Any, values: Any, scale: Any, limit: Any, zero: Any) -> Any:
     return values.size
 
 
+def _set_fast(sums: Any, values: Any, scale: Any, limit: Any, zero: Any) -> Any:
+    """Write the first update over whatever is there; if one fails, nothing of it counts."""
+    for start in range(0, values.size, _BLOCK):
+        block = values[start : start + _BLOCK]
+        held = sums[start : start + _BLOCK]
+        worst = zero
+        for i in range(block.size):
+            worst = _larger(worst, block[i])
+            held[i] = _bits(np.float64(block[i]) * scale + MAGIC)
+        if worst > limit:
+            return start
+    return values.size
+
+
 def _add_large(sums: Any, values: Any, scale: Any, limit: Any, zero: Any) -> Any:
     """Do the same for weights so large that `MAGIC` cannot round the products."""
     for start in range(0, values.size, _BLOCK):
@@ -93,8 +107,80 @@ def _add_large(sums: Any, values: Any, scale: Any, limit: Any, zero: Any) -> Any
     return values.size
 
 
+def _add_wide(  # noqa: PLR0917  # as numba calls it
+    high: Any, low: Any, values: Any, scale: Any, step: Any, limit: Any, zero: Any
+) -> Any:
+    """Do the same in two words, the lower of which is what `step` leaves."""
+    for start in range(0, values.size, _BLOCK):
+        block = values[start : start + _BLOCK]
+        above, below = high[start : start + _BLOCK], low[start : start + _BLOCK]
+        worst = zero
+        for i in range(block.size):
+            worst = _larger(worst, block[i])
+        if worst > limit:
+            return start
+        for i in range(block.size):
+            whole = np.rint(np.float64(block[i]) * scale)
+            part = np.trunc(whole / step)
+            above[i] += np.int64(part)
+            below[i] += np.int64(whole - part * step)
+    return values.size
+
+
+def add_wide(  # noqa: PLR0917  # called for every update, by one caller
+    high: NDArray[np.int64],
+    low: NDArray[np.int64],
+    values: NDArray[Any],
+    scale: float,
+    step: float,
+    bound: float,
+) -> int:
+    """Add values times scale to two words each, up to the first block that is out of range.
+
+    Args:
+        high: The accumulators of what is a multiple of `step`, divided by it.
+        low: Those of what is left.
+        values: As many float32 or float64 values, aligned.
+        scale: Weight times 2**k.
+        step: A power of two.
+        bound: Largest magnitude that is in range.
+
+    Returns:
+        How many values were added: all, or those before the block that is out of range.
+    """
+    bits = _limit_bits(values, bound)
+    return int(_compiled(_add_wide)(high, low, values, scale, step, bits, type(bits)(0)))
+
+
+def _mean(sums: Any, bias: Any, whole: Any, out: Any) -> Any:
+    """Divide each sum: it is rounded to binary64, its quotient is, and that to the dtype."""
+    for start in range(0, out.size, _BLOCK):
+        held = sums[start : start + _BLOCK]
+        part = out[start : start + _BLOCK]
+        for i in range(part.size):
+            part[i] = np.float64(held[i] - bias) / whole
+
+
+def write_mean(sums: NDArray[np.int64], bias: np.int64, whole: float, out: NDArray[Any]) -> None:
+    """Write sums divided by the whole weight.
+
+    Args:
+        sums: The accumulator.
+        bias: What is too much in each.
+        whole: Whole weight times 2**k, not 0.
+        out: Where the means go: float32 or float64, aligned.
+    """
+    _compiled(_mean)(sums, bias, whole, out)
+
+
 def add(
-    sums: NDArray[np.int64], values: NDArray[Any], scale: float, bound: float, *, fast: bool
+    sums: NDArray[np.int64],
+    values: NDArray[Any],
+    scale: float,
+    bound: float,
+    *,
+    fast: bool,
+    first: bool,
 ) -> int:
     """Add values times scale, on the grid, up to the first block that is out of range.
 
@@ -104,24 +190,36 @@ def add(
         scale: Weight times 2**k.
         bound: Largest magnitude that is in range.
         fast: Whether all products of values in range are within what `MAGIC` rounds.
+        first: Whether the accumulator holds no sums yet, but anything.
 
     Returns:
         How many values were added: all, or those before the block that is out of range.
     """
+    bits = _limit_bits(values, bound)
+    kernel = _add_large
+    if fast:
+        kernel = _set_fast if first else _add_fast
+    elif first:
+        sums[:] = 0
+    return int(_compiled(kernel)(sums, values, scale, bits, type(bits)(0)))
+
+
+def _limit_bits(values: NDArray[Any], bound: float) -> Any:
+    """Return the bits of the largest magnitude that is in range, in the dtype of the values."""
     limit = values.dtype.type(bound)
     if limit > bound:  # the next smaller value of this dtype is the bound
         limit = np.nextafter(limit, values.dtype.type(0))
-    bits = limit.view(np.int32 if values.dtype.itemsize == 4 else np.int64)
-    kernel = _compiled(_add_fast if fast else _add_large)
-    return int(kernel(sums, values, scale, bits, type(bits)(0)))
+    return limit.view(np.int32 if values.dtype.itemsize == 4 else np.int64)
 
 
-@lru_cache(maxsize=2)
-def _compiled(kernel: Callable[..., int]) -> Callable[..., int]:
+@lru_cache(maxsize=8)
+def _compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:
     """Return a kernel that compiles itself at its first call."""
-    compiled: Callable[..., int]
+    # With Python's division a test for zero would keep loops from becoming vector instructions.
+    options = {"nogil": True, "error_model": "numpy"}
+    compiled: Callable[..., Any]
     try:
-        compiled = _numba.njit(cache=True, nogil=True)(kernel)
+        compiled = _numba.njit(cache=True, **options)(kernel)
     except RuntimeError:  # there is no folder that the cache could be in
-        compiled = _numba.njit(nogil=True)(kernel)
+        compiled = _numba.njit(**options)(kernel)
     return compiled

@@ -58,7 +58,7 @@ class GridTooCoarse(BytesAndBrainsError, ValueError):
     """The configured bounds leave too few bits for the values themselves.
 
     `cohort`, `weight_max` and `value_max` share 62 bits. Lower the largest of them to what the
-    program needs.
+    program needs, or sum in two words with `wide=True`, which have 105.
     """
 
 
