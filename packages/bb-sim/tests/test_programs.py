@@ -37,6 +37,17 @@ class Rounds(dsl.Module):
             g.output("count", done.count)
 
 
+class Parts(dsl.Module):
+    peer_class = "server"
+    peers = dsl.slots.PeerSelector(of="client")
+
+    def body(self, g):
+        asked = g.net_out("ask", self.peers.sample(g, 3))
+        with g.loop(4) as turn:
+            part = g.net_out("part", g.sender(asked), turn, replies=4)
+        g.output("count", g.gather(part, deadline="5s", quorum=2, wait="all").count)
+
+
 class SlowModel(CountingModel):
     """Hands its training to the host."""
 
@@ -85,6 +96,17 @@ def test_time_ends_what_never_ends(compiled):
 
     assert not result.complete
     assert [one.number for one in result.rounds] == [1, 2, 3]
+
+
+def test_every_answer_of_a_peer_that_answers_more_than_once_is_asked_for(compiled):
+    world = Scenario(
+        peers={"client": 3}, rounds=1, links=Link("10ms"), liars=(Liar("client[1]", "silence"),)
+    )
+    result = Simulation(compiled(Parts()), world).run()
+
+    [only] = result.rounds
+    assert only.outputs["count"].last == 2
+    assert (only.asked, only.answered, only.stragglers) == (12, 8, 4)
 
 
 def test_rounds_of_the_program_are_rounds_of_the_result(compiled):

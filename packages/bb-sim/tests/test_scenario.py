@@ -67,6 +67,15 @@ def test_numbers_of_peers_that_nobody_can_have(place):
         population.select(f"client[{place.format('9' * 5_000)}]", Draws(0), "[[liars]]")
 
 
+def test_cohort_for_which_an_aggregator_has_no_room_is_told_at_once(simulation):
+    with pytest.raises(BadScenario, match=r"1,025 peers .* takes 1,024 updates") as caught:
+        simulation(1025, program={"aggregator": "fedavg"})
+    assert "cohort=1025" in caught.value.fix
+
+    room = {"data": {"value": 1.0}, "aggregator": {"cohort": 1025}}
+    assert simulation(1025, program={"aggregator": "fedavg"}, config=room).root.live_frames == 0
+
+
 def test_file_that_is_not_there(tmp_path):
     with pytest.raises(BadScenario, match="cannot be read"):
         read_scenario(tmp_path / "none.toml")

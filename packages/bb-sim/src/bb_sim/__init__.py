@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     )
     from bb_sim.results import Result, Round
     from bb_sim.scenario import (
+        Attack,
         Clock,
         Compute,
         Crash,
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from bb_sim.simulation import Simulation, simulate
 
 __all__ = [
-    "BadCheckpoint", "BadScenario", "Clock", "Compute", "Crash", "Join", "Leave", "Liar", "Link",
-    "NoCheckpointNow", "Partition", "Result", "Round", "Scenario", "Simulation",
+    "Attack", "BadCheckpoint", "BadScenario", "Clock", "Compute", "Crash", "Join", "Leave", "Liar",
+    "Link", "NoCheckpointNow", "Partition", "Result", "Round", "Scenario", "Simulation",
     "SimulationError", "UnknownPeers",
     "read_scenario", "simulate",
 ]  # fmt: skip

@@ -162,9 +162,9 @@ class _Packer:
             "sent": list(peer.sent.items()),
             "free": list(peer.free.items()),
             "met": sorted(peer.met),
-            "backlog": [self.given(one) for one in peer.backlog],
+            "backlog": [self.given(one) for one in peer.backlog or ()],
             "held": [[n, [self.given(one) for one in line]] for n, line in peer.held.items()],
-            "readable": [list(one) for one in peer.readable],
+            "readable": [list(one) for one in peer.readable or ()],
             "works": [[due, number, _key(work)] for due, number, work in sorted(peer.works)],
             "deceit": None if peer.deceit is None else self._deceit(peer),
             "node": None if peer.node is None else [peer.node.now_ns, peer.node.snapshot()],
@@ -245,9 +245,9 @@ def _unpack_peer(parts: Parts, row: Table) -> None:
     peer.sent = {int(to): int(count) for to, count in row["sent"]}
     peer.free = {int(to): int(when) for to, when in row["free"]}
     peer.met = set(map(int, row["met"]))
-    peer.backlog = deque(map(_unpack_given, row["backlog"]))
+    peer.backlog = deque(map(_unpack_given, row["backlog"])) or None
     peer.held = {int(n): deque(map(_unpack_letter, line)) for n, line in row["held"]}
-    peer.readable = deque((int(when), int(source)) for when, source in row["readable"])
+    peer.readable = deque((int(when), int(source)) for when, source in row["readable"]) or None
     if peer.deceit is not None:
         before = row["deceit"]["before"]
         known = None if before is None else _unpack_envelope(before)

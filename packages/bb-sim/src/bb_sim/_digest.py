@@ -83,6 +83,8 @@ def _facts(head: EnvelopeHead) -> bytes:
         f"{head.retry} {head.payload_length} {head.control};".encode(),
         head.program,
     ]
+    if head.after:
+        told.append(f"after {head.after};".encode())
     for frame, incarnation, peer, grant in head.chain:
         told += (f"{frame} {incarnation};".encode(), peer, grant)
     return b"".join(told)

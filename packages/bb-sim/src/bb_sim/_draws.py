@@ -31,6 +31,7 @@ class Purpose(IntEnum):
     LIE = 4
     MEMBERS = 5
     CLOCK = 6
+    ATTACK = 7
 
 
 class Draws:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from itertools import chain
+from typing import cast
 
 from bb_ir.ids import PeerId
 from bb_ir.wire import PRELUDE_SIZE, Built
@@ -27,6 +28,7 @@ from bb_runtime import (
     Later,
     Lease,
     Node,
+    OpFailed,
     Readable,
     Referred,
     Refuse,
@@ -64,19 +66,20 @@ class Inputs:
     def arrive(self, number: int, when: int, given: Letter | Lost) -> None:
         """Hand an input to a peer, or note that nobody is there."""
         lives = self._lives
-        letter = given if isinstance(given, Letter) else None
-        if letter is not None and lives.never_left(letter):
-            self._world.recorder.lost(letter.round, "sender_stopped")
-            return
-        if number in lives.absent:
-            if letter is not None:
-                self._mail.undeliverable(number, when, letter)
+        if isinstance(given, Letter):
+            if lives.ends and lives.never_left(given):
+                self._world.recorder.lost(given.round, "sender_stopped")
+                return
+            if number in lives.absent:
+                self._mail.undeliverable(number, when, given)
+                return
+        elif number in lives.absent or given.life != lives.peer(number).life:
             return
         peer = lives.peers.get(number) or lives.peer(number)
-        if isinstance(given, Lost) and given.life != peer.life:
-            return
         self.settle(peer, when)
         if peer.busy > when:
+            if peer.backlog is None:
+                peer.backlog = deque()
             peer.backlog.append(given)
             if len(peer.backlog) == 1:
                 self._world.events.push(peer.busy, FREE, number)
@@ -86,6 +89,8 @@ class Inputs:
     def look(self, peer: Peer, when: int, kind: int) -> None:
         """See to a peer whose time has come: to run late, to run a timer, or to take the next."""
         if kind == RUN:
+            if when >= peer.run_at:
+                peer.run_at = NEVER
             self.settle(peer, when - 1)  # timers that are due now have entries of their own
             return
         self.settle(peer, when)
@@ -110,10 +115,11 @@ class Inputs:
         if pending is not None:
             peer.pending = None
             when, given, floor = pending
-            if peer.has_own(when):
+            # `_run_own` would see the same, after a call.
+            if peer.due <= when or peer.invoke_at <= when or peer.works or peer.readable:
                 self._run_own(peer, when)
             self._process(peer, when, given, floor)
-        if peer.has_own(now):
+        if peer.due <= now or peer.invoke_at <= now or peer.works or peer.readable:
             self._run_own(peer, now)
 
     def _take(self, peer: Peer, when: int, given: Letter | Lost) -> None:
@@ -124,10 +130,17 @@ class Inputs:
             self._run_own(peer, when)
             return
         peer.pending = (when, given, floor)
-        self._world.events.push(floor, RUN, peer.number)
+        if floor < peer.run_at:  # else it is looked at before
+            peer.run_at = floor
+            self._world.events.push(floor, RUN, peer.number)
 
     def _floor(self, peer: Peer, when: int) -> int:
         """Return when the first envelope that an input can cause can arrive at the earliest."""
+        lead = peer.lead
+        if lead is None:
+            lead = peer.lead = self._lead(peer)
+        if lead >= 0:
+            return when + lead
         world, number = self._world, peer.number
         takes = world.paces.takes(number, peer.worked, slow=peer.slow)
         receivers = self._receivers[world.population.class_of[number]]
@@ -138,6 +151,19 @@ class Inputs:
             first = world.links.soonest(number, to, peer.sent.get(to, 0))
             soonest = min(soonest, first)
         return when + takes + soonest
+
+    def _lead(self, peer: Peer) -> int:
+        """Return how long after any input that is; -1 where it takes a draw."""
+        world, number = self._world, peer.number
+        receivers = self._receivers[world.population.class_of[number]]
+        if peer.always < 0:
+            return -1
+        if receivers is None:
+            return peer.always + world.links.fastest
+        wires = [world.links.between(number, to) for to in receivers]
+        if any(wire.jitter for wire in wires):
+            return -1
+        return peer.always + min((wire.latency for wire in wires), default=0)
 
     def _run_own(self, peer: Peer, until: int) -> None:
         """Run invocations, work that is done and timers up to an instant, one after the other."""
@@ -166,18 +192,17 @@ class Inputs:
         """Hand an input to a Node at its instant, and see what comes of it."""
         node = peer.node or self._lives.node(peer, when)
         node.advance(when if peer.clock is None else peer.clock.shown(when))
-        letter: Letter | None = None
-        charged = None if given is None else False
         if isinstance(given, Letter):
-            letter = given
             if peer.number not in self._rounds.roots:
-                peer.round = letter.round
-            charged = self._offer(peer, node, letter) and bool(letter.edge)
-        elif isinstance(given, Lost):
+                peer.round = given.round
+            charged = self._offer(peer, node, given) and bool(given.edge)
+            self._after(peer, when, floor, charged=charged, letter=given)
+            return
+        if isinstance(given, Lost):
             node.send_failed(given.ship)
-        elif isinstance(given, Deferred):
+        elif given is not None:
             given.run()
-        self._after(peer, when, floor, charged=charged, letter=letter)
+        self._after(peer, when, floor, charged=None if given is None else False)
 
     def _offer(self, peer: Peer, node: Node, letter: Letter) -> bool:
         """Offer an envelope to a Node; keep it, and all that follow it, if they are to wait."""
@@ -187,7 +212,11 @@ class Inputs:
             return False
         if source not in peer.met:
             self._lives.introduce(peer, node, source)
-        answer = deliver(node, letter.envelope, self._world.population.ids[source])
+        sender, envelope = self._world.population.ids[source], letter.envelope
+        if type(envelope) is Referred:
+            answer = node.take(envelope, sender)
+        else:
+            answer = deliver(node, cast("Built", envelope), sender)
         if answer is None:
             return True
         if isinstance(answer, Later):
@@ -212,10 +241,11 @@ class Inputs:
             charged: Whether it takes time; `None` if it does when something is sent.
             letter: The envelope, if it was one.
         """
-        assert peer.node is not None
-        steps = peer.node.poll()
-        if peer.node.busy:
-            steps += chain.from_iterable(peer.node.poll_until_quiet())
+        node = peer.node
+        assert node is not None
+        steps = node.poll()
+        if node.busy:
+            steps += chain.from_iterable(node.poll_until_quiet())
         peer.floor = floor
         ships: list[tuple[Ship, int]] = []
         works: list[Deferred] = []
@@ -223,19 +253,26 @@ class Inputs:
         if self._digest:
             peer.chain.add(when, steps)
         for step in steps:
-            if isinstance(step, Ship):
-                ships.append((step, peer.round))
+            kind = type(step)
+            if kind is Ship:
+                ships.append((cast("Ship", step), peer.round))
                 continue
-            if isinstance(step, Deferred):
-                works.append(step)
+            if kind is Deferred:
+                works.append(cast("Deferred", step))
                 continue
             recorder.step(peer.round, step)
-            if isinstance(step, Dropped):
+            if kind is FrameEnded or kind is BlockEnded:
+                if is_root:
+                    self._rounds.note(peer, when, cast("FrameEnded | BlockEnded", step))
+            elif kind is Dropped:
                 charged = None if charged is None else False
+            elif kind is OpFailed:
+                if letter is not None:
+                    recorder.failed_on(peer.round, letter.source)
             elif isinstance(step, Readable):
+                if peer.readable is None:
+                    peer.readable = deque()
                 peer.readable.append((when, self._world.population.numbers[step.peer]))
-            elif is_root and isinstance(step, FrameEnded | BlockEnded):
-                self._rounds.note(peer, when, step)
         if charged is None:
             charged = bool(ships)
         elif charged and is_root and letter is not None:
@@ -254,23 +291,24 @@ class Inputs:
         """Let time pass for what was done, then give out what is to be sent."""
         departs, paces = when, self._world.paces
         if charged and not works:
-            departs += paces.takes(peer.number, peer.worked, slow=peer.slow)
+            always = peer.always
+            departs += (
+                paces.takes(peer.number, peer.worked, slow=peer.slow) if always < 0 else always
+            )
             peer.worked += 1
             peer.busy = max(peer.busy, departs)
-            self._note_work(peer, when, departs)
+            if peer.number not in self._rounds.roots:
+                self._world.recorder.worked(peer.number, peer.round, when, departs)
         for work in works:
             takes = paces.takes(peer.number, peer.worked, slow=peer.slow)
             peer.worked += 1
-            self._note_work(peer, when, when + takes)
+            if peer.number not in self._rounds.roots:
+                self._world.recorder.worked(peer.number, peer.round, when, when + takes)
             heapq.heappush(peer.works, (when + takes, peer.worked, work))
             self._world.events.push(when + takes, LOCAL, peer.number)
         floor = max(floor, departs)
         for ship, number in ships:
             self._mail.give_out(peer, ship, departs, number, floor)
-
-    def _note_work(self, peer: Peer, start: int, end: int) -> None:
-        if peer.number not in self._rounds.roots:
-            self._world.recorder.worked(peer.number, peer.round, start, end)
 
     def _plan_wake(self, peer: Peer) -> None:
         events, wake = self._world.events, peer.note_due()
@@ -281,7 +319,9 @@ class Inputs:
     def _count_answer(self, letter: Letter) -> None:
         edge = self._world.artifact.edges.get(letter.edge)
         if edge is not None and edge.parent:
-            self._world.recorder.round(letter.round).answered += 1
+            recorder = self._world.recorder
+            one = recorder.rounds.get(letter.round) or recorder.round(letter.round)
+            one.answered += 1
 
 
 def _receivers(world: World) -> tuple[tuple[int, ...] | None, ...]:
@@ -297,13 +337,8 @@ def _receivers(world: World) -> tuple[tuple[int, ...] | None, ...]:
     return tuple(found)
 
 
-def deliver(node: Node, envelope: Built | Referred, source: PeerId) -> Refuse | Later | None:
-    """Hand an envelope to a Node as a network would; `None` when it was taken.
-
-    All envelopes of a simulation go through here.
-    """
-    if isinstance(envelope, Referred):
-        return node.take(envelope, source)
+def deliver(node: Node, envelope: Built, source: PeerId) -> Refuse | Later | None:
+    """Hand the bytes of an envelope to a Node as a network would; `None` when it was taken."""
     head = memoryview(envelope.head)
     answer = node.offer(head[:PRELUDE_SIZE], head[PRELUDE_SIZE:], source)
     if not isinstance(answer, Lease):

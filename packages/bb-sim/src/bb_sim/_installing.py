@@ -16,8 +16,10 @@ from bb_ir.types import ANY
 from bb_roles.registry import bound_class
 from bb_runtime import Artifact, InstallError, Node, Options, install
 from bb_runtime.artifact import Target
+from bb_sim._attackers import Attackers
 from bb_sim._journals import Journals
 from bb_sim._population import Population
+from bb_sim._room import check_room
 from bb_sim.errors import BadScenario
 
 __all__ = ["Fields", "Installer", "counts_of", "inputs_of", "main_target"]
@@ -41,6 +43,7 @@ class Installer:
         seed: int,
         options: Options | None,
         *,
+        attackers: Attackers,
         by_reference: bool = True,
     ) -> None:
         self._artifact = artifact
@@ -48,6 +51,7 @@ class Installer:
         self._config = dict(config)
         self._seed = seed
         self._options = options
+        self._attackers = attackers
         self._by_reference = by_reference
         self._pool = BufferPool()
         #: Who writes a journal; nobody when `None`.
@@ -71,16 +75,28 @@ class Installer:
             options=self._options, pool=self._pool, now_ns=now_ns,
             by_reference=self._by_reference,
             journal=None if self.journals is None else self.journals.of(number, life),
+            stand_in=self._attackers.stand_in if number in self._attackers.numbers else None,
         )  # fmt: skip
 
     def try_each(self) -> None:
-        """Install the first peer of each class, so that mistakes show before anything runs.
+        """Install the first peer of each class, and an attacker: mistakes show before a run.
 
         Raises:
             InstallError: A peer cannot be installed.
+            BadScenario: A peer asks more others than its aggregator takes.
         """
-        for cls in self._population.classes:
-            self.install(self._population.members(cls).start, 1, 0).close()
+        firsts = [self._population.members(cls).start for cls in self._population.classes]
+        for number in [*firsts, *sorted(self._attackers.numbers)[:1]]:
+            node = self.install(number, 1, 0)
+            try:
+                self._check_room(node, self._population.place(number)[0])
+            finally:
+                node.close()
+
+    def _check_room(self, node: Node, cls: str) -> None:
+        for target in self._artifact.targets.values():
+            if target.cls == cls:
+                check_room(node, target, self._artifact, self._population)
 
     def _configured(self, number: int, cls: str, index: int) -> dict[str, Any]:
         """Return the configuration of one Node: its functions called, its peers filled in."""

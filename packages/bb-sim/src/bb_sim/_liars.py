@@ -109,7 +109,7 @@ def _head_of(envelope: Built | Referred) -> EnvelopeHead:
 def _built(head: EnvelopeHead, fills: list[Encoded], message_id: int) -> Built:
     return build_envelope(
         head.program, head.edge, head.incarnation, message_id, remaining_ns=head.remaining_ns,
-        in_reply_to=head.in_reply_to, chain=head.chain, fills=fills,
+        in_reply_to=head.in_reply_to, chain=head.chain, fills=fills, after=head.after,
     )  # fmt: skip
 
 

@@ -25,7 +25,11 @@ _DEFAULT: Final[dict[str, Any]] = {
 
 
 class Wire(NamedTuple):
-    """A link's settings as numbers: nanoseconds, bytes per second, shares."""
+    """A link's settings as numbers: nanoseconds, bytes per second, shares.
+
+    Attributes:
+        always: What `Links.delays` gives for every envelope, where that takes no draw; else empty.
+    """
 
     latency: int
     jitter: int
@@ -35,6 +39,7 @@ class Wire(NamedTuple):
     duplicate: float
     reorder: float
     reorder_by: int
+    always: tuple[int, ...] = ()
 
 
 class Links:
@@ -72,6 +77,8 @@ class Links:
         There is none when the envelope is lost.
         """
         wire = self.between(source, to)
+        if wire.always:
+            return wire.always
         draws = self._draws.at(Purpose.MESSAGE, source, to, number)
         if wire.loss and chance(draws[1], wire.loss):
             return ()
@@ -132,7 +139,7 @@ def _wire(links: Sequence[Link], place: str) -> Wire:
         found.update({name: value for name, value in given.items() if value is not None})
     if found["spread"] not in ("even", "heavy"):
         raise BadScenario(f"spread of [{place}] is {found['spread']!r}", expected="even or heavy")
-    return Wire(
+    wire = Wire(
         duration(found["latency"], f"latency of [{place}]"),
         duration(found["jitter"], f"jitter of [{place}]"),
         found["spread"] == "heavy",
@@ -142,3 +149,5 @@ def _wire(links: Sequence[Link], place: str) -> Wire:
         share(found["reorder"], f"reorder of [{place}]"),
         duration(found["reorder_by"], f"reorder_by of [{place}]"),
     )
+    drawn = wire.jitter or wire.loss or wire.duplicate or wire.reorder
+    return wire if drawn else wire._replace(always=(wire.latency,))

@@ -55,12 +55,14 @@ class Lives:
         world = self._world
         cls = world.population.classes[world.population.class_of[number]]
         liar = self._liars.get(number)
+        slow = world.paces.is_slow(number)
         peer = self.peers[number] = Peer(
             number,
             self.ends.get(number, 0) + 1,
             clock_of(number, self._clocks.get(cls), world.draws),
             None if liar is None else Deceit(liar, number, world.draws),
-            slow=world.paces.is_slow(number),
+            slow=slow,
+            always=world.paces.always(number, slow=slow),
         )
         return peer
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bb_ir.wire import Built
 from bb_runtime import Referred, Ship
 from bb_runtime.artifact import Edge
 from bb_sim._events import ARRIVE
@@ -21,6 +20,12 @@ class Mail:
         self._world = world
         self._lives = lives
         self._rounds = rounds
+        edges = world.artifact.edges.values()
+        #: By edge: how many answers of a peer a question on it is to bring.
+        self._answers = {
+            edge.name: sum(one.replies for one in edges if one.answers == edge.name)
+            for edge in edges
+        }
 
     def give_out(self, peer: Peer, ship: Ship, departs: int, number: int, floor: int) -> None:
         """Carry an envelope into the world, or what a liar makes of it.
@@ -35,20 +40,24 @@ class Mail:
         world, envelope = self._world, ship.envelope
         recorder = world.recorder
         to = world.population.numbers.get(ship.to, -1)
-        edge = self._edge_of(envelope)
+        edge = envelope.edge if type(envelope) is Referred else self._edge_of(envelope.head)
         name = "" if edge is None else edge.name
         if edge is not None and peer.number in self._rounds.roots:
-            recorder.started(number, departs)
-            recorder.round(number).asked += edge.answered
+            one = recorder.round(number)
+            if one.started_ns < 0:
+                one.started_ns = departs
+            one.asked += self._answers[edge.name]
         if peer.deceit is None:
-            recorder.sent(number, name, envelope.head_length + envelope.payload_length)
+            size = envelope.head_length + envelope.payload_length
+            recorder.sent(number, name, size)
             letter = Letter(peer.number, peer.life, departs, number, name, envelope, ship)
-            self._carry(peer, to, letter, floor)
+            self._carry(peer, to, letter, floor, size)
             return
         for lie in peer.deceit.twist(envelope, edge):
-            recorder.sent(number, name, lie.head_length + lie.payload_length)
+            size = lie.head_length + lie.payload_length
+            recorder.sent(number, name, size)
             letter = Letter(peer.number, peer.life, departs, number, name, lie, ship)
-            self._carry(peer, to, letter, floor)
+            self._carry(peer, to, letter, floor, size)
 
     def undeliverable(self, number: int, when: int, letter: Letter) -> None:
         """Note that nobody is there, and tell the sender after the way back."""
@@ -60,12 +69,10 @@ class Mail:
         word = Lost(letter.ship, letter.round, letter.life)
         world.events.push(back, ARRIVE, letter.source, -2, letter.ship.message_id, number, word)
 
-    def _edge_of(self, envelope: Built | Referred) -> Edge | None:
-        if isinstance(envelope, Referred):
-            return envelope.edge
-        return self._world.artifact.edges_by_id.get(edge_id(envelope.head))
+    def _edge_of(self, head: bytes) -> Edge | None:
+        return self._world.artifact.edges_by_id.get(edge_id(head))
 
-    def _carry(self, peer: Peer, to: int, letter: Letter, floor: int) -> None:
+    def _carry(self, peer: Peer, to: int, letter: Letter, floor: int, size: int) -> None:
         """Ask the link what becomes of an envelope, and have it arrive when it does."""
         world, source = self._world, peer.number
         if to < 0:
@@ -73,24 +80,19 @@ class Mail:
             return
         count = peer.sent.get(to, 0)
         peer.sent[to] = count + 1
-        if world.table.is_cut(source, to, letter.departs):
+        table = world.table
+        if table.cuts and table.is_cut(source, to, letter.departs):
             world.recorder.lost(letter.round, "partition")
             return
-        delays = world.links.delays(source, to, count)
+        wire = world.links.between(source, to)
+        delays = wire.always or world.links.delays(source, to, count)
         if not delays:
             world.recorder.lost(letter.round, "link")
             return
-        leaves = self._leaves(peer, to, letter)
+        leaves = letter.departs
+        if wire.bandwidth:  # others may hold the link
+            start = max(leaves, peer.free.get(to, 0))
+            leaves = peer.free[to] = start + size * 10**9 // wire.bandwidth
         for copy, delay in enumerate(delays):
-            when = max(floor, leaves + delay)
-            world.events.push(when, ARRIVE, to, source, count, copy, letter)
-
-    def _leaves(self, peer: Peer, to: int, letter: Letter) -> int:
-        """Return when an envelope has left through a link that others may hold."""
-        bandwidth = self._world.links.between(peer.number, to).bandwidth
-        if not bandwidth:
-            return letter.departs
-        size = letter.envelope.head_length + letter.envelope.payload_length
-        start = max(letter.departs, peer.free.get(to, 0))
-        peer.free[to] = start + size * 10**9 // bandwidth
-        return peer.free[to]
+            when = leaves + delay
+            world.events.push(max(floor, when), ARRIVE, to, source, count, copy, letter)

@@ -95,6 +95,10 @@ class Peer:
         sent: How many envelopes it sent, by receiver.
         free: From when on a link of limited bandwidth is free, by receiver.
         worked: How many pieces of work it did.
+        always: How long each of its pieces of work takes; -1 where that differs.
+        lead: How long after an input the first envelope that it causes can arrive, where that is
+            always the same; -1 where it differs, `None` until it was looked up.
+        run_at: When it is planned to be looked at, so that what it causes is not late.
         works: Deferred work, by when it is done.
         met: Peers that its Node was told of.
         held: Envelopes that its Node had no room for, by sender, in the order in which they came.
@@ -102,9 +106,9 @@ class Peer:
     """
 
     __slots__ = (
-        "backlog", "busy", "chain", "clock", "deceit", "due", "floor", "free", "held", "invoke_at",
-        "life", "met", "node", "number", "pending", "readable", "round", "sent", "slow", "wake",
-        "worked", "works",
+        "always", "backlog", "busy", "chain", "clock", "deceit", "due", "floor", "free", "held",
+        "invoke_at", "lead", "life", "met", "node", "number", "pending", "readable", "round",
+        "run_at", "sent", "slow", "wake", "worked", "works",
     )  # fmt: skip
 
     def __init__(
@@ -115,19 +119,25 @@ class Peer:
         deceit: Deceit | None,
         *,
         slow: bool,
+        always: int,
     ) -> None:
         self.number = number
         self.life = life
         self.clock = clock
         self.deceit = deceit
         self.slow = slow
+        self.always = always
+        self.lead: int | None = None
+        self.run_at = NEVER
         self.node: Node | None = None
         self.chain = Chain()
         self.round = 0
         self.pending: tuple[int, Letter | Lost, int] | None = None
         self.floor = 0
         self.busy = 0
-        self.backlog: deque[Letter | Lost] = deque()
+        #: Made when they are needed, as a deque takes 600 bytes.
+        self.backlog: deque[Letter | Lost] | None = None
+        self.readable: deque[tuple[int, int]] | None = None
         self.due = NEVER
         self.wake = -1
         self.invoke_at = NEVER
@@ -137,7 +147,6 @@ class Peer:
         self.works: list[tuple[int, int, Deferred]] = []
         self.met: set[int] = set()
         self.held: dict[int, deque[Letter]] = {}
-        self.readable: deque[tuple[int, int]] = deque()
 
     def shown(self, true_ns: int) -> int:
         """Return what the peer's clock shows."""

@@ -52,7 +52,7 @@ class Recorder:
 
     def step(self, number: int, step: Step) -> None:
         """Note what a Node reported, envelopes and work left out."""
-        one = self.round(number)
+        one = self.rounds.get(number) or self.round(number)
         if isinstance(step, FrameEnded):
             one.frames[step.how] += 1
         elif isinstance(step, Emitted):
@@ -62,9 +62,13 @@ class Recorder:
         elif isinstance(step, OpFailed):
             one.failures[code_of(step.error)] += 1
 
+    def failed_on(self, number: int, source: int) -> None:
+        """Note that an op failed while a Node handled an envelope of a peer."""
+        self.round(number).failed_on[self._name_of(source)] += 1
+
     def sent(self, number: int, edge: str, size: int) -> None:
         """Note an envelope that a peer gave out."""
-        one = self.round(number)
+        one = self.rounds.get(number) or self.round(number)
         one.envelopes[edge] += 1
         one.sent_bytes[edge] += size
 

@@ -24,6 +24,7 @@ class Rounds:
         roots: The peers that are invoked.
         left: Those of them whose rounds are not over.
         ended: Of each round, how many of them ended it.
+        ends: How many of them ended any round.
         end_ns: By when it is known that all rounds ended, however late Nodes run.
     """
 
@@ -42,6 +43,7 @@ class Rounds:
         self.roots = set(members if scenario.start == "all" else members[:1])
         self.left = set(self.roots)
         self.ended: dict[int, int] = {}
+        self.ends = 0
         self.end_ns = 0
         self._blocks_left: dict[int, int] = {}
         #: Rounds that peers had begun when they stopped.
@@ -134,6 +136,7 @@ class Rounds:
     def _count_end(self, number: int, when: int, how: str) -> None:
         self._world.recorder.ended(number, when, how)
         self.ended[number] = self.ended.get(number, 0) + 1
+        self.ends += 1
 
     def _leave(self, number: int, when: int) -> None:
         """Note that all rounds of a peer are over, and by when that is known."""

@@ -43,7 +43,8 @@ class Timetable:
         self.absent: set[int] = set()
         self.keeping: dict[int, int] = {}
         moves: list[Move] = []
-        self._cuts: list[_Cut] = []
+        #: When who cannot hear whom.
+        self.cuts: list[_Cut] = []
         for at, fault in enumerate(scenario.faults):
             place = f"[[faults]] number {at + 1}"
             names = fault.apart if isinstance(fault, Partition) else fault.peers
@@ -62,7 +63,7 @@ class Timetable:
                         f"{place} ends at {fault.until} and begins at {fault.at}",
                         expected="an end after its beginning",
                     )
-                self._cuts.append(_Cut(at, end, frozenset(peers)))
+                self.cuts.append(_Cut(at, end, frozenset(peers)))
             case Crash():
                 back = duration(fault.back, f"back of {place}", least=1) if fault.back else -1
                 moves += [Move(at, peer, up=False) for peer in peers]
@@ -80,7 +81,7 @@ class Timetable:
         """Return when a peer is down or cut off, up to an end."""
         found = [
             (cut.start, end if cut.end < 0 else min(cut.end, end), "cut off")
-            for cut in self._cuts
+            for cut in self.cuts
             if peer in cut.apart and cut.start < end
         ]
         since = 0 if peer in self.absent else -1
@@ -97,7 +98,7 @@ class Timetable:
         return any(
             cut.start <= when and (cut.end < 0 or when < cut.end)
             and (source in cut.apart) != (to in cut.apart)
-            for cut in self._cuts
+            for cut in self.cuts
         )  # fmt: skip
 
 
@@ -123,6 +124,11 @@ class Paces:
         """Tell whether a peer is one of the slow ones of its class."""
         pace = self._by_class[self._population.class_of[peer]]
         return bool(pace.slow) and chance(self._draws.at(Purpose.PEER, peer, 0, 0)[0], pace.slow)
+
+    def always(self, peer: int, *, slow: bool) -> int:
+        """Return the nanoseconds of each of a peer's pieces of work; -1 where they differ."""
+        differ = self._by_class[self._population.class_of[peer]].jitter
+        return -1 if differ else self.takes(peer, 0, slow=slow)
 
     def takes(self, peer: int, number: int, *, slow: bool) -> int:
         """Return the nanoseconds of a peer's piece of work, known before the work is."""

@@ -107,7 +107,10 @@ def _png(figure: Any) -> bytes:
 
 def _title(result: Result) -> str:
     peers = ", ".join(f"{count:,} {cls}" for cls, count in result.peers.items())
-    return f"{peers}; {sum(bool(one.ended) for one in result.rounds)} rounds, seed {result.seed}"
+    rounds = sum(bool(one.ended) for one in result.rounds)
+    many = len(result.attackers)
+    who = f"; {many} attacker{'s'[: many != 1]} by {result.attack}" if many else ""
+    return f"{peers}; {rounds} rounds, seed {result.seed}{who}"
 
 
 def _draw_series(axes: Any, found: Sequence[Series], what: str) -> None:

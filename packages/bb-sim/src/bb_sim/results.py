@@ -83,14 +83,16 @@ class Round:
         ended_ns: Virtual time of its last end; -1 while it runs.
         ended: How it ended, by peer that was invoked: `done`, `failed`, `expired`, `crashed`.
         outputs: What was published, by name.
-        asked: Peers that an invoked peer asked for an answer.
-        answered: Those of them whose answer was taken.
+        asked: Answers that an invoked peer asked for: one of each peer, or as many as its edge
+            says with `replies=`.
+        answered: Those of them that were taken.
         envelopes: Envelopes sent, by edge.
         sent_bytes: Their bytes, by edge.
         lost: Envelopes that did not arrive, by reason.
         refused: What Nodes refused or dropped, by reason.
         frames: Frames that ended, by how.
         failures: Ops that failed, by code.
+        failed_on: Ops that failed while a Node handled an envelope, by the peer that sent it.
     """
 
     number: int
@@ -106,10 +108,11 @@ class Round:
     refused: Counter[str] = field(default_factory=Counter[str])
     frames: Counter[str] = field(default_factory=Counter[str])
     failures: Counter[str] = field(default_factory=Counter[str])
+    failed_on: Counter[str] = field(default_factory=Counter[str])
 
     @property
     def stragglers(self) -> int:
-        """Peers that were asked and whose answer was not taken."""
+        """Answers that were asked for and not taken."""
         return self.asked - self.answered
 
     @property
@@ -149,6 +152,7 @@ class Round:
             "refused": dict(self.refused),
             "frames": dict(self.frames),
             "failures": dict(self.failures),
+            "failed_on": dict(self.failed_on),
         }
 
 
@@ -173,6 +177,8 @@ class Result:
         virtual_ns: Virtual time at the end.
         digest: Of all steps of all peers: equal for equal runs; empty if it was not wanted.
         spans: What some peers did when, for the timeline.
+        attack: The kind of the attack; empty where nobody attacks.
+        attackers: Names of the peers that attack.
     """
 
     complete: bool
@@ -183,6 +189,8 @@ class Result:
     virtual_ns: int
     digest: str
     spans: list[Span]
+    attack: str = ""
+    attackers: list[str] = field(default_factory=list[str])
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the timeline as plain data; equal runs give equal data."""
@@ -193,6 +201,8 @@ class Result:
             "seed": self.seed,
             "virtual_ns": self.virtual_ns,
             "digest": self.digest,
+            "attack": self.attack,
+            "attackers": self.attackers,
             "rounds": [one.to_dict() for one in self.rounds],
         }
 

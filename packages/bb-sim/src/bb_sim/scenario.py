@@ -24,8 +24,8 @@ from bb_sim._reading import read
 from bb_sim.errors import BadScenario
 
 __all__ = [
-    "Clock", "Compute", "Crash", "Fault", "Join", "Leave", "Liar", "Lie", "Link", "Partition",
-    "Scenario", "example_scenario", "read_scenario",
+    "Attack", "AttackKind", "Clock", "Compute", "Crash", "Fault", "Join", "Leave", "Liar", "Lie",
+    "Link", "Partition", "Scenario", "example_scenario", "read_scenario",
 ]  # fmt: skip
 
 
@@ -168,6 +168,51 @@ class Liar:
     scale: float = 1.0
 
 
+AttackKind = Literal["sign-flip", "gaussian", "label-flip", "scale", "same-value"]
+#: `scale` of each kind, where it is not said.
+_SCALES = {
+    "sign-flip": 5.0, "gaussian": 10.0, "label-flip": 1.0, "scale": 10.0, "same-value": 1.0,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """Peers that do all that their program says, with falsified updates or poisoned data.
+
+    What they send is in order; only its values are not honest. `g` are the parameters that an
+    attacker had before it trained, `w` those after:
+
+    - `sign-flip` gives out `g - scale * (w - g)`, the update turned around (Li et al. 2019, "RSA");
+    - `gaussian` gives out `g + n`, each number of `n` from a normal distribution whose standard
+      deviation is `scale` (Blanchard et al. 2017, "Machine Learning with Adversaries");
+    - `scale` gives out `g + scale * (w - g)`, the update made larger (Bagdasaryan et al. 2020);
+    - `same-value` gives out `g + scale`, which is the same for all parameters (Li et al. 2019);
+    - `label-flip` trains on class `classes - 1 - c` in the place of `c` (Tolpegin et al. 2020).
+
+    Attributes:
+        kind: What they do.
+        share: Share of the peers that attack, drawn by the seed; at least one if it is above 0.
+        count: How many attack, instead of a share.
+        peers: From whom they are drawn; from all that are not invoked and can attack so when empty.
+        scale: How much, as said above: 5 by default for `sign-flip`, 10 for `gaussian` and
+            `scale`, else 1. With `sign-flip` the mean of all updates vanishes where
+            `share * (scale + 1)` is 1.
+        classes: How many classes the labels have that `label-flip` turns around.
+    """
+
+    kind: AttackKind
+    share: float = 0.2
+    count: int | None = None
+    peers: str = ""
+    scale: float | None = None
+    classes: int = 10
+
+    @property
+    def magnitude(self) -> float:
+        """The scale, that of its kind where none is given."""
+        return _SCALES[self.kind] if self.scale is None else self.scale
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """Everything about a simulation but the program.
@@ -189,6 +234,7 @@ class Scenario:
         clocks: By class.
         faults: What happens when.
         liars: Who does not send what it should.
+        attack: Who trains or answers dishonestly.
         tell_lost: Whether a sender learns that nobody is at the other end of a link; after a
             partition or a loss it never does.
         program: For `bb sim`: what to simulate, as `bb run` takes it.
@@ -211,6 +257,7 @@ class Scenario:
     clocks: dict[str, Clock] = field(default_factory=dict[str, Clock])
     faults: tuple[Fault, ...] = ()
     liars: tuple[Liar, ...] = ()
+    attack: Attack | None = None
     tell_lost: bool = True
     program: str = ""
     args: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -258,6 +305,8 @@ def scenario_of(found: Mapping[str, Any]) -> Scenario:
     if "liars" in found:
         tables = _list(found["liars"], "liars")
         ready["liars"] = tuple(read(Liar, table, "[liars]") for table in tables)
+    if "attack" in found:
+        ready["attack"] = read(Attack, found["attack"], "attack")
     return read(Scenario, found, "scenario", ready=ready)
 
 

@@ -20,12 +20,14 @@ the same.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bb_runtime import Artifact, Node, Options, SnapshotError, load_artifact
+from bb_sim._attackers import Attackers
 from bb_sim._checkpoint import Parts, read, write
 from bb_sim._digest import digest_of_run
 from bb_sim._draws import Draws
@@ -70,8 +72,8 @@ class Simulation:
         journal: Makes the journal of a Node when it is made: is given the peer's name, such as
             `client[3]`, and which life of it begins, and returns what `install` takes. Whoever
             makes journals closes them.
-        journal_peers: Whose Nodes write one, such as `server,client[0:3]`; the first peer of each
-            class when empty.
+        journal_peers: Whose Nodes write one, such as `server,client[0:3]`; the first honest
+            peer of each class when empty. Attackers cannot.
 
     Raises:
         InstallError: The artifact cannot be installed.
@@ -98,15 +100,18 @@ class Simulation:
         self.population = Population.of(peer_counts(self.artifact, scenario), scenario.seed)
         self._digest = digest
         self._world = world = self._make_world()
+        self._rounds = Rounds(world)
+        self._attackers = attackers = Attackers(world, self._rounds.roots)
         installer = Installer(
             self.artifact, self.population, config or {}, scenario.seed, options,
-            by_reference=by_reference,
+            attackers=attackers, by_reference=by_reference,
         )  # fmt: skip
         installer.try_each()
         if journal is not None:
-            installer.journals = Journals(journal, journal_peers, self.population, world.draws)
+            installer.journals = Journals(
+                journal, journal_peers, self.population, world.draws, attackers.numbers
+            )
         self._lives = Lives(world, installer)
-        self._rounds = Rounds(world)
         self._inputs = Inputs(
             world, self._lives, self._rounds, Mail(world, self._lives, self._rounds), late=late,
             digest=digest,
@@ -173,10 +178,13 @@ class Simulation:
             Exception: What a component raised that is no `Exception`, such as Ctrl-C; `result`
                 still tells what was done.
         """
-        rounds, going = self._rounds, True
+        rounds, going, ends = self._rounds, True, -1
         self._stopping = False
         while going and rounds.left and not self._stopping:
             going = self.step()
+            if rounds.ends == ends:
+                continue
+            ends = rounds.ends
             while rounds.ended.get(self._told + 1, 0) >= len(rounds.roots):
                 self._told += 1
                 yield self._world.recorder.round(self._told)
@@ -209,7 +217,7 @@ class Simulation:
 
     def result(self) -> Result:
         """Return what was done so far."""
-        recorder = self._world.recorder
+        recorder, scenario = self._world.recorder, self.scenario
         numbers = sorted(n for n, one in recorder.rounds.items() if n and one.started_ns >= 0)
         end = max((one.ended_ns for one in recorder.rounds.values()), default=0)
         shown = [(peer, self.population.name(peer)) for peer in sorted(recorder.spans)]
@@ -222,10 +230,12 @@ class Simulation:
             rounds=[deepcopy(recorder.rounds[n]) for n in numbers],
             peers={cls: self.population.count(cls) for cls in self.population.classes},
             installed=len(self._lives.installed),
-            seed=self.scenario.seed,
+            seed=scenario.seed,
             virtual_ns=end,
             digest=digest_of_run(self._lives.chains()) if self._digest else "",
             spans=[*spans, *gaps],
+            attack="" if scenario.attack is None else scenario.attack.kind,
+            attackers=[self.population.name(n) for n in sorted(self._attackers.numbers)],
         )
 
     # Stopping and going on
@@ -288,7 +298,9 @@ class Simulation:
                 self._rounds.plan(lives.peer(number), 0)
 
     def _handle_next(self) -> None:
-        when, kind, number, source, _, _, _, what = self._world.events.pop()
+        events = self._world.events
+        when, kind, number, source, _, _, _, what = heapq.heappop(events.heap)
+        events.now_ns = when
         lives = self._lives
         if what is not None:
             self._inputs.arrive(number, when, what)

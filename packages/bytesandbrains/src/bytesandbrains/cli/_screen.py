@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,7 +11,7 @@ import click
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Screen", "table"]
+__all__ = ["Screen", "short", "table"]
 
 #: Width of what goes to a file or a pipe: lines are never folded there.
 _UNFOLDED = 10_000
@@ -39,6 +40,14 @@ class Screen:
         text = captured.get()
         # A table fills its lines with spaces, which nobody wants in a file.
         click.echo("\n".join(line.rstrip() for line in text.split("\n")), nl=False)
+
+
+def short(folder: str) -> str:
+    """Return a folder as people would write it from here."""
+    path, here, home = Path(folder), Path.cwd(), Path.home()
+    if path.is_relative_to(here):
+        return str(path.relative_to(here))
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else folder
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

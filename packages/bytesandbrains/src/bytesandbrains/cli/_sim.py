@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,36 +12,58 @@ import click
 
 from bytesandbrains.cli import _session
 from bytesandbrains.cli._checkpoints import Checkpoints
-from bytesandbrains.cli._errors import CliError, Exit
+from bytesandbrains.cli._errors import Exit
 from bytesandbrains.cli._json import print_json
-from bytesandbrains.cli._options import parse_pairs
+from bytesandbrains.cli._options import arg_option, parse_pairs
+from bytesandbrains.cli._rounds import ended, figures, summary_of, table_of
 
 if TYPE_CHECKING:
-    from bb_sim import Result, Round, Scenario, Simulation
+    from bb_sim import Result, Simulation
+    from bytesandbrains.cli._scenarios import Source
     from bytesandbrains.journal import FileJournal
 
 __all__ = ["command"]
 
-#: Rounds that the table at the end shows.
-_SHOWN = 10
+#: Attackers that are named before it begins.
+_NAMED = 10
 _PLOTS = ("rounds.png", "timeline.png")
-
-
-class NoProgram(CliError):
-    """A scenario does not say what to simulate.
-
-    `bb sim` reads the program from the scenario too. Name it there; `bb sim --example` prints a
-    whole one.
-    """
 
 
 def _peers(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, int]:
     found: dict[str, int] = {}
-    for name, text in parse_pairs(ctx, param, values).items():
+    plain = [value for value in values if "=" not in value]
+    named = parse_pairs(ctx, param, tuple(value for value in values if "=" in value))
+    for name, text in [*(("", value) for value in plain), *named.items()]:
         if not text.isdecimal() or int(text) < 1:
-            raise click.BadParameter(f"{name}={text}: a number of peers, at least 1, is needed")
+            told = f"{name}={text}" if name else text
+            raise click.BadParameter(f"{told}: a number of peers, at least 1, is needed")
         found[name] = int(text)
     return found
+
+
+def _attackers(
+    _ctx: click.Context, _param: click.Parameter, text: str | None
+) -> dict[str, float | int]:
+    """Read how many attack: a share below 1, or a number."""
+    if text is None:
+        return {}
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if 0 <= number < 1:
+        return {"share": number}
+    if number != int(number) or number < 0:
+        raise click.BadParameter(f"{text}: a share below 1, or a whole number, is needed")
+    return {"count": int(number)}
+
+
+def _plot(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> Path | None:
+    if path is not None and path.suffix.lower() != ".png":
+        raise click.BadParameter(f"{path}: plots are written as .png")
+    if path is not None and not path.parent.is_dir():
+        raise click.BadParameter(f"{path}: there is no folder {path.parent}")
+    return path
 
 
 def _example(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:  # noqa: FBT001  # click's signature
@@ -54,12 +75,31 @@ def _example(ctx: click.Context, _param: click.Parameter, asked: bool) -> None: 
 
 
 @_session.command
-@click.argument("scenario", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--peers", multiple=True, callback=_peers, metavar="CLASS=N",
-              help="How many peers a class has, such as client=1000.")  # fmt: skip
+@click.argument("scenario")
+@click.option("--peers", multiple=True, callback=_peers, metavar="[CLASS=]N",
+              help="How many peers a class has, such as client=1000; the class may be left out of "
+              "a ready-made program.")  # fmt: skip
 @click.option("--rounds", type=click.IntRange(1), help="How many rounds to run.")
 @click.option("--seed", type=click.IntRange(0), help="Of identities, links, faults and all draws.")
 @click.option("--until", metavar="TIME", help="Stop at this virtual time, such as 10m.")
+@click.option("--aggregator", metavar="NAME", help="Short for --bind aggregator=NAME.")
+@click.option("--bind", "binds", multiple=True, callback=parse_pairs, metavar="SLOT=COMPONENT",
+              help="Fill a slot, or all slots of a role, with an installed component or "
+              "module:Class.")  # fmt: skip
+@arg_option
+@click.option("--config", "config_file", type=click.Path(dir_okay=False, path_type=Path),
+              metavar="FILE", help="Configuration of components, as for `bb run`.")  # fmt: skip
+@click.option("--set", "settings", multiple=True, callback=parse_pairs,
+              metavar="SLOT.FIELD=VALUE", help="One field of it; wins over the file.")  # fmt: skip
+@click.option("--attack", metavar="KIND",
+              help="Have some peers attack: sign-flip, gaussian, label-flip, scale or "
+              "same-value.")  # fmt: skip
+@click.option("--attackers", callback=_attackers, metavar="N",
+              help="How many: a share below 1, or a number.  [default: 0.2]")  # fmt: skip
+@click.option("--attack-scale", type=float, metavar="X",
+              help="How hard; see the kinds in the documentation.")  # fmt: skip
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), callback=_plot,
+              metavar="FILE", help="Draw loss, accuracy, bytes and answers by round.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path),
               help="Folder for metrics.json, plots and a checkpoint; nothing is written without "
               "it.")  # fmt: skip
@@ -80,11 +120,20 @@ def command(
     ctx: click.Context,
     /,
     *,
-    scenario: Path,
+    scenario: str,
     peers: dict[str, int],
     rounds: int | None,
     seed: int | None,
     until: str | None,
+    aggregator: str | None,
+    binds: dict[str, str],
+    arguments: dict[str, str],
+    config_file: Path | None,
+    settings: dict[str, str],
+    attack: str | None,
+    attackers: dict[str, float | int],
+    attack_scale: float | None,
+    plot: Path | None,
     out: Path | None,
     no_plot: bool,
     resume: bool,
@@ -92,34 +141,47 @@ def command(
     journal_peers: str,
     as_json: bool,
 ) -> None:
-    """Run a federation in virtual time: links that lose and delay, crashes, partitions, liars.
+    """Run a federation in virtual time: links that lose and delay, crashes, attackers.
 
-    SCENARIO is a TOML file that names a program and says what the world is like; `bb sim
-    --example` prints one. Options win over what it says. The same scenario and seed give the same
-    run, byte for byte. Ctrl-C keeps what was done; with --out, --resume goes on from there.
-    """
-    from bb_sim import read_scenario
+    SCENARIO is a ready-made program (fedavg, gossip), or a TOML file that names one and says what
+    the world is like; `bb sim --example` prints one. Options win over what it says. The same
+    scenario and seed give the same run, byte for byte. Ctrl-C keeps what was done; with --out,
+    --resume goes on from there.
+
+    \b
+    bb sim fedavg --aggregator krum --attack sign-flip --attackers 0.2 --plot out.png
+    """  # noqa: D301  # click's mark for lines that stay
+    from bytesandbrains.cli._scenarios import Asked, read
 
     given: dict[str, Any] = {"rounds": rounds, "seed": seed, "until": until}
-    chosen = {name: value for name, value in given.items() if value is not None}
-    read = read_scenario(scenario)
-    read = dataclasses.replace(read, **chosen, peers={**read.peers, **peers})
+    attacking: dict[str, Any] = {"kind": attack, "scale": attack_scale, **attackers}
+    bind = {**binds, **({"aggregator": aggregator} if aggregator else {})}
+    asked = Asked(
+        peers, _said(given), bind, arguments, _said(attacking), config_file, settings
+    )  # fmt: skip
+    source = read(scenario, asked)
     if resume and out is None:
         raise click.UsageError("--resume needs --out DIR, the folder with the checkpoint")
     if journal_peers and journal is None:
         raise click.UsageError("--journal-peers needs --journal DIR")
     journals = None if journal is None else _Journals(journal)
     try:
-        run = _Run(read, scenario, out, journals, journal_peers, plots=not no_plot, resume=resume)
+        run = _Run(source, out, journals, journal_peers, plots=not no_plot, resume=resume)
         done = run.all(quiet=as_json)
     finally:
         if journals is not None:
             journals.close()
+    if plot is not None and run.result.rounds:
+        run.draw(plot, quiet=as_json)
     if journals is not None and not as_json:
         click.echo(f"wrote {journals.count} journals to {journal}/")
     if as_json:
         print_json(run.metrics)
     ctx.exit(_code(run, done=done))
+
+
+def _said(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _code(run: _Run, *, done: bool) -> Exit:
@@ -171,8 +233,8 @@ class _Run:
     """One simulation; what was done is kept whenever it is interrupted."""
 
     def __init__(
-        self, scenario: Scenario, file: Path, out: Path | None, journals: _Journals | None,
-        journal_peers: str, *, plots: bool, resume: bool,
+        self, source: Source, out: Path | None, journals: _Journals | None, journal_peers: str,
+        *, plots: bool, resume: bool,
     ) -> None:  # fmt: skip
         from bytesandbrains._files import prepare_folder
 
@@ -180,12 +242,11 @@ class _Run:
             prepare_folder(out)
         self._checkpoints = None if out is None else Checkpoints(out)
         self._journals, self._journal_peers = journals, journal_peers
-        self._scenario = scenario
-        self._file = file
         self._out = out
         self._plots = plots
         self._resume = resume
-        self._simulation: Simulation = self._prepared()
+        self._simulation: Simulation = self._prepared(source)
+        self._scenario = self._simulation.scenario
         self.result: Result = self._simulation.result()
         self.metrics: dict[str, Any] = {}
 
@@ -203,7 +264,7 @@ class _Run:
             with _clean_stop(simulation) as stop, progress(hidden=quiet) as bar:
                 bar.begin("rounds", max(0, (self._scenario.rounds or 1) - before))
                 for one in simulation.rounds():
-                    bar.step(f"round {one.number}", _figures(one))
+                    bar.step(f"round {one.number}", figures(one))
                     if checkpoints is not None:
                         checkpoints.save_sometimes(simulation)
             done = not stop or simulation.done
@@ -219,50 +280,47 @@ class _Run:
             self._write(self._out, plots=self._plots and done)
         return done
 
-    def _prepared(self) -> Simulation:
-        from bb_runtime import load_artifact
-        from bb_sim import Simulation
-        from bb_sim.simulation import peer_counts
-        from bytesandbrains.cli._bindings import How, compile_program
-        from bytesandbrains.cli._config import configuration
-        from bytesandbrains.cli._program import load_program
+    def draw(self, plot: Path, *, quiet: bool) -> None:
+        """Draw what was done by round."""
+        from bb_sim.plots import draw_rounds
+        from bytesandbrains._files import write_atomically
 
-        scenario, place = self._scenario, str(self._file)
-        if not scenario.program:
-            raise NoProgram(
-                "the scenario names no program",
-                expected='program = "FILE.py:NAME", "package.module:NAME" or "FILE.onnx"',
-                fix="`bb sim --example` prints a whole scenario",
-                where=place,
-            )
-        spec = _beside(self._file, scenario.program)
-        loaded = load_program(spec, {name: repr(value) for name, value in scenario.args.items()})
-        with loaded.blamed():
-            artifact = load_artifact(compile_program(loaded, How(scenario.bind)))
-        counts = peer_counts(artifact, scenario)
-        config = configuration(artifact, scenario.config, counts, scenario.seed, place)
+        write_atomically(plot, draw_rounds(self.result))
+        if not quiet:
+            click.echo(f"wrote {plot}")
+
+    def _prepared(self, source: Source) -> Simulation:
+        from bb_sim import Simulation
+        from bytesandbrains.cli._scenarios import prepare
+
+        made = prepare(source)
         return Simulation(
-            artifact, scenario, config=config, journal=self._journals,
+            made.artifact, made.scenario, config=made.config, journal=self._journals,
             journal_peers=self._journal_peers,
         )  # fmt: skip
 
     def _first_line(self) -> str:
         counts = self.result.peers
         listed = ", ".join(f"{count:,} {cls}" for cls, count in counts.items())
-        return f"{self._simulation.main.short}: {listed}; seed {self._scenario.seed}"
+        line = f"{self._simulation.main.short}: {listed}; seed {self._scenario.seed}"
+        names, attack = self.result.attackers, self.result.attack
+        if not names:
+            return line
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        return f"{line}\nattack by {attack}: {', '.join(names[:_NAMED])}{more}"
 
     def _print(self, *, done: bool) -> None:
         from bytesandbrains.cli._screen import Screen, table
 
         result = self.result
         if result.rounds:
-            Screen().print(table(*_table(result.rounds)))
-        for line in _summary(result):
+            Screen().print(table(*table_of(result.rounds)))
+        for line in summary_of(result):
             click.echo(line)
         if not done:
             kept = self._checkpoints is not None and self._checkpoints.file.exists()
             hint = "; --resume goes on" if kept else ""
-            click.echo(f"interrupted after {_ended(result)} rounds{hint}", err=True)
+            click.echo(f"interrupted after {ended(result)} rounds{hint}", err=True)
         elif not result.complete:
             click.echo("the time was over before all rounds had ended")
         if self._out is not None:
@@ -309,72 +367,3 @@ def _clean_stop(simulation: Simulation) -> Generator[list[int]]:
         yield asked
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _beside(scenario: Path, program: str) -> str:
-    """Return the program as it is found from here, or from beside the scenario."""
-    file = program.rpartition(":")[0] or program
-    if Path(file).suffix in (".py", ".onnx") and not Path(file).exists():
-        beside = scenario.parent / file
-        if beside.exists():
-            return str(scenario.parent / program)
-    return program
-
-
-def _figures(one: Round) -> dict[str, float]:
-    """Return the figures of a round that fit beside a bar: losses and accuracies."""
-    wanted = ("loss", "accuracy")
-    return {name: value for name, value in one.figures().items() if name.endswith(wanted)}
-
-
-def _table(rounds: list[Round]) -> tuple[list[str], list[list[str]]]:
-    """Return headings and lines for some of the rounds: the first, the last, some between."""
-    names = list(dict.fromkeys(name for one in rounds for name in _figures(one)))
-    every = max(1, -(-len(rounds) // _SHOWN))
-    shown = [one for at, one in enumerate(rounds, 1) if at % every == 0 or at in (1, len(rounds))]
-    heads = ["round", "ended", "seconds", "answered", "sent", "lost", "refused", *names]
-    return heads, [_line(one, names) for one in shown]
-
-
-def _line(one: Round, names: list[str]) -> list[str]:
-    figures = _figures(one)
-    ended = " ".join(f"{how}" if many == 1 else f"{many} {how}" for how, many in one.ended.items())
-    return [
-        str(one.number),
-        ended or "running",
-        f"{one.seconds:.2f}",
-        f"{one.answered}/{one.asked}" if one.asked else "-",
-        _size(sum(one.sent_bytes.values())),
-        str(sum(one.lost.values())),
-        str(sum(one.refused.values())),
-        *(f"{figures[name]:.4f}" if name in figures else "-" for name in names),
-    ]
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError
-
-
-def _ended(result: Result) -> int:
-    return sum(bool(one.ended) for one in result.rounds)
-
-
-def _summary(result: Result) -> list[str]:
-    peers = f"{result.installed:,} of {sum(result.peers.values()):,} peers were needed"
-    time = f"{_ended(result)} rounds in {result.virtual_ns / 1e9:.2f} virtual seconds"
-    lines = [f"{time}; {peers}"]
-    for title, field in (("lost", "lost"), ("refused", "refused"), ("failed ops", "failures")):
-        total: dict[str, int] = {}
-        for one in result.rounds:
-            counts: Mapping[str, int] = getattr(one, field)
-            for reason, many in counts.items():
-                total[reason] = total.get(reason, 0) + many
-        if total:
-            told = ", ".join(f"{many} {reason}" for reason, many in sorted(total.items()))
-            lines.append(f"{title}: {told}")
-    lines.append(f"digest {result.digest[:16]}")
-    return lines

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from bytesandbrains.programs.fedavg import FederatedAveraging
+from bytesandbrains.programs.fedavg import CompressedAveraging, FederatedAveraging
+from bytesandbrains.programs.gossip import GossipAveraging, GossipLearning
 from bytesandbrains.programs.training import LocalTraining
 
-__all__ = ["FederatedAveraging", "LocalTraining"]
+__all__ = [
+    "CompressedAveraging", "FederatedAveraging", "GossipAveraging", "GossipLearning",
+    "LocalTraining",
+]  # fmt: skip

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, ClassVar
 import bb_dsl as dsl
 
 if TYPE_CHECKING:
-    from bb_dsl import Graph
+    from bb_dsl import Graph, Output
 
-__all__ = ["FederatedAveraging"]
+__all__ = ["CompressedAveraging", "FederatedAveraging"]
 
 
 class FederatedAveraging(dsl.Module):
@@ -60,8 +60,9 @@ class FederatedAveraging(dsl.Module):
         received = g.net_out("weights", cohort, self.model.params(g))
         self.model.load_params(g, received)
         metrics = self.model.fit(g, self.data.batches(g, epochs=self.epochs))
-        reply = g.net_out("update", g.sender(received), self.model.params(g), metrics)
-        folded = self.aggregator.contribute(g, *reply)
+        told = self.encoded(g, self.model.params(g))
+        answer, counts = g.net_out("update", g.sender(received), told, metrics)
+        folded = self.aggregator.contribute(g, self.decoded(g, answer), counts)
         done = g.gather(folded, quorum=self.quorum, deadline=self.deadline, wait="all")
         averaged, summary = self.aggregator.aggregate(g, after=done)
         loaded = self.model.load_params(g, averaged)
@@ -69,3 +70,29 @@ class FederatedAveraging(dsl.Module):
         if self.evaluate:
             batches = self.test.batches(g, after=loaded)
             g.output("test", self.model.evaluate(g, batches))
+
+    def encoded(self, _g: Graph, update: Output) -> Output:
+        """Record what a client sends in the place of its parameters: these themselves."""
+        return update
+
+    def decoded(self, _g: Graph, answer: Output) -> Output:
+        """Record what the server takes from an answer: all of it."""
+        return answer
+
+
+class CompressedAveraging(FederatedAveraging):
+    """Federated averaging whose updates travel as the slot `codec` encodes them.
+
+    A client sends its parameters, not what changed in them: a codec that leaves out small numbers
+    is made for something else. Arguments and outputs are those of `FederatedAveraging`.
+    """
+
+    codec = dsl.slots.Codec()
+
+    def encoded(self, g: Graph, update: Output) -> Output:
+        """Record that a client encodes its parameters."""
+        return self.codec.encode(g, update)
+
+    def decoded(self, g: Graph, answer: Output) -> Output:
+        """Record that the server decodes them."""
+        return self.codec.decode(g, answer)
