@@ -1,0 +1,3 @@
+"""A module whose import fails."""
+
+raise AttributeError("1 is not 2")
