@@ -29,6 +29,8 @@ class TestRegistry(ProtocolSuite):
         story("Learn", *story("View", story("Known")))
         story("Members", label="gpu", now_ns=92 * SECOND)  # the lease of member 1 has ended
         story("Members", label="cpu")
+        story("Sample", n=1)
+        story("Sample", n=9, label="gpu")
         story("Register", {**told, "sequence": 95 * SECOND, "labels": []}, sender=peer_id(3))
         story("Learn", *story("View", story("Known"), label="gpu"))
         story("Members")

@@ -269,7 +269,52 @@ def test_lease_that_is_none_is_refused(change, found):
         member.accept(at(0), {**lease, **change})
 
 
+# Samples
+
+
+def test_sample_draws_members_evenly_in_the_order_of_registration():
+    registry = make()
+    for peer in (A, B, C, D):
+        join(registry, peer)
+    drawn = [registry.sample(FakeContext(seed=n), n=2) for n in range(600)]
+
+    order = [A, B, C, D]
+    assert all(order.index(one) < order.index(other) for one, other in drawn)
+    counts = [sum(peer in pair for pair in drawn) for peer in order]
+    assert all(abs(count - 300) < 60 for count in counts)
+    assert registry.sample(FakeContext(seed=3), n=2) == drawn[3]
+
+
+def test_sample_is_of_those_whose_leases_live_and_not_of_the_node_itself():
+    registry, own = make(), FakeContext().peer
+    join(registry, A, ttl=30)
+    join(registry, B, labels=["gpu"])
+    join(registry, own)
+
+    assert registry.sample(at(0), n=9) == (A, B)
+    assert registry.sample(at(0), n=9, label="gpu") == (B,)
+    assert registry.sample(at(60), n=1) == (B,)
+    assert registry.sample(at(60), n=1, label="eu") == ()
+
+
+def test_sample_of_nobody_cannot_be_asked_for():
+    with pytest.raises(InvalidSetting, match="a sample of 0 members"):
+        make().sample(at(0), n=0)
+
+
 # Views
+
+
+def test_member_learns_of_so_many_and_no_more():
+    member = make(max_members=2)
+    member.learn(at(0), 1, True, (A,), ())
+
+    with pytest.raises(InvalidMessage, match="would know 3 members") as caught:
+        member.learn(at(0), 2, False, (B, C), ())
+    assert "max_members" in caught.value.fix
+    assert (member.members(at(0)), member.known(at(0))) == ((A,), 1)
+    member.learn(at(0), 2, False, (B, C), (A,))
+    assert member.members(at(0)) == (B, C)
 
 
 def test_view_tells_what_changed_since():

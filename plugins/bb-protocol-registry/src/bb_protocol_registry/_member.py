@@ -21,11 +21,13 @@ class Member:
     Args:
         ttl_ns: The lease that it asks for.
         labels: What it says of itself.
+        room: Most members that it learns of.
     """
 
-    def __init__(self, ttl_ns: int, labels: tuple[str, ...]) -> None:
+    def __init__(self, ttl_ns: int, labels: tuple[str, ...], room: int) -> None:
         self.ttl_ns = ttl_ns
         self.labels = labels
+        self.room = room
         self.sequence = 0
         self.announced_ns: int | None = None
         self.renew_after_ns = ttl_ns // RENEWALS
@@ -84,12 +86,17 @@ class Member:
             raise InvalidMessage(f"complete is {complete!r}", expected="True or False")
         if not complete and number < self.version:
             return  # a later view was faster
-        if complete:
-            self.known.clear()
+        known = {} if complete else dict(self.known)
         for peer in gone:
-            self.known.pop(peer, None)
-        self.known.update(dict.fromkeys(come))
-        self.version = number
+            known.pop(peer, None)
+        known.update(dict.fromkeys(come))
+        if len(known) > self.room:
+            raise InvalidMessage(
+                f"with the view this Node would know {len(known)} members",
+                expected=f"at most {self.room}, its max_members",
+                fix="give members the max_members of their registry",
+            )
+        self.known, self.version = known, number
 
     def save(self, now_ns: int) -> dict[str, Any]:
         """Return the state as plain data, with durations instead of instants."""

@@ -46,4 +46,12 @@ OPS: Final[Mapping[str, OpSchema]] = ops(
     OpSchema(
         "Members", "members", (), (Port("peers", peers()),), (Attribute("label", ""),), "reads"
     ),
+    OpSchema(
+        "Sample",
+        "sample",
+        (),
+        (Port("peers", peers()),),
+        (Attribute("n"), Attribute("label", "")),
+        "reads",
+    ),
 )

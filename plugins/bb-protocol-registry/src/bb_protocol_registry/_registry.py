@@ -32,7 +32,7 @@ class RegistryConfig:
             characters, by which others can select it.
         min_ttl_s: Shortest lease that the registry grants, in seconds; who asks for less gets it.
         max_ttl_s: Longest lease that the registry grants, in seconds; who asks for more gets it.
-        max_members: Most members that the registry holds at a time.
+        max_members: Most members that the registry holds at a time, and of which a member learns.
     """
 
     ttl_s: float = 90.0
@@ -76,7 +76,7 @@ class Registry(Protocol):
 
     def _forget(self) -> None:
         config: RegistryConfig = self.config
-        self._member = Member(_ns(config.ttl_s), config.labels)
+        self._member = Member(_ns(config.ttl_s), config.labels, config.max_members)
         self._table = Table(_ns(config.min_ttl_s), _ns(config.max_ttl_s), config.max_members)
 
     # On a member
@@ -118,7 +118,7 @@ class Registry(Protocol):
         """Take over a view, or what changed since the last one.
 
         Raises:
-            InvalidMessage: It is no view.
+            InvalidMessage: It is no view, or one of more than `max_members`.
         """
         self._time(ctx)
         self._member.learn(version, complete, joined, left)
@@ -170,6 +170,27 @@ class Registry(Protocol):
         if not label:
             found.update(self._member.known)
         return tuple(found)
+
+    def sample(self, ctx: Context, *, n: int, label: str = "") -> Sequence[PeerId]:
+        """Return `n` different members but this Node, each equally likely, in their order.
+
+        All of them when there are fewer; none when there is nobody.
+
+        Args:
+            ctx: The call; its random numbers decide.
+            n: How many, at least 1.
+            label: Only those that announced it here; all when empty.
+
+        Raises:
+            InvalidSetting: `n` is less than 1.
+        """
+        if n < 1:
+            raise InvalidSetting(f"a sample of {n} members is asked for", expected="at least 1")
+        there = [peer for peer in self.members(ctx, label=label) if peer != ctx.peer]
+        if n >= len(there):
+            return tuple(there)
+        drawn = ctx.rng().choice(len(there), size=n, replace=False, shuffle=False)
+        return tuple(there[at] for at in sorted(drawn.tolist()))
 
     # State
 

@@ -93,6 +93,11 @@ class RegistryHandle(ProtocolHandle):
         types = [self._peers(g)]
         return self._record(g, "Members", after=after, types=types, label=label)[0]
 
+    def sample(self, g: Graph, n: int, label: str = "", *, after: After = None) -> Output:
+        """Record drawing `n` different members but this Node; fewer when there are no more."""
+        types = [self._peers(g)]
+        return self._record(g, "Sample", after=after, types=types, n=n, label=label)[0]
+
     def _peers(self, g: Graph) -> Type:
         of = self._facts.get("of", "")
         return peers(g.class_name(of, self._owner) if of else "")
