@@ -52,8 +52,10 @@ def measure(effort: Effort) -> dict[str, Any]:
 
 
 def examples() -> Iterator[tuple[str, Callable[[], object]]]:
-    """Yield the examples: their names, and what runs them."""
+    """Yield the examples: their names, and what runs them; but those of what is not here."""
     for path in sorted(EXAMPLES.glob("*.py")):
+        if path.stem.startswith("torch") and importlib.util.find_spec("torch") is None:
+            continue
         yield path.stem, partial(play, path)
 
 

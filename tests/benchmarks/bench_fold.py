@@ -83,7 +83,7 @@ def _contribute(update: ParameterSet, engine: Any) -> Callable[[], object]:
     # The same grid as with the default bounds, for more updates than a benchmark folds.
     config = FedAvgConfig(cohort=1 << 20, weight_max=1 << 8, value_max=1 << 8, engine=engine)
     aggregator = FedAvg(config, Environment(PeerId.from_seed(0, 0), "aggregator"))
-    context: Any = SimpleNamespace(round=0)
+    context: Any = SimpleNamespace(round=0, sender=None)
     return lambda: aggregator.contribute(context, update, {"examples": _WEIGHT})
 
 

@@ -22,8 +22,8 @@ from measure import SMOKE, Effort, environment
 
 ROOT = Path(__file__).parents[2]
 NAMES = [
-    "engine", "federation", "simulator", "memory", "fold", "envelope", "start", "compile", "bytes",
-    "journal", "snapshot",
+    "engine", "backends", "federation", "simulator", "memory", "fold", "aggregators", "codecs",
+    "envelope", "start", "discovery", "compile", "bytes", "journal", "snapshot",
 ]  # fmt: skip
 THREADS = ["OMP", "OPENBLAS", "MKL", "BLIS", "NUMBA", "VECLIB_MAXIMUM"]
 
@@ -43,7 +43,8 @@ def main() -> None:
     if given.docs:
         results = {name: read(given.out, name) for name in NAMES}
         peers = read(given.out, "peers", session="bench-peers")
-        (ROOT / "docs" / "benchmarks.md").write_text(report.document(results, peers))
+        flwr = read(given.out, "flwr", session="bench-flwr")
+        (ROOT / "docs" / "benchmarks.md").write_text(report.document(results, peers, flwr))
         return
     given.out.mkdir(parents=True, exist_ok=True)
     for library in THREADS:  # numpy is imported after this

@@ -40,7 +40,7 @@ class TestEightBits(QuantizeSuite):
 
 
 class TestFourBits(QuantizeSuite):
-    config = QuantizeConfig(bits=4, per="channel")
+    config = QuantizeConfig(to="int4", per="channel")
     tolerance = 0.5 / 7
 
 
@@ -50,14 +50,34 @@ class TestStochasticEightBits(QuantizeSuite):
 
 
 class TestStochasticFourBits(QuantizeSuite):
-    config = QuantizeConfig(bits=4, rounding="stochastic")
+    config = QuantizeConfig(to="int4", rounding="stochastic")
     tolerance = 1 / 7
+
+
+class TestFloat16(QuantizeSuite):
+    config = QuantizeConfig(to="float16")
+    tolerance = 2.0**-11
+
+
+class TestBfloat16(QuantizeSuite):
+    config = QuantizeConfig(to="bfloat16", per="channel")
+    tolerance = 2.0**-8
+
+
+class TestStochasticFloat16(QuantizeSuite):
+    config = QuantizeConfig(to="float16", per="channel", rounding="stochastic")
+    tolerance = 2.0**-10
+
+
+class TestStochasticBfloat16(QuantizeSuite):
+    config = QuantizeConfig(to="bfloat16", rounding="stochastic")
+    tolerance = 2.0**-7
 
 
 class TestSmallTiles(QuantizeSuite):
     """Tiles of a few elements, so that tensors and channels span many of them."""
 
-    config = QuantizeConfig(bits=4, per="channel", rounding="stochastic")
+    config = QuantizeConfig(to="int4", per="channel", rounding="stochastic")
     tolerance = 1 / 7
 
     @pytest.fixture(autouse=True)

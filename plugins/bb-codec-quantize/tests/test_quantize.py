@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import array_shapes, arrays
 
 from bb_codec_quantize import bb_component
 from bb_codec_quantize._quantize import Quantize, QuantizeConfig
@@ -25,19 +24,21 @@ from bb_roles.config import build_config
 from bb_roles.errors import ConfigError
 from bb_roles.registry import component_class
 from bb_testing.context import FakeContext, environment
+from bb_testing.strategies import tensors
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 FLOATS = [np.dtype("f8"), np.dtype("f4"), np.dtype("f2"), BFLOAT16]
 UNITS = {"float64": 2.0**-52, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 SMALLEST = {"float64": 5e-324, "float32": 2.0**-149, "float16": 2.0**-24, "bfloat16": 2.0**-133}
+INTEGERS = {"int8": 127, "int4": 7}
 CONFIGS = [
-    QuantizeConfig(bits=bits, per=per, rounding=rounding)
-    for bits in (8, 4)
+    QuantizeConfig(to=to, per=per, rounding=rounding)
+    for to in ("int8", "int4", "float16", "bfloat16")
     for per in ("tensor", "channel")
     for rounding in ("nearest", "stochastic")
 ]
 EVERY_CONFIG = pytest.mark.parametrize(
-    "config", CONFIGS, ids=lambda c: f"{c.bits}-{c.per}-{c.rounding}"
+    "config", CONFIGS, ids=lambda c: f"{c.to}-{c.per}-{c.rounding}"
 )
 
 
@@ -54,14 +55,18 @@ def there_and_back(config, given_, seed=0):
     return codec.decode(FakeContext(), codec.encode(FakeContext(seed=seed), given_))
 
 
-@st.composite
-def tensors(draw):
-    dtype = draw(st.sampled_from(FLOATS))
-    shape = draw(st.one_of(st.just(()), array_shapes(max_dims=3, min_side=0, max_side=5)))
-    most = {"float16": 1e4, "float64": 1.7e308}.get(dtype.name, 3e38)
-    drawn = draw(arrays(np.float64, shape, elements=st.floats(-most, most)))
-    scale = draw(st.sampled_from([1.0, 1e-30, 1e-310 if dtype.name == "float64" else 1e-3]))
-    return np.asarray((drawn * scale).astype(dtype))
+def scaled(tensor, scale):
+    """Return other numbers of the same dtype; with a small scale also those that are denormal."""
+    return np.asarray((tensor.astype(np.float64) * scale).astype(tensor.dtype))
+
+
+#: By dtype, up to what a code can stand for with its step.
+LARGEST = {"float16": 1e4, "bfloat16": 3e38, "float32": 3e38, "float64": 1.7e308}
+floats = st.builds(
+    scaled,
+    st.one_of([tensors(dtype, magnitude=most) for dtype, most in LARGEST.items()]),
+    st.sampled_from([1.0, 1e-3, 1e-30, 1e-310]),
+)
 
 
 def largest(tensor, per):
@@ -73,12 +78,22 @@ def largest(tensor, per):
     return np.broadcast_to(exact.max(initial=0), exact.shape)
 
 
+def step(exact, reach, to):
+    """How far apart the numbers are that a code can stand for, where a value is."""
+    if to in INTEGERS:
+        return reach / INTEGERS[to]
+    digits, below = {"float16": (10, 2.0**-28), "bfloat16": (7, 2.0**-126)}[to]
+    # The least are equally far apart, and so small only in bfloat16 that nobody sees them.
+    near = np.maximum(np.abs(exact), np.ldexp(1.0, np.frexp(reach)[1] - 1) * below)
+    return np.where(reach == 0, 0.0, np.ldexp(1.0, np.frexp(near)[1] - 1 - digits))
+
+
 # ---- there and back
 
 
 @EVERY_CONFIG
 @settings(deadline=None)
-@given(tensor=tensors(), seed=st.integers(0, 99))
+@given(tensor=floats, seed=st.integers(0, 99))
 @example(tensor=np.array([1e-45, -1e-45], np.float32), seed=0)
 @example(tensor=np.array([5e-324, 0.0]), seed=0)
 @example(tensor=np.array([np.finfo("f8").max, -1.0]), seed=0)
@@ -87,19 +102,20 @@ def test_error_is_at_most_half_a_step_or_one(config, tensor, seed):
     decoded = there_and_back(config, params(w=tensor), seed)["w"]
     assert decoded.dtype == tensor.dtype
     assert decoded.shape == tensor.shape
-    reach, top = largest(tensor, config.per), {8: 127, 4: 7}[config.bits]
+    reach, exact = largest(tensor, config.per), tensor.astype(np.float64)
     steps = 0.5 if config.rounding == "nearest" else 1.0
     rounding = UNITS[tensor.dtype.name] * reach + SMALLEST[tensor.dtype.name]
-    error = np.abs(decoded.astype(np.float64) - tensor.astype(np.float64))
-    assert (error <= reach / top * steps * (1 + 1e-12) + rounding).all()
+    error = np.abs(decoded.astype(np.float64) - exact)
+    assert (error <= step(exact, reach, config.to) * steps * (1 + 1e-12) + rounding).all()
     assert (decoded[tensor == 0] == 0).all()
-    whole = np.abs(tensor.astype(np.float64)) == reach
-    assert (decoded[whole] == tensor[whole]).all()
+    if config.to in INTEGERS:
+        whole = np.abs(exact) == reach
+        assert (decoded[whole] == tensor[whole]).all()
 
 
 @EVERY_CONFIG
 @settings(deadline=None)
-@given(st.dictionaries(st.text(max_size=5).filter("__metadata__".__ne__), tensors(), max_size=5))
+@given(st.dictionaries(st.text(max_size=5).filter("__metadata__".__ne__), floats, max_size=5))
 def test_layout_comes_back_byte_for_byte(config, given_):
     given_ = {**given_, "n": np.arange(3), "flag": np.array(True), "u": np.zeros((0, 2), "u1")}
     value = ParameterSet.from_tensors(given_, metadata={"epoch": "3", "bb.codec": "mine"})
@@ -110,7 +126,7 @@ def test_layout_comes_back_byte_for_byte(config, given_):
 
 
 @EVERY_CONFIG
-@given(st.dictionaries(st.from_regex(r"[a-z.]{1,8}", fullmatch=True), tensors(), max_size=5))
+@given(st.dictionaries(st.from_regex(r"[a-z.]{1,8}", fullmatch=True), floats, max_size=5))
 @settings(deadline=None)
 def test_type_of_what_is_encoded_follows_from_that_of_the_original(config, given_):
     given_ = {**given_, "N": np.arange(3), "U": np.zeros((0, 2), "u1")}
@@ -164,21 +180,55 @@ def test_a_set_laid_out_by_others_is_taken(config):
 def test_tensors_of_any_size_are_packed(config, size):
     values = np.random.default_rng(size).integers(-7, 8, (2, size)).astype(np.float32)
     values[:, 0] = 7
-    if config.bits == 8:
+    if config.to == "int8":
         values[:, 0] = 127
     assert (there_and_back(config, params(w=values, b=values[0]))["w"] == values).all()
 
 
 def test_codes_are_those_of_the_documentation():
     value = params(w=np.array([-7, 0, 3.4, 7, 1], np.float32))
-    eight, four = (make(bits=bits).encode(FakeContext(), value) for bits in (8, 4))
+    eight, four = (make(to=to).encode(FakeContext(), value) for to in ("int8", "int4"))
     assert eight["codes"].view(np.int8).tolist() == [-127, 0, 62, 127, 18]
     assert four["codes"].tolist() == [0x81, 0xFB, 0x89]
     assert eight["scales"].tolist() == four["scales"].tolist() == [7.0]
     assert four["layout"].tobytes() == (
-        b'{"codec":"quantize/1","bits":4,"per":"tensor","tensors":{"w":["float32",[5]]}}'
+        b'{"codec":"quantize/1","to":"int4","per":"tensor","tensors":{"w":["float32",[5]]}}'
     )
     assert dict(four.layout.metadata) == {}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("to", ["float16", "bfloat16"])
+def test_short_floats_are_those_of_a_cast(to, dtype):
+    values = np.random.default_rng(3).standard_normal((50, 40)).astype(np.float32).astype(dtype)
+    values[0, :4] = 0.0, -0.0, 1.0, -2.5
+    short = np.dtype(np.float16) if to == "float16" else BFLOAT16
+
+    decoded = there_and_back(QuantizeConfig(to=to, per="channel"), params(w=values))["w"]
+
+    assert decoded.tobytes() == values.astype(short).astype(dtype).tobytes()
+
+
+@pytest.mark.parametrize("to", ["float16", "bfloat16"])
+@pytest.mark.parametrize("scale", [1e-38, 1e-6, 1e6, 3.4e38])
+def test_short_floats_neither_overflow_nor_vanish(to, scale):
+    values = (np.linspace(-1, 1, 101) * scale).astype(np.float32)
+
+    decoded = there_and_back(QuantizeConfig(to=to), params(w=values))["w"]
+
+    share = {"float16": 2.0**-11, "bfloat16": 2.0**-8}[to]
+    assert np.isfinite(decoded).all()
+    assert np.allclose(decoded, values, rtol=share * (1 + 1e-6), atol=0)
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
+def test_largest_numbers_stay_finite_where_rounding_up_ends_the_range(rounding):
+    for dtype in ("float64", "float32", "float16", BFLOAT16):
+        values = np.array([ml_dtypes.finfo(dtype).max, -ml_dtypes.finfo(dtype).max, 0], dtype)
+        for seed in range(8):
+            config = QuantizeConfig(to="bfloat16", rounding=rounding)
+            decoded = there_and_back(config, params(w=values), seed)["w"].astype("f8")
+            assert np.allclose(decoded, values.astype("f8"), rtol=2.0**-7, atol=0)
 
 
 def test_a_channel_has_its_own_scale():
@@ -199,26 +249,25 @@ def test_any_codec_decodes_what_another_encoded():
 def test_decoded_values_are_encoded_without_further_loss(config):
     value = params(w=np.random.default_rng(0).standard_normal((6, 40)).astype(np.float32))
     once = there_and_back(config, value)
-    nearest = QuantizeConfig(bits=config.bits, per=config.per)
+    nearest = QuantizeConfig(to=config.to, per=config.per)
     assert there_and_back(nearest, once) == once
 
 
 # ---- rounding by chance
 
 
-@pytest.mark.parametrize("bits", [8, 4])
-def test_stochastic_rounding_is_unbiased(bits):
+@pytest.mark.parametrize("to", ["int8", "int4", "float16", "bfloat16"])
+def test_stochastic_rounding_is_unbiased(to):
     exact = np.array([1.0, 0.123, -0.456, 0.789, -0.0011, 0.0], np.float32)
-    codec, count = make(bits=bits, rounding="stochastic"), 4000
+    codec, count = make(to=to, rounding="stochastic"), 4000
     value = params(w=exact)
     drawn = [
         codec.decode(FakeContext(), codec.encode(FakeContext(seed=seed), value))["w"]
         for seed in range(count)
     ]
-    step = 1 / {8: 127, 4: 7}[bits]
     # A draw is one of two neighbours: its standard deviation is at most half a step.
-    allowed = 5 * step / 2 / np.sqrt(count)
-    assert np.abs(np.mean(drawn, axis=0, dtype=np.float64) - exact).max() < allowed
+    allowed = 5 * step(exact.astype("f8"), np.float64(1), to) / 2 / np.sqrt(count)
+    assert (np.abs(np.mean(drawn, axis=0, dtype=np.float64) - exact) <= allowed).all()
     assert len({one.tobytes() for one in drawn}) > 1
 
 
@@ -241,16 +290,24 @@ def test_rounding_to_nearest_draws_nothing():
 # ---- size
 
 
-@pytest.mark.parametrize(("bits", "least", "most"), [(8, 3.95, 4.0), (4, 7.85, 8.0)])
+@pytest.mark.parametrize(
+    ("to", "least", "most"),
+    [
+        ("int8", 3.95, 4.0),
+        ("int4", 7.85, 8.0),
+        ("float16", 1.98, 2.0),
+        ("bfloat16", 1.98, 2.0),
+    ],
+)
 @pytest.mark.parametrize("per", ["tensor", "channel"])
-def test_large_sets_of_float32_shrink_by_the_ratio_of_widths(bits, least, most, per):
+def test_large_sets_of_float32_shrink_by_the_ratio_of_widths(to, least, most, per):
     rng = np.random.default_rng(0)
     value = params(
         first=rng.standard_normal((784, 512)).astype(np.float32),
         bias=rng.standard_normal(512).astype(np.float32),
         second=rng.standard_normal((512, 512)).astype(np.float32),
     )
-    encoded = make(bits=bits, per=per).encode(FakeContext(), value)
+    encoded = make(to=to, per=per).encode(FakeContext(), value)
     assert least < value.nbytes / encoded.nbytes < most
 
 
@@ -319,15 +376,17 @@ def spelled(data):
     return changed(EIGHT, layout=np.frombuffer(data, np.uint8))
 
 
-FOUR, EIGHT = encoded(bits=4), encoded()
+FOUR, EIGHT, HALF = encoded(to="int4"), encoded(), encoded(to="float16")
+BRAIN = encoded(to="bfloat16")
 TOLD = EIGHT["layout"].tobytes()
 DAMAGED = {
     "no tensors": ParameterSet.from_tensors({}),
     "another codec": text(codec="quantize/2"),
-    "another width": text(bits=4),
-    "no such width": text(bits=16),
-    "a width that is a float": text(bits=8.0),
-    "a width that is a list": text(bits=[8]),
+    "another width": text(to="int4"),
+    "another wide one": text(to="float16"),
+    "no such codes": text(to="int16"),
+    "codes that are a number": text(to=8),
+    "codes that are a list": text(to=["int8"]),
     "other groups": text(per="channel"),
     "no such groups": text(per="row"),
     "groups that are a mapping": text(per={}),
@@ -354,6 +413,11 @@ DAMAGED = {
     "codes retyped": changed(EIGHT, codes=EIGHT["codes"].view(np.int8)),
     "code out of range": changed(EIGHT, codes=patched(EIGHT["codes"], 3, 128)),
     "nibble out of range": changed(FOUR, codes=patched(FOUR["codes"], 3, 0x08)),
+    "half that is infinite": changed(HALF, codes=patched(HALF["codes"], 1, 0x7C)),
+    "half that is not a number": changed(HALF, codes=patched(HALF["codes"], 1, 0x7E)),
+    "half out of range": changed(HALF, codes=patched(HALF["codes"], 1, 0x79)),
+    "bfloat16 out of range": changed(BRAIN, codes=patched(BRAIN["codes"], 1, 0x41)),
+    "bfloat16 that is not a number": changed(BRAIN, codes=patched(BRAIN["codes"], 1, 0x7F)),
     "padding used": changed(FOUR, codes=patched(FOUR["codes"], 7, 0x99)),
     "scale cut": changed(EIGHT, scales=EIGHT["scales"][:-1]),
     "scale negative": changed(EIGHT, scales=patched(EIGHT["scales"], 0, -1)),
@@ -389,13 +453,13 @@ def test_damaged_sets_are_refused_before_memory_is_taken(damage):
 
 
 def test_the_sets_that_are_damaged_here_are_right_without_it():
-    for whole in (FOUR, EIGHT):
+    for whole in (FOUR, EIGHT, HALF, BRAIN):
         assert make().decode(FakeContext(), changed(whole)).names == ("n", "w", "half", "flag")
 
 
 @given(st.data())
 def test_any_changed_byte_is_refused_or_decoded(data):
-    image = bytearray(data.draw(st.sampled_from([FOUR, EIGHT])).to_bytes())
+    image = bytearray(data.draw(st.sampled_from([FOUR, EIGHT, HALF, BRAIN])).to_bytes())
     for _ in range(data.draw(st.integers(1, 3))):
         image[data.draw(st.integers(0, len(image) - 1))] = data.draw(st.integers(0, 255))
     try:
@@ -411,7 +475,7 @@ def test_any_changed_byte_is_refused_or_decoded(data):
 
 
 @pytest.mark.parametrize(
-    "config", [{"bits": 16}, {"bits": True}, {"bits": 8.0}, {"per": "row"}, {"rounding": "up"}]
+    "config", [{"to": "int16"}, {"to": 8}, {"to": ["int8"]}, {"per": "row"}, {"rounding": "up"}]
 )
 def test_configuration_out_of_range_is_refused(config):
     with pytest.raises(InvalidSetting, match=f"{next(iter(config))} is"):
@@ -434,8 +498,8 @@ def test_the_plugin_declares_the_class_and_imports_nothing_heavy():
 
 
 def test_the_configuration_is_checked_by_the_contract():
-    given_ = {"bits": 4, "per": "channel", "rounding": "stochastic"}
+    given_ = {"to": "int4", "per": "channel", "rounding": "stochastic"}
     config = build_config(Quantize.Config, given_, "codec")
-    assert config == QuantizeConfig(4, "channel", "stochastic")
+    assert config == QuantizeConfig("int4", "channel", "stochastic")
     with pytest.raises(ConfigError):
-        build_config(Quantize.Config, {"bits": 5}, "codec")
+        build_config(Quantize.Config, {"to": "int5"}, "codec")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from bb_codec_topk import bb_component
+from bb_codec_topk._largest import largest
 from bb_codec_topk._topk import TopK, TopKConfig
 from bb_codec_topk.errors import (
     InvalidSetting,
@@ -30,6 +31,7 @@ from bb_roles.config import build_config
 from bb_roles.errors import ConfigError
 from bb_roles.registry import component_class
 from bb_testing.context import FakeContext, environment
+from bb_testing.strategies import parameter_sets
 
 CTX = FakeContext()
 FLOATS = ["float64", "float32", "float16", ml_dtypes.bfloat16]
@@ -67,25 +69,20 @@ def residual_of(codec, value):
     return sent_of(other, zero, "end")
 
 
-finite = st.floats(-1e4, 1e4, width=16)
 shares = st.sampled_from([0.001, 0.1, 0.5, 0.9, 1.0])
 either = st.sampled_from(["set", "tensor"])
 
 
-@st.composite
-def sets(draw):
-    """A few float tensors, by the numbers in them."""
-    shapes = draw(st.lists(st.sampled_from([(), (1,), (7,), (3, 5), (0, 2)]), max_size=4))
-    return {
-        f"t{n}": draw(arrays(draw(st.sampled_from(FLOATS[:3])), shape, elements=finite))
-        for n, shape in enumerate(shapes)
-    }
+#: A few float tensors by name, small enough to be added up.
+sets = parameter_sets(dtype=st.sampled_from(["float64", "float32", "float16"]), magnitude=1e4).map(
+    lambda found: dict(found.items())
+)
 
 
 # ---- what is sent
 
 
-@given(sets(), shares, either)
+@given(sets, shares, either)
 @settings(deadline=None)
 @example({"w": np.zeros((0, 2), np.float32)}, 0.1, "tensor")
 def test_the_largest_are_sent_and_nothing_else(tensors, share, per):
@@ -207,6 +204,43 @@ def test_other_tensors_go_through_and_are_not_summed():
         ctx = FakeContext(round=number)
         decoded = codec.decode(ctx, codec.compress(ctx, value))
         assert (decoded["n"].tolist(), decoded["flag"].tolist()) == ([number], True)
+
+
+RNG, AT = np.random.default_rng(1), np.arange(70_000)
+SAMPLED = AT % (AT.size // 8192) == 0
+MISLEADING = {
+    "normal": RNG.standard_normal(AT.size),
+    "equal": np.where(RNG.random(AT.size) < 0.5, 1.0, -1.0),
+    "zeros": np.zeros(AT.size),
+    "ascending": AT,
+    "nothing in the sample": np.where(SAMPLED, 0, 1 + AT),
+    "all in the sample": np.where(SAMPLED, 1 + AT, 0),
+    "few values": RNG.integers(-3, 4, AT.size),
+}
+
+
+@pytest.mark.parametrize("count", [1, 7, 500, 9_000, 60_000, 69_999, 70_000])
+@pytest.mark.parametrize("kind", MISLEADING)
+def test_the_largest_of_many_do_not_depend_on_a_sample(kind, count):
+    values = MISLEADING[kind].astype(np.float32)
+
+    found = largest(values, count)
+
+    # Largest first, of equal ones the first: as a stable sort has them.
+    expected = np.argsort(-np.abs(values), kind="stable")[:count]
+    assert found.tolist() == sorted(expected.tolist())
+
+
+def test_thinning_a_large_update_out_takes_no_copy_of_it():
+    update = ParameterSet.from_tensors(
+        {"w": np.random.default_rng(0).standard_normal(4_000_000).astype(np.float32)}
+    )
+    codec = make(share=0.01)
+    tracemalloc.start()
+    codec.encode(FakeContext(), update)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < update.nbytes / 4
 
 
 def bits(codec):
@@ -598,7 +632,7 @@ def test_every_error_is_one_of_ours_and_a_value_error():
 # ---- types
 
 
-@given(sets(), shares, either)
+@given(sets, shares, either)
 @settings(deadline=None)
 def test_the_type_of_what_is_encoded_follows(tensors, share, per):
     value = ParameterSet.from_tensors({**tensors, "n": np.arange(3)}, metadata={"epoch": "3"})

@@ -79,11 +79,12 @@ def _row(result: dict[str, Any], goal: _Goal) -> Row | None:
     ours, theirs = (result["samples"].get(n, {}).get(goal.case) for n in (_OURS, goal.other))
     if not ours or not theirs:
         return None
-    pairs = [(_cpu(theirs), _cpu(ours)), (_clock(theirs), _clock(ours))]
-    of = f"{goal.case.replace('x', ' clients with ')} parameters"
+    turns = min(len(ours), len(theirs))  # a run may have failed in one of them
+    pairs = [(of(theirs)[:turns], of(ours)[:turns]) for of in (_cpu, _clock)]
+    size = f"{goal.case.replace('x', ' clients with ')} parameters"
     return Row(
         goal.goal,
-        f"a round of {of}, {FRAMEWORKS[goal.other].label} against ours",
+        f"a round of {size}, {FRAMEWORKS[goal.other].label} against ours",
         f"at least {goal.bound:g}x, on the CPU and on the clock",
         "",
         " and ".join(shown_ratio(*pair) for pair in pairs),

@@ -1,4 +1,4 @@
-"""Parameters in 8 or 4 bits for bytesandbrains."""
+"""Parameters in 16, 8 or 4 bits for bytesandbrains."""
 
 from bb_roles import ComponentSpec, hookimpl
 
@@ -10,7 +10,7 @@ def bb_component() -> ComponentSpec:
         role="codec",
         name="quantize",
         cls="bb_codec_quantize._quantize:Quantize",
-        summary="Parameters in 8 or 4 bits, rounded to nearest or by chance.",
+        summary="Parameters as int8, int4, float16 or bfloat16, rounded to nearest or by chance.",
         types={
             "Encode.value": "params",
             "Encode.encoded": "params",

@@ -1,17 +1,18 @@
-"""Linear quantization of parameter sets, symmetric around zero.
+"""Parameter sets in small numbers: integers on a linear scale around zero, or short floats.
 
 An encoded set is a parameter set, too, so it travels and is stored like any other. It says itself
 how it was made, so it is decoded with any configuration. It has the metadata of the original and
 four tensors, whose lengths follow from the type of the original:
 
-    layout   uint8    compact JSON: {"codec":"quantize/1","bits":8,"per":"tensor","tensors":
-                      {"w":["float32",[3,2]]}}, with the width, what shares a scale, and name, dtype
-                      and shape of each tensor of the original, in order
+    layout   uint8    compact JSON: {"codec":"quantize/1","to":"int8","per":"tensor","tensors":
+                      {"w":["float32",[3,2]]}}, with what codes are, what shares a scale, and name,
+                      dtype and shape of each tensor of the original, in order
     scales   float32, or float64 if the original has float64 tensors: the largest magnitude of
                       each group, of all float tensors in order
     codes    uint8    the codes of all float tensors in order, each from a new byte on: int8 from
-                      -127 to 127, or two of 4 bits in a byte, the first in the low half, 1 to 15
-                      for -7 to 7 and 8 for what pads the last byte
+                      -127 to 127; or two of 4 bits in a byte, the first in the low half, 1 to 15
+                      for -7 to 7 and 8 for what pads the last byte; or floats of 16 bits, the low
+                      byte first
     kept     uint8    the bytes of all other tensors in order
 
 `_levels` explains scales and codes. What is decoded may come from strangers: lengths are compared
@@ -19,7 +20,7 @@ before anything is allocated, so the result is at most sixteen times as large as
 
 Sources: Alistarh et al., "QSGD: Communication-Efficient SGD via Gradient Quantization and
 Encoding", 2017, for stochastic rounding; scaling by the largest magnitude instead of the norm is
-the variant that it uses in practice.
+the variant that it uses in practice. IEEE 754-2019, section 3.6, for binary16, which is float16.
 """
 
 from __future__ import annotations
@@ -34,9 +35,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bb_codec_quantize._levels import (
-    TOPS,
-    Bits,
     Per,
+    To,
     code_bytes,
     groups_of,
     largest,
@@ -68,21 +68,22 @@ class QuantizeConfig:
     """How values are rounded.
 
     Attributes:
-        bits: 8 or 4 per value.
+        to: What a value becomes: `int8` or `int4`, on a linear scale; `float16`, with 11 bits of
+            precision, or `bfloat16`, with 8, as near to small values as to large ones.
         per: `tensor` for one scale each, `channel` for one per index of the first axis where a
             tensor has two axes or more.
         rounding: `nearest` is at most half a step off. `stochastic` is less than a step off and
             unbiased: the mean over many draws is the value.
     """
 
-    bits: Bits = 8
+    to: To = "int8"
     per: Per = "tensor"
     rounding: Rounding = "nearest"
 
     def __post_init__(self) -> None:
-        for name, kind in (("bits", Bits), ("per", Per), ("rounding", Rounding)):
+        for name, kind in (("to", To), ("per", Per), ("rounding", Rounding)):
             value, choices = getattr(self, name), get_args(kind)
-            if value not in choices or type(value) is not type(choices[0]):
+            if type(value) is not str or value not in choices:
                 raise InvalidSetting(
                     f"{name} is {value!r}",
                     expected=f"one of {', '.join(map(repr, choices))}",
@@ -103,13 +104,18 @@ class _Part(NamedTuple):
 
 
 class Quantize(Codec):
-    """Parameter sets in 8 or 4 bits per value.
+    """Parameter sets in 16, 8 or 4 bits per value.
 
     It encodes parameter sets and nothing else: put a single tensor into one, as
     `ParameterSet.from_tensors({"x": x})`. Float tensors of any width are quantized; integers and
-    bools go through unchanged. A step is the largest magnitude of a tensor (or channel) divided by
-    127 for 8 bits and by 7 for 4. Zeros stay zero (a negative zero loses its sign), and the
-    largest magnitude of each group stays what it is.
+    bools go through unchanged.
+
+    To integers, a step is the largest magnitude of a tensor (or channel) divided by 127 for 8 bits
+    and by 7 for 4. Zeros stay zero (a negative zero loses its sign), and the largest magnitude of
+    each group stays what it is. To floats, a step is 2**-10 (`float16`) or 2**-7 (`bfloat16`) of
+    the power of two below a value. What comes back is what a cast gives, except that a group of
+    large or tiny values does not overflow or vanish; of `float16`, values smaller than 2**-28 of
+    the largest in their group have fewer bits.
 
     It has no state, and encoding and decoding change nothing.
 
@@ -141,11 +147,11 @@ class Quantize(Codec):
             layout = Layout.of(tensors)
         except ParameterSetError:  # too large for any memory, so there is no such value
             return None
-        parts = list(_parts(layout, config.bits, config.per))
+        parts = list(_parts(layout, config.to, config.per))
         return {"encoded": _encoded_layout(layout, parts, config).type}
 
     def encode(self, ctx: Context, value: Any) -> ParameterSet:
-        """Return a set of a quarter or an eighth of the bytes, for large sets of float32.
+        """Return a set of a half, a quarter or an eighth of the bytes, for large sets of float32.
 
         Args:
             ctx: The call's context; stochastic rounding draws from its generator.
@@ -156,9 +162,9 @@ class Quantize(Codec):
             ValueNotFinite: A float tensor holds NaN or infinity.
         """
         params = _need_params(value, "encoded")
-        bits = self._config.bits
+        to = self._config.to
         layout = _canonical(params.layout)
-        parts = list(_parts(layout, bits, self._config.per))
+        parts = list(_parts(layout, to, self._config.per))
         draft = Draft(_encoded_layout(layout, parts, self._config), self.env.pool)
         draft["layout"][:] = np.frombuffer(_written(layout, self._config), np.uint8)
         scales, codes, kept = (draft[name] for name in _TENSORS[1:])
@@ -171,7 +177,7 @@ class Quantize(Codec):
                 found = largest(tensor, part.scales.stop - part.scales.start)
                 _need_finite(found, part)
                 scales[part.scales] = found
-                write(tensor, found, bits, rng, codes[part.place])
+                write(tensor, found, to, rng, codes[part.place])
         return draft.freeze()
 
     def decode(self, ctx: Context, encoded: Any) -> ParameterSet:
@@ -189,8 +195,8 @@ class Quantize(Codec):
         """
         params = _need_params(encoded, "decoded")
         _check_tensors(params)
-        bits, per, layout = _read(params["layout"].tobytes(), dict(params.layout.metadata))
-        parts = list(_parts(layout, bits, per))
+        to, per, layout = _read(params["layout"].tobytes(), dict(params.layout.metadata))
+        parts = list(_parts(layout, to, per))
         _check_lengths(params, layout, parts)
         with np.errstate(invalid="ignore"):  # a stranger's NaN; it is refused below
             scales = params["scales"].astype(np.float64)
@@ -202,12 +208,12 @@ class Quantize(Codec):
                 tensor.reshape(-1).view(np.uint8)[:] = _checked(kept[part.place], part)
             elif tensor.size:
                 _check_scales(scales[part.scales], tensor.dtype, part)
-                if not read(codes[part.place], scales[part.scales], bits, tensor):
+                if not read(codes[part.place], scales[part.scales], to, tensor):
                     raise _damaged(f"tensor {part.name!r} has a code that is never written")
         return draft.freeze()
 
 
-def _parts(layout: Layout, bits: int, per: Per) -> Iterator[_Part]:
+def _parts(layout: Layout, to: To, per: Per) -> Iterator[_Part]:
     """Say where each tensor lies; allocates nothing, whatever a layout claims."""
     scales = codes = kept = 0
     for name, dtype, shape in zip(layout.names, layout.dtypes, layout.shapes, strict=True):
@@ -216,7 +222,7 @@ def _parts(layout: Layout, bits: int, per: Per) -> Iterator[_Part]:
             yield _Part(name, dtype, shape, slice(kept, kept + nbytes), None)
             kept += nbytes
             continue
-        groups, nbytes = groups_of(shape, per), code_bytes(shape, bits)
+        groups, nbytes = groups_of(shape, per), code_bytes(shape, to)
         of = slice(scales, scales + groups)
         yield _Part(name, dtype, shape, slice(codes, codes + nbytes), of)
         scales, codes = scales + groups, codes + nbytes
@@ -258,11 +264,11 @@ def _canonical(layout: Layout) -> Layout:
 def _written(layout: Layout, config: QuantizeConfig) -> bytes:
     """Return how a set was encoded and what it held; as long for any order of its tensors."""
     described = zip(layout.names, layout.dtypes, layout.shapes, strict=True)
-    return _text(config.bits, config.per, {name: [d, list(shape)] for name, d, shape in described})
+    return _text(config.to, config.per, {name: [d, list(shape)] for name, d, shape in described})
 
 
-def _text(bits: object, per: object, tensors: object) -> bytes:
-    told = {"codec": _CODEC, "bits": bits, "per": per, "tensors": tensors}
+def _text(to: object, per: object, tensors: object) -> bytes:
+    told = {"codec": _CODEC, "to": to, "per": per, "tensors": tensors}
     return json.dumps(told, separators=(",", ":")).encode()
 
 
@@ -286,24 +292,24 @@ def _need_finite(scales: NDArray[np.float64], part: _Part) -> None:
         )
 
 
-def _read(text: bytes, metadata: Mapping[str, str]) -> tuple[int, Per, Layout]:
-    """Return the width, what shares a scale, and the layout of the original; believe nothing."""
+def _read(text: bytes, metadata: Mapping[str, str]) -> tuple[To, Per, Layout]:
+    """Return what codes are, what shares a scale, and the original's layout; believe nothing."""
     if len(text) > MAX_HEADER_BYTES:
         raise _damaged(f"its layout has {len(text)} bytes")
     try:
         told: Any = json.loads(text)
-        codec, bits, per, tensors = (told[key] for key in ("codec", "bits", "per", "tensors"))
-        same = _text(bits, per, tensors) == text
+        codec, to, per, tensors = (told[key] for key in ("codec", "to", "per", "tensors"))
+        same = _text(to, per, tensors) == text
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise _damaged(f"its layout cannot be read: {type(error).__name__}") from error
-    if codec != _CODEC or type(bits) is not int or bits not in TOPS or per not in get_args(Per):
-        raise _damaged(f"its layout names codec {codec!r:.40}, bits {bits!r:.40}, per {per!r:.40}")
+    if codec != _CODEC or to not in get_args(To) or per not in get_args(Per):
+        raise _damaged(f"its layout names codec {codec!r:.40}, to {to!r:.40}, per {per!r:.40}")
     if not same or not isinstance(tensors, dict):
         raise _damaged("its layout is spelled otherwise than it is written")
     entries = cast("dict[str, Any]", tensors)
     try:
         described = {name: _entry(entry) for name, entry in entries.items()}
-        return bits, cast("Per", per), Layout.of(described, metadata=metadata)
+        return cast("To", to), cast("Per", per), Layout.of(described, metadata=metadata)
     except (ParameterSetError, ValueError, TypeError) as error:
         raise _damaged(f"its layout cannot be read: {error!s:.200}") from error
 

@@ -36,6 +36,7 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from bb_codec_topk._largest import largest, tiles
 from bb_codec_topk._ops import OPS
 from bb_codec_topk._sparse import (
     Part,
@@ -182,7 +183,7 @@ class TopK(Codec):
         params = self._taken(value)
         layout = canonical(params.layout)
         parts = parts_of(layout)
-        return self._thinned(params, layout, parts, _laid_out(params, layout, parts))[0]
+        return self._thinned(params, layout, parts, _floats_of(params, layout, parts))[0]
 
     def compress(self, ctx: Context, update: Any) -> ParameterSet:
         """Return the largest entries of an update and what former ones left; keep the rest.
@@ -297,9 +298,8 @@ class TopK(Codec):
         """Return the encoded set, and the entries in it: places and values."""
         _need_finite(given, parts)
         sendable = _rounded(given, params, parts)
-        magnitudes = np.abs(sendable)
         chosen = [
-            place.start + _largest(magnitudes[place], count)
+            place.start + largest(sendable[place], count)
             for place, count in _groups(parts, self._config)
         ]
         indices = np.concatenate(chosen) if chosen else np.zeros(0, np.int64)
@@ -327,14 +327,12 @@ def _count(size: int, config: TopKConfig) -> int:
     return min(size, wanted)
 
 
-def _largest(magnitudes: Vector, count: int) -> NDArray[np.int64]:
-    """Return the places of the largest, ascending; of equal ones the first."""
-    if count >= magnitudes.size:
-        return np.arange(magnitudes.size, dtype=np.int64)
-    cut = np.partition(magnitudes, magnitudes.size - count)[magnitudes.size - count]
-    above = np.flatnonzero(magnitudes > cut)
-    equal = np.flatnonzero(magnitudes == cut)[: count - above.size]
-    return np.sort(np.concatenate((above, equal)))
+def _floats_of(params: ParameterSet, layout: Layout, parts: list[Part]) -> Vector:
+    """Return all floats of a set end to end, only to be read: without a copy where they lie so."""
+    wide = wide_dtype(layout)
+    if params.layout == layout and all(part.dtype == wide for part in parts if part.sparse):
+        return params.flat(wide)
+    return _laid_out(params, layout, parts)
 
 
 def _laid_out(params: ParameterSet, layout: Layout, parts: list[Part]) -> Vector:
@@ -378,7 +376,7 @@ def _need_params(value: object, what: str) -> ParameterSet:
 
 
 def _need_finite(given: Vector, parts: list[Part]) -> None:
-    if np.isfinite(given).all():
+    if all(np.isfinite(given[tile]).all() for tile in tiles(given.size)):
         return
     name = next(p.name for p in parts if p.sparse and not np.isfinite(given[p.place]).all())
     raise UpdateNotFinite(
