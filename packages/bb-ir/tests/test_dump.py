@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from bb_ir.dump import dump, load
 from bb_ir.errors import DumpError
-from bb_ir.ids import PeerId
 from bb_ir.params import ParameterSet
+from bb_testing.strategies import peer_ids, tensors
 
 
 class Pair(NamedTuple):
@@ -21,10 +20,8 @@ class Pair(NamedTuple):
 
 
 KINDS = {"pair": Pair}
-ARRAYS = st.sampled_from(
-    ["float32", "float64", "float16", "int8", "uint8", "int32", "int64", "bool"]
-).flatmap(lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, min_side=0, max_side=4)))
-PEERS = st.integers(0, 9).map(lambda n: PeerId.from_seed(b"dump", n))
+ARRAYS = tensors(finite=False)
+PEERS = peer_ids()
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()
 LEAVES = PLAIN | ARRAYS | PEERS
 KEYS = st.text() | st.integers() | st.booleans() | PEERS

@@ -10,12 +10,13 @@ import pytest
 import safetensors.numpy
 from hypothesis import example, given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from bb_ir import _layout, types
 from bb_ir.buffers import BufferPool, counts_references
 from bb_ir.errors import ParameterSetError
 from bb_ir.params import MAX_HEADER_BYTES, Draft, Layout, ParameterSet
+from bb_testing.strategies import names
+from bb_testing.strategies import tensors as arrays
 
 counted = pytest.mark.skipif(not counts_references(), reason="references are not counted here")
 
@@ -26,23 +27,7 @@ DTYPES = [
         *("uint8", "uint16", "uint32", "uint64", ml_dtypes.bfloat16),
     )
 ]
-NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=8).filter(
-    lambda name: name != "__metadata__"
-)
-
-
-@st.composite
-def arrays(draw):
-    shape = draw(hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))
-    dtype = draw(st.sampled_from(DTYPES))
-    size = int(np.prod(shape)) * dtype.itemsize
-    raw = np.frombuffer(draw(st.binary(min_size=size, max_size=size)), np.uint8)
-    if dtype == np.bool_:
-        raw = raw & 1
-    return raw.view(dtype).reshape(shape)
-
-
-tensors = st.dictionaries(NAMES, arrays(), max_size=6)
+tensors = st.dictionaries(names(free=True), arrays(finite=False), max_size=6)
 
 
 def params(**kwargs):

@@ -122,21 +122,22 @@ FILLS = st.one_of(
 
 @given(
     COUNTERS, COUNTERS, COUNTERS, st.integers(1, 2**64 - 1), st.lists(HOPS, max_size=3),
-    st.none() | HOPS, st.lists(FILLS, max_size=6),
+    st.none() | HOPS, st.lists(FILLS, max_size=6), COUNTERS,
 )  # fmt: skip
 def test_weights_are_those_of_what_is_written(  # noqa: PLR0917  # drawn
-    edge, incarnation, number, remaining, chain, nearest, values
+    edge, incarnation, number, remaining, chain, nearest, values, first
 ):
+    after = first % max(1, number)
     program = bytes(range(16))
     fills = [encode_value(value, of) for value, of in values]
     template = EnvelopeTemplate(
         program=program, edge=edge, incarnation=incarnation, chain=chain, fills=fills
     )
-    built = template.build(number, remaining_ns=remaining, nearest=nearest)
+    built = template.build(number, remaining_ns=remaining, nearest=nearest, after=after)
 
     crossed = [crosser(of)(value) for value, of in values]
     payload, segments, header = payload_of(crossed, DEFAULT_LIMITS.header // 2)
-    header += header_size(program, edge, incarnation) + own_size(number, remaining)
+    header += header_size(program, edge, incarnation) + own_size(number, remaining, after)
     header += sum(map(hop_size, [*chain, *([nearest] if nearest else [])]))
 
     assert (payload, segments) == (built.payload_length, len(built.segments))

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from bb_ir._proto.core_pb2 import Value
 from bb_ir.errors import WireError
@@ -34,6 +33,7 @@ from bb_ir.types import (
     tensor,
 )
 from bb_ir.values import MAX_PLAIN_BYTES, Encoded, decode_value, encode_value
+from bb_testing.strategies import plain_data, tensors
 
 NUMERIC = [name for name in ONNX_DTYPES if name not in {"string", "bfloat16"}]
 INT64, FLOAT64, BOOL, STRING = (scalar(kind) for kind in ("int64", "float64", "bool", "string"))
@@ -41,11 +41,7 @@ METRICS = record({"examples": INT64, "loss": FLOAT64})
 
 int64s = st.integers(-(2**63), 2**63 - 1)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-plain = st.recursive(
-    st.none() | st.booleans() | int64s | st.floats(allow_nan=False) | texts | st.binary(max_size=9),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
-    max_leaves=20,
-)
+plain = plain_data()
 KINDS = [
     tensor(), tensor("float32", ("n", 2)), tensor("bool"), PARAMS, params({"w": tensor("float32")}),
     INT64, FLOAT64, BOOL, STRING, BYTES, TRIGGER, peers("client"), list_of(INT64),
@@ -213,9 +209,7 @@ def test_any_contiguous_buffer_can_be_decoded():
 
 # --- tensors ---------------------------------------------------------------------------------
 
-arrays = hnp.arrays(
-    st.sampled_from(NUMERIC).map(np.dtype), hnp.array_shapes(min_dims=0, max_dims=4, min_side=0)
-)
+arrays = tensors(st.sampled_from(NUMERIC), finite=False)
 
 
 @given(arrays)

@@ -44,6 +44,7 @@ from bb_ir.wire import (
     read_prelude,
     split_payload,
 )
+from bb_testing.strategies import messages
 
 PROGRAM = bytes(range(16))
 PEER = b"\x00\x24" + bytes(36)
@@ -58,29 +59,6 @@ CONTROLS = [
 ]
 
 uint64 = st.integers(0, 2**64 - 1)
-hops = st.builds(
-    Hop, uint64, uint64, st.binary(max_size=64), st.sampled_from([b"", bytes(16), b"g" * 16])
-)
-sizes = st.sampled_from([0, 1, 63, 64, 65, 4095, 4096, 4097, 9000])
-encoded = st.builds(
-    Encoded,
-    st.builds(lambda size, byte: bytes([byte]) * size, sizes, st.integers(0, 255)),
-    st.integers(0, 2**32 - 1),
-    st.lists(uint64, max_size=8).map(tuple),
-)
-messages = st.fixed_dictionaries(
-    {
-        "program": st.binary(min_size=16, max_size=16),
-        "edge": uint64,
-        "incarnation": uint64,
-        "message_id": uint64,
-        "remaining_ns": st.none() | st.integers(1, 2**64 - 1),
-        "in_reply_to": uint64,
-        "chain": st.lists(hops, max_size=3),
-        "fills": st.lists(encoded, max_size=5),
-        "flags": st.sampled_from([0, FLAG_RETRY]),
-    }
-)
 
 
 def build(**changes):
@@ -117,7 +95,7 @@ def header(**changes) -> bytes:
 # --- round trips -----------------------------------------------------------------------------
 
 
-@given(messages)
+@given(messages(control=False))
 def test_what_is_built_is_read_back(message):
     built = build_envelope(**message)
 
@@ -147,7 +125,19 @@ def test_control_is_read_back(control):
     assert built.payload_length == 0
 
 
-@given(messages, uint64, st.none() | st.integers(1, 2**64 - 1))
+@given(st.integers(1, 2**64 - 1), st.data())
+def test_what_comes_first_is_read_back(message_id, data):
+    after = data.draw(st.integers(0, message_id - 1))
+    assert read(build(message_id=message_id, after=after).head).after == after
+
+
+@pytest.mark.parametrize("after", [3, 4, -1, 2**64])
+def test_what_comes_first_was_sent_before(after):
+    with pytest.raises(WireError):
+        build(message_id=3, after=after)
+
+
+@given(messages(control=False), uint64, st.none() | st.integers(1, 2**64 - 1))
 def test_a_template_says_what_a_plain_build_says(message, message_id, remaining_ns):
     shared = {k: v for k, v in message.items() if k not in {"message_id", "remaining_ns", "flags"}}
 
@@ -228,7 +218,7 @@ def test_segments_start_at_multiples_of_64():
     assert bytes(payload_of(built)[5056:5057]) == b"y"
 
 
-@given(messages)
+@given(messages(control=False))
 def test_the_payload_can_be_written_into_a_lent_buffer(message):
     built = build_envelope(**message)
     buffer = memoryview(np.full(built.payload_length, 0xAA, np.uint8))
@@ -371,6 +361,8 @@ def fills(*found):
         (hop(peer=bytes(65)), {}, "bad_hop"),
         (hop(grant=bytes(15)), {}, "bad_hop"),
         ({"chain": [{"frame": 1}] * (MAX_CHAIN + 1)}, {}, "bad_hop"),
+        ({"after": 3}, {}, "bad_header"),
+        ({"after": 2**64 - 1}, {}, "bad_header"),
         (fills({"inline": bytes(INLINE_LIMIT + 1)}), {}, "bad_fill"),
         (fills({"shape": [1] * 9}), {}, "bad_fill"),
         (fills({"segment": 1, "inline": b"x"}), {}, "bad_fill"),
