@@ -4,13 +4,20 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 MEMBERS = sorted(path.parent for path in ROOT.glob("p*/*/pyproject.toml"))
+# Too large to be installed here: their wheels are built and read, and no more.
+APART = {
+    Path(folder).name.replace("-", "_")
+    for folder in tomllib.loads((ROOT / "release.toml").read_text())["lockstep"]["apart"]
+}
 EDGE = ["bb_ir", "bb_roles", "bb_runtime", "bb_ops"]
 # What would lead a new interpreter or installer back into the environment of the tests.
 INHERITED = ["PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "UV_PYTHON", "UV_PROJECT_ENVIRONMENT"]
@@ -64,7 +71,8 @@ def wheels(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def whole_python(wheels, tmp_path_factory) -> Path:
     """The Python of an environment as after `pip install "bytesandbrains[demo]"`."""
-    others = [path for name, path in wheels.items() if name not in {"bytesandbrains", "bb_testing"}]
+    left_out = {"bytesandbrains", "bb_testing", *APART}
+    others = [path for name, path in wheels.items() if name not in left_out]
     facade = f"{wheels['bytesandbrains']}[demo]"
     return fresh_env(tmp_path_factory.mktemp("whole") / "venv", facade, *others)
 
@@ -73,8 +81,45 @@ def whole_python(wheels, tmp_path_factory) -> Path:
 def edge_python(wheels, tmp_path_factory) -> Path:
     """The Python of an edge device: the runtime and all plugins, no recorder and no compiler."""
     plugins = {path.name.replace("-", "_") for path in MEMBERS if path.parent.name == "plugins"}
-    wanted = [path for name, path in wheels.items() if name in {*EDGE, *plugins}]
+    wanted = [path for name, path in wheels.items() if name in {*EDGE, *plugins} - APART]
     return fresh_env(tmp_path_factory.mktemp("edge") / "venv", *wanted)
+
+
+class Author(NamedTuple):
+    """An environment outside the repository, and a folder where projects stand side by side."""
+
+    python: Path
+    desk: Path
+    wheels: Path
+
+    def run(self, *command: str | Path, folder: str = ".") -> str:
+        """Run the environment's Python, and give back what was printed."""
+        return run(self.python, *command, cwd=self.desk / folder).stdout
+
+    def bb(self, *arguments: str | Path) -> str:
+        """Run `bb`, and give back what was printed."""
+        return run(self.python.with_name("bb"), *arguments, cwd=self.desk).stdout
+
+    def install(self, *projects: str) -> None:
+        """Do `pip install -e PROJECT[test]`; what is ours comes from the wheels."""
+        wanted = [word for one in projects for word in ("-e", f"./{one}[test]")]
+        options = ["--quiet", "--find-links", self.wheels, "-c", ROOT / "constraints.txt"]
+        if uv := os.environ.get("UV") or shutil.which("uv"):
+            command = [uv, "pip", "install", "--python", self.python]
+        else:
+            command = [self.python, "-m", "pip", "install"]
+        run(*command, *options, *wanted, cwd=self.desk)
+
+
+@pytest.fixture(scope="session")
+def author(wheels, tmp_path_factory) -> Author:
+    """What `pip install "bytesandbrains[demo]"` leaves, and an empty folder."""
+    others = [path for name, path in wheels.items() if name not in {"bytesandbrains", "bb_testing"}]
+    folder = tmp_path_factory.mktemp("author")
+    python = fresh_env(folder / "venv", f"{wheels['bytesandbrains']}[demo]", *others)
+    desk = folder / "desk"
+    desk.mkdir()
+    return Author(python, desk, wheels["bytesandbrains"].parent)
 
 
 @pytest.fixture

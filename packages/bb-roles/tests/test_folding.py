@@ -31,11 +31,15 @@ class _Doubled(WeightedMean):
 
 
 class TestWeightedMean(AggregatorSuite):
+    streaming = True
+
     def make(self):
         return WeightedMean(FoldConfig(), environment("aggregator"))
 
 
 class TestOnTopOfTheMean(AggregatorSuite):
+    streaming = True
+
     def make(self):
         return _Doubled(_DoubledConfig(), environment("aggregator"))
 

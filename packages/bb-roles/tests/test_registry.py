@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from bb_roles.contracts import Component, Model
+from bb_roles.entry_points import may_be_installed
 from bb_roles.errors import PluginError, UnknownPluginError
 from bb_roles.registry import (
     bound_class,
@@ -81,6 +82,19 @@ def test_listing_is_sorted_and_by_kind(bb_install):
     assert names == sorted(names)
     assert {one.kind for one in installed("model")} == {"model"}
     assert {"alpha", "zeta"} <= {one.name for one in installed("model")}
+
+
+def test_whether_there_can_be_a_plugin_is_told_from_files(bb_install, monkeypatch, tmp_path):
+    bb_install("model.tiny", "", "acme-models")
+    assert may_be_installed("model")
+    assert not may_be_installed("acme")
+    bb_install("acme.tiny", "", "acme-models")  # the second of one distribution
+    assert may_be_installed("acme")
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "gone")])
+    assert not may_be_installed("model")
+    (tmp_path / "archive.zip").write_bytes(b"")
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "archive.zip")])
+    assert may_be_installed("model")  # nobody knows what is in it
 
 
 def test_finding_a_component_imports_its_plugin_and_no_other():
@@ -256,7 +270,7 @@ def test_ops_of_another_domain(bb_install):
     )
     bb_install("op.org.other", source)
 
-    refused(lambda: ops_spec("org.other"), "plugin op.org.other declares", "domain org.other")
+    refused(lambda: ops_spec("org.other"), "op.org.other declares itself as op.x", "OpsSpec agree")
 
 
 def test_class_that_an_artifact_names_by_its_module(bb_install):

@@ -71,14 +71,14 @@ def test_two_owners_are_both_named(bb_install):
 @pytest.mark.parametrize(
     ("source", "text"),
     [
-        (plugin("other"), "StageSpec of name 'look'"),
+        (plugin("other"), "declares itself as stage.other"),
         (plugin(more=", api=(2, 0)"), "written for contract 2.0"),
         (plugin(more=", api=(1, 9)"), "written for contract 1.9"),
         (plugin(place=""), "exactly one of them"),
         (plugin(place='before="solve_types", after="solve_types"'), "exactly one of them"),
         ("1/0", "ZeroDivisionError"),
         ("", "no hook bb_stage"),
-        ("from bb_roles import hookimpl\n@hookimpl\ndef bb_stage(): return 3", "declares 3"),
+        ("from bb_roles import hookimpl\n@hookimpl\ndef bb_stage(): return 3", "declares a int"),
     ],
 )
 def test_broken_declaration(bb_install, source, text):

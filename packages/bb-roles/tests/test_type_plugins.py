@@ -114,14 +114,14 @@ def test_two_distributions_of_one_type_are_both_named(bb_install):
 @pytest.mark.parametrize(
     ("source", "text"),
     [
-        (plugin("acme.word/2"), "TypeSpec of name 'acme.word/1'"),
+        (plugin("acme.word/2"), "declares itself as type.acme.word.2"),
         (plugin(more=", max_bytes=0"), "max_bytes=0"),
         (plugin(more=", max_bytes=True"), "max_bytes=True"),
         (plugin(more=", max_bytes='many'"), "max_bytes='many'"),
         (plugin(more=", max_bytes=1 << 40"), "1 to 1073741824 bytes"),
         (plugin(more=", api=(2, 0)"), "contract 2.0"),
         ("", "no hook bb_type"),
-        ("from bb_roles import hookimpl\n@hookimpl\ndef bb_type(): return 3", "declares 3"),
+        ("from bb_roles import hookimpl\n@hookimpl\ndef bb_type(): return 3", "declares a int"),
     ],
 )
 def test_a_declaration_that_does_not_fit(bb_install, source, text):

@@ -17,7 +17,9 @@ def publish(tmp_path, monkeypatch):
         module = distribution.replace("-", "_")
         info = folder / f"{module}-1.2.dist-info"
         info.mkdir()
-        (info / "METADATA").write_text(f"Name: {distribution}\nVersion: 1.2\n")
+        (info / "METADATA").write_text(
+            f"Name: {distribution}\nVersion: 1.2\nRequires-Dist: bb-roles~=0.1.0\n"
+        )
         (info / "entry_points.txt").write_text(f"[bytesandbrains.v1]\n{point} = {module}\n")
         (folder / f"{module}.py").write_text(code)
         made.append(module)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bb_ir.params import ParameterSet
-    from bb_roles._hooks import ENTRY_POINT_GROUP, hookimpl, hookspec
+    from bb_roles._hooks import hookimpl, hookspec
     from bb_roles.contracts import (
         Aggregator,
         Backend,
@@ -27,20 +27,37 @@ if TYPE_CHECKING:
         Recipe,
         State,
     )
+    from bb_roles.entry_points import ENTRY_POINT_GROUP
     from bb_roles.fused import FusedGraph, FusedNode
-    from bb_roles.spec import ComponentSpec, OpsSpec, StageSpec, TypeSpec
+    from bb_roles.planner import CacheRequest, PageDemand, Planner, SwapRequest
+    from bb_roles.spec import (
+        CommandSpec,
+        ComponentSpec,
+        OpsSpec,
+        PlannerSpec,
+        StageSpec,
+        TransportSpec,
+        TypeSpec,
+    )
+    from bb_roles.transport import Connection, Listener, Transport
     from bb_roles.value_types import TypeCodec
 
 _HOME = {
     "bb_ir.params": ("ParameterSet",),
-    "bb_roles._hooks": ("ENTRY_POINT_GROUP", "hookimpl", "hookspec"),
+    "bb_roles._hooks": ("hookimpl", "hookspec"),
+    "bb_roles.entry_points": ("ENTRY_POINT_GROUP",),
     "bb_roles.contracts": (
         "Aggregator", "Backend", "Batches", "Codec", "Component", "Context", "DataSource",
         "Environment", "Index", "Model", "NoConfig", "PeerSelector", "Protocol", "Recipe",
         "State",
     ),
     "bb_roles.fused": ("FusedGraph", "FusedNode"),
-    "bb_roles.spec": ("ComponentSpec", "OpsSpec", "StageSpec", "TypeSpec"),
+    "bb_roles.planner": ("CacheRequest", "PageDemand", "Planner", "SwapRequest"),
+    "bb_roles.spec": (
+        "CommandSpec", "ComponentSpec", "OpsSpec", "PlannerSpec", "StageSpec", "TransportSpec",
+        "TypeSpec",
+    ),
+    "bb_roles.transport": ("Connection", "Listener", "Transport"),
     "bb_roles.value_types": ("TypeCodec",),
 }  # fmt: skip
 __all__ = [
@@ -48,24 +65,34 @@ __all__ = [
     "Aggregator",
     "Backend",
     "Batches",
+    "CacheRequest",
     "Codec",
+    "CommandSpec",
     "Component",
     "ComponentSpec",
+    "Connection",
     "Context",
     "DataSource",
     "Environment",
     "FusedGraph",
     "FusedNode",
     "Index",
+    "Listener",
     "Model",
     "NoConfig",
     "OpsSpec",
+    "PageDemand",
     "ParameterSet",
     "PeerSelector",
+    "Planner",
+    "PlannerSpec",
     "Protocol",
     "Recipe",
     "StageSpec",
     "State",
+    "SwapRequest",
+    "Transport",
+    "TransportSpec",
     "TypeCodec",
     "TypeSpec",
     "hookimpl",

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from bb_roles._hooks import hookspec
-from bb_roles.spec import ComponentSpec, OpsSpec, StageSpec, TypeSpec
+from bb_roles.spec import (
+    CommandSpec,
+    ComponentSpec,
+    OpsSpec,
+    PlannerSpec,
+    StageSpec,
+    TransportSpec,
+    TypeSpec,
+)
 
 
 @hookspec(firstresult=True)
@@ -51,5 +59,39 @@ def bb_stage() -> StageSpec:
     compiled: a pure function from model to model, without I/O, clock or randomness. To refuse a
     program it raises a `bb_ir.errors.BytesAndBrainsError` that says what was found, what was
     expected, the fix, and where in the user's files.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def bb_command() -> CommandSpec:
+    """Return the declaration of a command of `bb`.
+
+    Called when somebody runs `bb <name>`, for the entry point `command.<name>`; `bb --help` reads
+    metadata and calls nothing. The module must be light, and the command that it names is imported
+    right after it: a `click.Command`, or a group of them. A name that `bb` has itself is never
+    asked for. What the command raises is shown as errors of `bb` are: a subclass of
+    `bb_ir.errors.BytesAndBrainsError` with its fix, anything else as a defect of the plugin.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def bb_transport() -> TransportSpec:
+    """Return the declaration of a transport.
+
+    Called when a host of a Node is told to use the entry point `transport.<name>`, once per
+    process. The module must be light; the class that it names is imported when the host builds it.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def bb_planner() -> PlannerSpec:
+    """Return the declaration of a planner.
+
+    Called when somebody asks for the planner of the entry point `planner.<name>`, once per process.
+    The module must be light; the class that it names is imported when the planner is built.
+    Provisional, as the contract of planners is: a minor version may change it.
     """
     raise NotImplementedError

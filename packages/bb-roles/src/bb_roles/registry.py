@@ -1,89 +1,104 @@
 """Finds plugins by name. Listing reads metadata only; binding imports exactly one plugin.
 
-Nothing is remembered here that `importlib.metadata` does not hold, apart from declarations that
-were read before.
+What is installed is found by `bb_roles.entry_points`; which kinds there are, and what is asked of
+each, says the table in `bb_roles._kinds`.
 """
 
 from __future__ import annotations
 
-import importlib
-import os
-import re
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from difflib import get_close_matches
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
-import pluggy
-
-from bb_ir import keys
 from bb_ir.errors import TypeTextError
-from bb_ir.ops import role_op
 from bb_ir.types import custom
-from bb_roles import hookspecs
-from bb_roles._hooks import ENTRY_POINT_GROUP, PROJECT
-from bb_roles.contracts import CONTRACTS, Component
-from bb_roles.errors import PluginError, UnknownPluginError
-from bb_roles.spec import API, ComponentSpec, OpsSpec, StageSpec, TypeSpec
-from bb_roles.value_types import TypeCodec
+from bb_roles._asking import import_named
+from bb_roles._kinds import KINDS, declaration, import_component, import_type
+from bb_roles.contracts import Component
+from bb_roles.entry_points import Installed, installed
+from bb_roles.errors import PluginError
+from bb_roles.planner import Planner
+from bb_roles.spec import (
+    CommandSpec,
+    ComponentSpec,
+    OpsSpec,
+    PlannerSpec,
+    StageSpec,
+    TransportSpec,
+    TypeSpec,
+)
+from bb_roles.transport import Transport
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
-
     from onnx import ModelProto
 
     from bb_ir.values import ValueCodec
 
 __all__ = [
     "Installed",
+    "Spec",
     "bound_class",
+    "command_object",
+    "command_spec",
     "component_class",
     "component_spec",
     "import_named",
     "installed",
     "installed_types",
+    "kinds",
+    "load",
     "ops_spec",
+    "planner_class",
+    "planner_spec",
+    "plugin_spec",
     "stage_function",
     "stage_spec",
+    "transport_class",
+    "transport_spec",
     "type_point",
     "type_spec",
     "value_codec",
 ]
 
-#: Largest limit that a type may declare for its values.
-_MOST_BYTES = 1 << 30
-#: Names of stages stand in a list with commas between them.
-_STAGE_NAME = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
+#: A declaration of a plugin, of any kind.
+Spec = ComponentSpec | OpsSpec | TypeSpec | StageSpec | CommandSpec | TransportSpec | PlannerSpec
 
 
-@dataclass(frozen=True, slots=True)
-class Installed:
-    """One entry point of an installed distribution.
+def kinds() -> tuple[str, ...]:
+    """Return the kinds of plugins there are: the eight roles, and what else can be added."""
+    return tuple(KINDS)
 
-    Attributes:
-        kind: Role, or `op` and other kinds of plugins.
-        name: Name within the kind.
-        distribution: Name of the distribution that provides it.
-        version: Version of that distribution.
-        value: Module that holds the hook.
-        location: Folder the distribution is installed in.
+
+def plugin_spec(point: str) -> Spec:
+    """Import the plugin of an entry point and return its declaration, whatever its kind.
+
+    Args:
+        point: Kind and name, such as `aggregator.krum` or `type.acme.graph.1`.
+
+    Raises:
+        UnknownPluginError: Nobody provides it.
+        PluginError: There is no such kind, or the plugin cannot be imported, is provided twice, or
+            does not fit the contract.
     """
+    kind = point.partition(".")[0]
+    if kind not in KINDS:
+        raise PluginError(
+            f"plugin {point} is of no kind that there is",
+            expected=f"one of {', '.join(KINDS)}, then a dot and a name",
+            fix="correct the name of the entry point; a newer bb-roles may know more kinds",
+        )
+    return cast("Spec", declaration(point))
 
-    kind: str
-    name: str
-    distribution: str
-    version: str
-    value: str
-    location: str
+
+def load(spec: Spec) -> Any:
+    """Import what a declaration names, and check it: a class, a function, or several.
+
+    Raises:
+        PluginError: It cannot be imported, or does not fit the contract.
+    """
+    return KINDS[spec.point.partition(".")[0]].load(spec)
 
 
-def installed(kind: str = "") -> list[Installed]:
-    """Return what is installed, sorted; reads metadata and imports nothing."""
-    found = [_describe(entry) for entry in _entry_points()]
-    chosen = (one for one in found if not kind or one.kind == kind)
-    return sorted(chosen, key=lambda one: (one.kind, one.name, one.distribution))
+# --- components
 
 
 def component_spec(role: str, name: str) -> ComponentSpec:
@@ -93,19 +108,30 @@ def component_spec(role: str, name: str) -> ComponentSpec:
         UnknownPluginError: Nobody provides it.
         PluginError: It cannot be imported, is provided twice, or does not fit the contract.
     """
-    spec = _ask(f"{role}.{name}", "bb_component")
-    if not isinstance(spec, ComponentSpec):
-        raise PluginError(
-            f"plugin {role}.{name} declares a {type(spec).__name__}",
-            expected="bb_component() returns a bb_roles.ComponentSpec",
-        )
-    _check_api(f"{role}.{name}", spec.api)
-    if (spec.role, spec.name) != (role, name):
-        raise PluginError(
-            f"plugin {role}.{name} declares itself as {spec.role}.{spec.name}",
-            fix="make the entry point's name and the ComponentSpec agree",
-        )
-    return spec
+    return cast("ComponentSpec", plugin_spec(f"{role}.{name}"))
+
+
+def component_class(spec: ComponentSpec) -> type[Component]:
+    """Import the class that a declaration names and check that it fills its role.
+
+    Raises:
+        PluginError: It cannot be imported or is not of the contract.
+    """
+    return import_component(spec)
+
+
+def bound_class(role: str, component: str) -> type[Component]:
+    """Return the class behind a row of a binding table: a plugin's name, or `module:Class`.
+
+    Raises:
+        PluginError: It is not installed, cannot be imported or is not of the role's contract.
+    """
+    if ":" not in component:
+        return component_class(component_spec(role, component))
+    return component_class(ComponentSpec(role=role, name=component, cls=component))
+
+
+# --- ops
 
 
 def ops_spec(domain: str) -> OpsSpec:
@@ -115,14 +141,16 @@ def ops_spec(domain: str) -> OpsSpec:
         UnknownPluginError: Nobody provides it.
         PluginError: It cannot be imported, is provided twice, or does not fit the contract.
     """
-    name = f"op.{domain.removeprefix(keys.PREFIX)}"
-    spec = _ask(name, "bb_ops")
-    if not isinstance(spec, OpsSpec) or spec.domain != domain:
+    spec = declaration(OpsSpec(domain, {}).point)
+    if spec.domain != domain:
         raise PluginError(
-            f"plugin {name} declares {spec!r}", expected=f"an OpsSpec of domain {domain}"
+            f"plugin {spec.point} declares domain {spec.domain}",
+            expected=f"an OpsSpec of domain {domain}",
         )
-    _check_api(name, spec.api)
-    return spec
+    return cast("OpsSpec", spec)
+
+
+# --- types of values
 
 
 def installed_types() -> list[str]:
@@ -139,7 +167,7 @@ def installed_types() -> list[str]:
 
 def type_point(name: str) -> str:
     """Return the entry point of a type: that of `acme.graph/1` is `type.acme.graph.1`."""
-    return f"type.{name.replace('/', '.')}"
+    return TypeSpec(name, "", "").point
 
 
 def type_spec(name: str) -> TypeSpec:
@@ -152,19 +180,13 @@ def type_spec(name: str) -> TypeSpec:
         UnknownPluginError: Nobody provides it.
         PluginError: It cannot be imported, is provided twice, or does not fit the contract.
     """
-    point = type_point(name)
-    spec = _ask(point, "bb_type")
-    if not isinstance(spec, TypeSpec) or spec.name != name:
+    spec = declaration(type_point(name))
+    if spec.name != name:
         raise PluginError(
-            f"plugin {point} declares {spec!r}", expected=f"a bb_roles.TypeSpec of name {name!r}"
+            f"plugin {type_point(name)} declares {spec.name!r}",
+            expected=f"a bb_roles.TypeSpec of name {name!r}",
         )
-    _check_api(point, spec.api)
-    limit: Any = spec.max_bytes
-    if isinstance(limit, bool) or not isinstance(limit, int) or not 0 < limit <= _MOST_BYTES:
-        raise PluginError(
-            f"plugin {point} declares max_bytes={limit!r}", expected=f"1 to {_MOST_BYTES} bytes"
-        )
-    return spec
+    return cast("TypeSpec", spec)
 
 
 def value_codec(spec: TypeSpec) -> ValueCodec:
@@ -175,31 +197,15 @@ def value_codec(spec: TypeSpec) -> ValueCodec:
     """
     from bb_ir.values import ValueCodec
 
-    point = type_point(spec.name)
-    cls = import_named(spec.cls, point)
-    made_by = import_named(spec.codec, point)
-    if not isinstance(cls, type):
-        raise PluginError(
-            f"plugin {point} names {spec.cls}, which is no class",
-            expected="the Python class of the type's values",
-        )
-    if not isinstance(made_by, type) or not issubclass(made_by, TypeCodec):
-        raise PluginError(
-            f"plugin {point} names {spec.codec}, which is not a TypeCodec",
-            fix="let the class inherit bb_roles.TypeCodec",
-        )
-    try:
-        codec = cast("Any", made_by)()
-    except Exception as error:
-        raise PluginError(
-            f"plugin {point}: {spec.codec} cannot be built: {type(error).__name__}: {error}",
-            expected="a class with methods encode and decode that is built without arguments",
-        ) from error
+    cls, codec = import_type(spec)
 
     def accepts(value: object) -> bool:
         return isinstance(value, cls) and codec.is_instance(value)
 
     return ValueCodec(spec.name, accepts, codec.encode, codec.decode, spec.max_bytes)
+
+
+# --- stages
 
 
 def stage_spec(name: str) -> StageSpec:
@@ -209,24 +215,7 @@ def stage_spec(name: str) -> StageSpec:
         UnknownPluginError: Nobody provides it.
         PluginError: It cannot be imported, is provided twice, or does not fit the contract.
     """
-    point = f"stage.{name}"
-    spec = _ask(point, "bb_stage")
-    if not isinstance(spec, StageSpec) or spec.name != name:
-        raise PluginError(
-            f"plugin {point} declares {spec!r}", expected=f"a bb_roles.StageSpec of name {name!r}"
-        )
-    _check_api(point, spec.api)
-    if not _STAGE_NAME.fullmatch(name):
-        raise PluginError(
-            f"plugin {point} has a name that no stage can have",
-            expected="letters, digits and _ . -, beginning with a letter or _",
-        )
-    if bool(spec.before) == bool(spec.after):
-        raise PluginError(
-            f"plugin {point} declares before={spec.before!r} and after={spec.after!r}",
-            expected="the name of a stage in exactly one of them",
-        )
-    return spec
+    return cast("StageSpec", declaration(f"stage.{name}"))
 
 
 def stage_function(spec: StageSpec) -> Callable[[ModelProto], ModelProto]:
@@ -235,165 +224,70 @@ def stage_function(spec: StageSpec) -> Callable[[ModelProto], ModelProto]:
     Raises:
         PluginError: It cannot be imported, or is no function.
     """
-    found = import_named(spec.stage, f"stage.{spec.name}")
-    if not callable(found) or isinstance(found, type):
-        raise PluginError(
-            f"plugin stage.{spec.name} names {spec.stage}, which is no function",
-            expected="a function that takes a model and returns one",
-        )
-    return cast("Callable[[ModelProto], ModelProto]", found)
+    return cast("Callable[[ModelProto], ModelProto]", load(spec))
 
 
-def component_class(spec: ComponentSpec) -> type[Component]:
-    """Import the class that a declaration names and check that it fills its role.
+# --- commands
+
+
+def command_spec(name: str) -> CommandSpec:
+    """Import the plugin that adds a command of `bb` and return its declaration.
+
+    Raises:
+        UnknownPluginError: Nobody provides it.
+        PluginError: It cannot be imported, is provided twice, or does not fit the contract.
+    """
+    return cast("CommandSpec", declaration(f"command.{name}"))
+
+
+def command_object(spec: CommandSpec) -> Any:
+    """Import the `click.Command` that a command's declaration names.
+
+    Raises:
+        PluginError: It cannot be imported, or is no command.
+    """
+    return load(spec)
+
+
+# --- transports
+
+
+def transport_spec(name: str) -> TransportSpec:
+    """Import the plugin that adds a transport and return its declaration.
+
+    Raises:
+        UnknownPluginError: Nobody provides it.
+        PluginError: It cannot be imported, is provided twice, or does not fit the contract.
+    """
+    return cast("TransportSpec", declaration(f"transport.{name}"))
+
+
+def transport_class(spec: TransportSpec) -> type[Transport]:
+    """Import the class that a transport's declaration names.
 
     Raises:
         PluginError: It cannot be imported or is not of the contract.
     """
-    label = f"{spec.role}.{spec.name}"
-    cls = import_named(spec.cls, label)
-    contract = CONTRACTS.get(spec.role, Component)
-    if not isinstance(cls, type) or not issubclass(cls, contract):
-        raise PluginError(
-            f"plugin {label} names {spec.cls}, which is not a {contract.__name__}",
-            fix=f"let the class inherit bb_roles.{contract.__name__}",
-        )
-    domain = keys.role_domain(spec.role)
-    twice = sorted(op for op in cls.ops if role_op(domain, op) is not None)
-    if twice:
-        raise PluginError(
-            f"plugin {label}: {spec.cls} declares op {twice[0]}, which every {spec.role} has",
-            fix="give it another name",
-        )
-    methods = {schema.method for schema in cls.ops.values()}
-    missing = sorted({*cls.__abstractmethods__, *(m for m in methods if not hasattr(cls, m))})
-    if missing:
-        raise PluginError(
-            f"plugin {label}: {spec.cls} lacks {', '.join(missing)}",
-            expected=f"every method of bb_roles.{contract.__name__}, and of its own ops",
-        )
-    return cls
+    return cast("type[Transport]", load(spec))
 
 
-def bound_class(role: str, component: str) -> type[Component]:
-    """Return the class behind a row of a binding table: a plugin's name, or `module:Class`.
+# --- planners
+
+
+def planner_spec(name: str) -> PlannerSpec:
+    """Import the plugin that adds a planner and return its declaration.
 
     Raises:
-        PluginError: It is not installed, cannot be imported or is not of the role's contract.
+        UnknownPluginError: Nobody provides it.
+        PluginError: It cannot be imported, is provided twice, or does not fit the contract.
     """
-    if ":" not in component:
-        return component_class(component_spec(role, component))
-    return component_class(ComponentSpec(role=role, name=component, cls=component))
+    return cast("PlannerSpec", declaration(f"planner.{name}"))
 
 
-def import_named(path: str, label: str) -> Any:
-    """Import what `module:name` names; errors carry the plugin's label.
+def planner_class(spec: PlannerSpec) -> type[Planner]:
+    """Import the class that a planner's declaration names.
 
     Raises:
-        PluginError: The module cannot be imported or lacks the name.
+        PluginError: It cannot be imported or is not of the contract.
     """
-    module, _, name = path.partition(":")
-    try:
-        found: Any = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except Exception as error:
-        raise PluginError(
-            f"plugin {label} cannot be imported: {type(error).__name__}: {error}",
-            fix=f"check that {path!r} exists and that its dependencies are installed",
-        ) from error
-    return found
-
-
-def _check_api(label: str, api: tuple[int, int]) -> None:
-    if api[0] != API[0] or api[1] > API[1]:
-        raise PluginError(
-            f"plugin {label} was written for contract {api[0]}.{api[1]}",
-            expected=f"{API[0]}.0 to {API[0]}.{API[1]}, which this bb-roles speaks",
-            fix="install a bb-roles and a plugin that fit each other",
-        )
-
-
-@lru_cache(maxsize=512)
-def _ask_entry(name: str, value: str, hook: str, _path: str) -> Any:
-    """Register one plugin with a pluggy manager of its own and call one hook."""
-    manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(hookspecs)
-    try:
-        manager.register(importlib.import_module(value), name=name)
-        manager.check_pending()
-        called: Callable[[], Any] = getattr(manager.hook, hook)
-        answer = called()
-    except Exception as error:
-        raise PluginError(
-            f"plugin {name} does not load: {type(error).__name__}: {error}",
-            fix=f"repair or uninstall the distribution that provides {value!r}",
-        ) from error
-    if answer is None:
-        raise PluginError(f"plugin {name} has no hook {hook}", fix=f"add @hookimpl def {hook}()")
-    return answer
-
-
-def _ask(name: str, hook: str) -> Any:
-    found = [entry for entry in _entry_points() if entry.name == name]
-    if not found:
-        raise _unknown(name)
-    if len(found) > 1:
-        owners = ", ".join(sorted(_describe(entry).distribution for entry in found))
-        raise PluginError(
-            f"plugin {name} is provided by more than one distribution: {owners}",
-            fix="uninstall all but one of them",
-        )
-    one = _describe(found[0])
-    return _ask_entry(name, one.value, hook, one.location)
-
-
-def _unknown(name: str) -> UnknownPluginError:
-    kind, _, short = name.partition(".")
-    names = [one.name for one in installed(kind)]
-    close = get_close_matches(short, names, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    if os.environ.get("BB_PLUGINS"):
-        hint += "BB_PLUGINS is set and hides all others; "
-    return UnknownPluginError(
-        f"no plugin provides {name}",
-        expected=f"installed: {', '.join(names) or 'none'}",
-        fix=f"{hint}`bb plugins` lists what is installed; plugins are installed with pip",
-    )
-
-
-def _entry_points() -> list[EntryPoint]:
-    seen = os.environ.get("BB_PLUGINS", "")
-    chosen = {name.strip() for name in seen.split(",") if name.strip()}
-    found = _read_entry_points(tuple(_stamp(folder) for folder in sys.path))
-    return [e for e in found if not chosen or e.name in chosen or e.name.startswith("op.")]
-
-
-@lru_cache(maxsize=8)
-def _read_entry_points(_folders: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:
-    """Read all metadata: 5 ms with a few plugins, so once for each state of the folders."""
-    # Costs 30 to 45 ms to import, and most programs never list plugins.
-    from importlib.metadata import entry_points
-
-    return tuple(entry_points(group=ENTRY_POINT_GROUP))
-
-
-def _stamp(folder: str) -> tuple[str, int]:
-    """Return a folder of `sys.path` with when it changed: installing changes it."""
-    try:
-        return folder, os.stat(folder or ".").st_mtime_ns  # noqa: PTH116  # a path object costs more
-    except OSError:
-        return folder, 0
-
-
-def _describe(entry: EntryPoint) -> Installed:
-    kind, _, name = entry.name.partition(".")
-    dist = entry.dist
-    return Installed(
-        kind=kind,
-        name=name,
-        distribution=dist.name if dist else "?",
-        version=dist.version if dist else "?",
-        value=entry.value,
-        location=str(dist.locate_file("")) if dist else "",
-    )
+    return cast("type[Planner]", load(spec))

@@ -6,10 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bb_ir import keys
+
 if TYPE_CHECKING:
     from bb_ir.ops import OpSchema
 
-__all__ = ["API", "ComponentSpec", "OpsSpec", "StageSpec", "TypeSpec"]
+__all__ = [
+    "API",
+    "CommandSpec",
+    "ComponentSpec",
+    "OpsSpec",
+    "PlannerSpec",
+    "StageSpec",
+    "TransportSpec",
+    "TypeSpec",
+]
 
 #: Version of the contract that this package speaks: (major, minor).
 API: tuple[int, int] = (1, 0)
@@ -41,6 +52,11 @@ class ComponentSpec:
     types: Mapping[str, str] = field(default_factory=dict[str, str])
     ops: Mapping[str, OpSchema] = field(default_factory=dict[str, "OpSchema"])
 
+    @property
+    def point(self) -> str:
+        """The name of its entry point."""
+        return f"{self.role}.{self.name}"
+
 
 @dataclass(frozen=True, slots=True)
 class OpsSpec:
@@ -56,6 +72,11 @@ class OpsSpec:
     domain: str
     ops: Mapping[str, str]
     api: tuple[int, int] = API
+
+    @property
+    def point(self) -> str:
+        """The name of its entry point."""
+        return f"op.{str(self.domain).removeprefix(keys.PREFIX)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +100,11 @@ class TypeSpec:
     api: tuple[int, int] = API
     summary: str = ""
 
+    @property
+    def point(self) -> str:
+        """The name of its entry point."""
+        return f"type.{str(self.name).replace('/', '.')}"
+
 
 @dataclass(frozen=True, slots=True)
 class StageSpec:
@@ -101,3 +127,80 @@ class StageSpec:
     after: str = ""
     summary: str = ""
     api: tuple[int, int] = API
+
+    @property
+    def point(self) -> str:
+        """The name of its entry point."""
+        return f"stage.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class CommandSpec:
+    """A command of `bb`.
+
+    Attributes:
+        name: What follows `bb` on the command line, such as `inspect`; with `command.` before it,
+            the entry point's name.
+        command: The `click.Command` as `module:name`; imported only when somebody runs it.
+        summary: One line for `bb plugins`; `bb --help` imports nothing and shows who brings it.
+        api: Version of the contract it was written for.
+    """
+
+    name: str
+    command: str
+    summary: str = ""
+    api: tuple[int, int] = API
+
+    @property
+    def point(self) -> str:
+        """The name of its entry point."""
+        return f"command.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class TransportSpec:
+    """A way in which envelopes get from Node to Node.
+
+    Attributes:
+        name: The name users choose it by; with `transport.` before it, the entry point's name.
+        cls: The class as `module:Class`, a `bb_roles.Transport`; imported when a Node uses it.
+        schemes: What an address holds that this transport serves, each the names of protocols of
+            an address that stand after its host: `tcp`, `tcp/tls/ws`, `memory`.
+        summary: One line for `bb plugins`.
+        api: Version of the contract it was written for.
+    """
+
+    name: str
+    cls: str
+    schemes: tuple[str, ...]
+    summary: str = ""
+    api: tuple[int, int] = API
+
+    @property
+    def point(self) -> str:
+        """The name of its entry point."""
+        return f"transport.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannerSpec:
+    """Something that makes plans of data movements.
+
+    Attributes:
+        name: The name users choose it by; with `planner.` before it, the entry point's name.
+        cls: The class as `module:Class`, a `bb_roles.Planner`; imported when a planner is built.
+        plans: Which plans it makes: `swap`, `cache`, or both.
+        summary: One line for `bb plugins`.
+        api: Version of the contract it was written for.
+    """
+
+    name: str
+    cls: str
+    plans: tuple[str, ...]
+    summary: str = ""
+    api: tuple[int, int] = API
+
+    @property
+    def point(self) -> str:
+        """The name of its entry point."""
+        return f"planner.{self.name}"

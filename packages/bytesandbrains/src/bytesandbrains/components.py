@@ -12,15 +12,24 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from bb_ir import keys
 from bb_roles.errors import PluginError
+from bb_roles.limits import Limits, limits_of
 from bb_roles.registry import component_class, component_spec, installed
 
-__all__ = ["ComponentPage", "FieldPage", "describe", "describe_installed", "main", "markdown"]
+__all__ = [
+    "ComponentPage",
+    "FieldPage",
+    "describe",
+    "describe_installed",
+    "fields_of",
+    "main",
+    "markdown",
+]
 
 _HEAD = """\
 # Components
@@ -42,12 +51,16 @@ class FieldPage(NamedTuple):
         type: What it takes, such as `int or None`.
         default: What it is when it is not given; empty for a field that must be given.
         meaning: What its author wrote about it; may be empty.
+        limits: What a number may be, such as `1 to 9`, where its author declared it.
+        unit: What it counts, such as `s` or `bytes`.
     """
 
     name: str
     type: str
     default: str
     meaning: str
+    limits: str = ""
+    unit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +102,7 @@ def describe(role: str, name: str) -> ComponentPage:
         summary=spec.summary or (inspect.getdoc(cls) or "").partition("\n")[0],
         distribution=provider,
         cls=spec.cls,
-        fields=_fields(cls.Config, f"{role}.{name}"),
+        fields=fields_of(cls.Config, f"{role}.{name}"),
         ops=tuple(map(str, spec.ops.values())),
     )
 
@@ -131,12 +144,27 @@ def _table(page: ComponentPage) -> Iterator[str]:
     yield "| Field | Type | Default | Meaning |\n|---|---|---|---|"
     for one in page.fields:
         default = f"`{one.default}`" if one.default else "must be given"
-        cells = [f"`{one.name}`", f"`{one.type}`", default, one.meaning]
+        cells = [f"`{one.name}`", f"`{one.type}`", default, " ".join(_meant(one))]
         yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
     yield ""
 
 
-def _fields(config: type, label: str) -> tuple[FieldPage, ...]:
+def _meant(one: FieldPage) -> Iterator[str]:
+    yield one.meaning
+    if one.limits or one.unit:
+        yield f"({', '.join(filter(None, (one.limits, one.unit)))})"
+
+
+def fields_of(config: type, label: str) -> tuple[FieldPage, ...]:
+    """Return what a configuration takes, field by field.
+
+    Args:
+        config: A dataclass.
+        label: The plugin it belongs to, for errors.
+
+    Raises:
+        PluginError: It is no dataclass.
+    """
     if not dataclasses.is_dataclass(config):
         raise PluginError(
             f"plugin {label} has a Config that is not a dataclass: {config!r}",
@@ -147,12 +175,16 @@ def _fields(config: type, label: str) -> tuple[FieldPage, ...]:
     except (NameError, TypeError):  # names that only a type checker sees
         hints = {}
     meanings = _meanings(config)
+    limits: Mapping[str, Limits] = limits_of(config) if hints else {}
+    none = Limits()
     return tuple(
         FieldPage(
             name=one.name,
             type=_type_text(hints.get(one.name, one.type)),
             default=_default_text(one),
             meaning=meanings.get(one.name, ""),
+            limits=str(limits.get(one.name, none)),
+            unit=limits.get(one.name, none).unit,
         )
         for one in dataclasses.fields(config)
         if one.init

@@ -25,6 +25,11 @@ def write_mean(rows: Sequence[NDArray[Any]], out: NDArray[Any]) -> None:
     if rows[0].dtype.kind in "iub":
         out[...] = _whole_mean(rows)
         return
+    if rows[0].dtype != np.float64:
+        # Sums cannot overflow, and rounding to fewer bits passes over no value of fewer bits.
+        mean = _float_mean(rows)
+        out[...] = np.add(mean, 0.0, out=mean)  # makes a negative zero positive
+        return
     with np.errstate(over="ignore", invalid="ignore"):  # looked for right below
         mean = _float_mean(rows)
     if not np.isfinite(mean).all():

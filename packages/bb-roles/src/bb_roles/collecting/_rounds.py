@@ -9,7 +9,6 @@ This module knows no rule: `_combine` of a subclass is one.
 
 from __future__ import annotations
 
-import ast
 import math
 from abc import abstractmethod
 from collections.abc import Collection, Hashable, Mapping, Sequence
@@ -21,17 +20,23 @@ import numpy as np
 
 from bb_ir.buffers import BufferPool
 from bb_ir.params import ParameterSet
-from bb_ir.types import Type, record, scalar
+from bb_ir.types import Type
 from bb_roles import Aggregator, Context, Environment, State
 from bb_roles.collecting.errors import InvalidSetting
-from bb_roles.folding._shared import METRIC_BITS, differing, exact, is_float, key_text
-from bb_roles.folding.errors import (
-    CohortExceeded,
-    MetricsError,
-    NothingContributed,
-    UpdateMismatch,
-    UpdateOutOfRange,
+from bb_roles.folding._shared import (
+    METRIC_BITS,
+    Author,
+    check_layout,
+    check_room,
+    exact,
+    examples_of,
+    float_metrics,
+    key_of,
+    key_text,
+    nothing_contributed,
+    summary_types,
 )
+from bb_roles.folding.errors import UpdateOutOfRange
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,10 +46,6 @@ __all__ = ["Combined", "RoundsAggregator", "RoundsConfig", "Update", "in_range"]
 #: Most updates of a round and most examples of one: all examples of a round fit into an int64.
 _MOST_UPDATES: Final = 1 << 20
 _MOST_EXAMPLES: Final = 1 << 40
-#: Metrics that one update may carry.
-_MAX_METRICS: Final = 64
-#: Kinds of types of which a value may be a float that is averaged, or none.
-_MAY_BE_FLOATS: Final = frozenset({"any", "tensor"})
 #: Elements that are looked at together.
 _TILE: Final = 1 << 15
 
@@ -157,15 +158,7 @@ class RoundsAggregator(Aggregator):
         inputs: tuple[Type, ...],
     ) -> Mapping[str, Type] | None:
         """Return the type of the summary, once that of the metrics is known."""
-        if op != "Aggregate":
-            return None
-        fields = inputs[-1].items
-        if fields is None or any(of.kind in _MAY_BE_FLOATS for _, of in fields):
-            return None
-        means = sorted(name for name, of in fields if of.kind == "float64")
-        whole = dict.fromkeys(cls.own_metrics, scalar("int64"))
-        averaged = {name: scalar("float64") for name in means if name not in whole}
-        return {"summary": record({**whole, **averaged})}
+        return summary_types(inputs, cls.own_metrics) if op == "Aggregate" else None
 
     def contribute(self, ctx: Context, params: ParameterSet, metrics: Mapping[str, Any]) -> None:
         """Keep one update, all of it or nothing.
@@ -177,11 +170,12 @@ class RoundsAggregator(Aggregator):
             CohortExceeded: The round already has `cohort` updates.
         """
         held = self._rounds.get(ctx.round, [])
-        who = _author(ctx)
-        examples = _examples(metrics, who)
-        self._check(held, params, who)
+        who = Author(ctx)
+        examples = examples_of(metrics, _MOST_EXAMPLES, who, "return `examples` from fit")
+        check_layout(params.layout, held[0].params.layout if held else None, who)
+        check_room(len(held), self._limits.cohort, who)
         self._check_values(params, who)
-        held.append(Update(params, examples, self._numbers(metrics, who)))
+        held.append(Update(params, examples, float_metrics(metrics, self.own_metrics, who)))
         self._rounds[ctx.round] = held
 
     def aggregate(self, ctx: Context) -> Result:
@@ -190,16 +184,10 @@ class RoundsAggregator(Aggregator):
         Raises:
             NothingContributed: The round has no update.
         """
-        place = f"round {ctx.round!r}"
         updates = tuple(self._rounds.get(ctx.round, ()))
         if not updates:
-            raise NothingContributed(
-                "a round without updates was to be aggregated",
-                expected="at least one contribution that was accepted",
-                fix="let it wait for the gather (after=done), and the gather for a reply",
-                where=place,
-            )
-        self._check_enough(len(updates), place)
+            raise nothing_contributed(ctx)
+        self._check_enough(len(updates), f"round {ctx.round!r}")
         end = partial(self._end, ctx.round, updates)
         most = self._limits.defer_above
         if most is None or len(updates) * updates[0].params.count <= most:
@@ -233,7 +221,7 @@ class RoundsAggregator(Aggregator):
         loaded: dict[Hashable, list[Update]] = {}
         saved = cast("list[dict[str, Any]]", state.data.get("rounds", []))
         for at, one in enumerate(saved):
-            loaded[ast.literal_eval(one["key"])] = [
+            loaded[key_of(one["key"])] = [
                 Update(
                     # A copy: whoever gave the state may write to it.
                     ParameterSet.from_image(np.array(state.tensors[f"{at}.{place}"])),
@@ -255,69 +243,11 @@ class RoundsAggregator(Aggregator):
         summary: dict[str, Any] = {"count": len(updates), "examples": examples, **combined.more}
         return combined.params, {**summary, **_means(combined.measured)}
 
-    def _check(self, held: Sequence[Update], params: ParameterSet, who: str) -> None:
-        layout = params.layout
-        if held and layout != held[0].params.layout:
-            raise UpdateMismatch(
-                f"the update of {who} holds {differing(layout, held[0].params.layout)}",
-                expected="the names, order, shapes, dtypes and metadata of the round's first one",
-                fix="let all peers of a round send parameters of the same model",
-                where=who,
-            )
-        scattered = [dtype for dtype, (start, _) in layout.runs.items() if start < 0]
-        if scattered:
-            raise UpdateMismatch(
-                f"the {scattered[0]} tensors of the update of {who} do not lie together",
-                expected="an image as ParameterSet.from_tensors lays it out",
-                fix="send ParameterSet.from_tensors(dict(params.items()))",
-                where=who,
-            )
-        if len(held) >= self._limits.cohort:
-            raise CohortExceeded(
-                f"the round has {len(held)} updates already, and {who} sent one more",
-                expected=f"at most {self._limits.cohort}, as configured",
-                fix="raise cohort in the configuration of the aggregator",
-                where=who,
-            )
-
-    def _check_values(self, params: ParameterSet, who: str) -> None:
+    def _check_values(self, params: ParameterSet, who: Author) -> None:
         """Raise when the rule cannot work with these values."""
         for dtype in params.dtypes:
             if "float" in dtype and not _all_finite(params.flat(dtype)):
                 raise _not_finite(params, dtype, who)
-
-    def _numbers(self, metrics: Mapping[str, Any], who: str) -> dict[str, float]:
-        """Return the float metrics."""
-        if len(metrics) > _MAX_METRICS:
-            raise MetricsError(
-                f"the update of {who} has {len(metrics)} metrics",
-                expected=f"at most {_MAX_METRICS}",
-                fix="send fewer of them",
-                where="metrics",
-            )
-        return {
-            name: float(value)
-            for name, value in metrics.items()
-            if is_float(value) and name not in self.own_metrics
-        }
-
-
-def _author(ctx: Context) -> str:
-    """Return who an update is from, as errors name it."""
-    return "this Node" if ctx.sender is None else f"peer {ctx.sender}"
-
-
-def _examples(metrics: Mapping[str, Any], who: str) -> int:
-    found: Any = metrics.get("examples")
-    whole = isinstance(found, int | np.integer) and not isinstance(found, bool)
-    if not whole or not 1 <= found <= _MOST_EXAMPLES:
-        raise MetricsError(
-            f"the update of {who} has examples={found!r}",
-            expected=f"an integer from 1 to {_MOST_EXAMPLES}",
-            fix="return `examples` from fit",
-            where="metrics['examples']",
-        )
-    return int(cast("int", found))
 
 
 def _all_finite(values: NDArray[Any]) -> bool:
@@ -325,14 +255,14 @@ def _all_finite(values: NDArray[Any]) -> bool:
     return all(bool(np.isfinite(values[at : at + _TILE]).all()) for at in starts)
 
 
-def _not_finite(params: ParameterSet, dtype: str, who: str) -> UpdateOutOfRange:
+def _not_finite(params: ParameterSet, dtype: str, who: Author) -> UpdateOutOfRange:
     arrays = ((name, a.reshape(-1)) for name, a in params.items() if a.dtype.name == dtype)
     name, wrong = next((name, a[~np.isfinite(a)]) for name, a in arrays if not _all_finite(a))
     return UpdateOutOfRange(
         f"tensor {name!r} of the update of {who} holds {wrong[0]}",
         expected="finite values",
         fix="look for divergence on that peer",
-        where=(f"tensor {name!r}", who),
+        where=(f"tensor {name!r}", str(who)),
     )
 
 

@@ -22,7 +22,8 @@ def command(ctx: click.Context, /, *, as_json: bool) -> None:
     with one thread for BLAS, as `bb demo` runs and notes it. The exit code is 1 when a plugin is
     broken.
     """
-    from bytesandbrains.cli._plugins import check_all, describe_all
+    from bytesandbrains.cli._plugin_checks import check_all
+    from bytesandbrains.cli._plugins import describe_all
     from bytesandbrains.demo.environment import one_blas_thread
     from bytesandbrains.fingerprint import fingerprint
 

@@ -16,6 +16,7 @@ from bytesandbrains.cli._json import print_json
 
 __all__ = [
     "EXIT_CODES",
+    "BrokenCommand",
     "CliError",
     "Exit",
     "as_data",
@@ -53,6 +54,13 @@ class CliError(BytesAndBrainsError):
     """An input of a command cannot be used.
 
     What the errors of `bb` itself are kinds of; it is caught, never raised itself.
+    """
+
+
+class BrokenCommand(CliError):
+    """A command that a plugin adds to `bb` came to an end that its author did not foresee.
+
+    The message names the distribution it comes from. Tell its author, with what `bb -vv` prints.
     """
 
 
@@ -178,5 +186,6 @@ def _code(error: Exception) -> Exit:
     from bb_runtime.errors import DeliveryError, InvalidInput, OpError, ReplayDiverged
     from bytesandbrains.local import FrameFailed
 
-    ran = isinstance(error, FrameFailed | OpError | DeliveryError | ReplayDiverged)
+    kinds = (BrokenCommand, DeliveryError, FrameFailed, OpError, ReplayDiverged)
+    ran = isinstance(error, kinds)
     return Exit.FAILED if ran and not isinstance(error, InvalidInput) else Exit.INPUT

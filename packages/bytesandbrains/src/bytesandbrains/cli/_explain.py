@@ -177,6 +177,10 @@ def _print_edges(told: Explanation, console: Screen) -> None:
         if edge.retries:
             often = f"up to {edge.retries} times, until it is acknowledged"
             console.print(_plain(f"  {edge.name}: sent again {often}"))
+        if edge.replies > 1:
+            console.print(_plain(f"  {edge.name}: each peer answers {edge.replies} times"))
+        if edge.ordered:
+            console.print(_plain(f"  {edge.name}: opened in the order in which it was sent"))
 
 
 def _edge(edge: EdgeInfo) -> tuple[str, ...]:

@@ -13,29 +13,40 @@ from typing import Any
 
 import click
 
-from bytesandbrains.cli import _session
+from bytesandbrains.cli import _added, _session
 from bytesandbrains.cli._errors import EXIT_CODES, Exit, show
 
-__all__ = ["main"]
+__all__ = ["COMMANDS", "main"]
 
 #: Commands in the order of the help.
-_COMMANDS = (
+COMMANDS = (
     "demo", "compile", "explain", "run", "replay", "snapshot", "sim", "keys", "sign", "plugins",
-    "doctor",
+    "new", "doctor",
 )  # fmt: skip
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are modules of this package: `demo` is `_demo.command`."""
+    """A group whose commands are modules of this package: `demo` is `_demo.command`.
+
+    Plugins may add others; what this package has cannot be taken by them.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of all commands."""
-        return list(_COMMANDS)
+        """Return the names of all commands of this package."""
+        return list(COMMANDS)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands of this package, then those of plugins, of which none is imported."""
+        super().format_commands(ctx, formatter)
+        rows = _added.rows(COMMANDS)
+        if rows:
+            with formatter.section("Commands of plugins"):
+                formatter.write_dl(rows)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command."""
-        if cmd_name not in _COMMANDS:
-            return None
+        if cmd_name not in COMMANDS:
+            return _added.find_command(cmd_name)
         command: click.Command = import_module(f"bytesandbrains.cli._{cmd_name}").command
         return command
 
@@ -43,10 +54,13 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command; for an unknown one say which was meant."""
+        if args and args[0] not in COMMANDS and "--json" in args:
+            _session.of(ctx).as_json = True  # a plugin's command has an option of its own for it
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            close = get_close_matches(args[0], _COMMANDS, n=1)
+            names = [*COMMANDS, *(name for name, _ in _added.rows(COMMANDS))]
+            close = get_close_matches(args[0], names, n=1)
             if not close:
                 raise
             told = f"{error.message} Did you mean {close[0]!r}?"
@@ -63,7 +77,9 @@ class LazyGroup(click.Group):
             click.echo("\ninterrupted", err=True)
             ctx.exit(Exit.INTERRUPTED)
         except Exception as error:  # noqa: BLE001  # what is not ours is shown as a defect
-            code = show(error, as_json=session.as_json, debug=session.debug)
+            asked = ctx.invoked_subcommand
+            told = error if asked in (None, *COMMANDS) else _added.blamed(str(asked), error)
+            code = show(told, as_json=session.as_json, debug=session.debug)
             if session.debug:
                 click.echo("", err=True)
                 sys.excepthook(type(error), error, error.__traceback__)

@@ -1,8 +1,7 @@
-"""`bb plugins`: what is installed, and whether it works."""
+"""`bb plugins`: what is installed, what it can be told, and whether it works."""
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 from collections import Counter
 from pathlib import Path
@@ -17,8 +16,11 @@ from bytesandbrains.cli._json import print_json
 
 if TYPE_CHECKING:
     from bb_roles.registry import Installed
+    from bytesandbrains.cli._plugin_checks import Finding
 
-__all__ = ["check_all", "command", "describe_all"]
+__all__ = ["command", "describe_all"]
+
+_SHOW = "show"
 
 
 class NoSuchRole(CliError):
@@ -28,20 +30,33 @@ class NoSuchRole(CliError):
     """
 
 
-@_session.command
-@click.argument("what", metavar="[ROLE[.NAME]]", required=False, default="")
-@click.option("--check", is_flag=True, help="Import each plugin and say which ones are broken.")
-@click.pass_context
-def command(ctx: click.Context, /, *, what: str, check: bool, as_json: bool) -> None:
-    """List the plugins that are installed, all or those of one ROLE.
+class AmbiguousPlugin(CliError):
+    """A name is that of several plugins, of different kinds.
 
-    Listing reads metadata and imports none of them; -v shows where each one is. ROLE.NAME imports
-    one plugin and shows what its configuration takes. BB_PLUGINS=role.name,... in the environment
-    hides all others.
+    `bb plugins show NAME` takes a name alone where one plugin has it; write the kind before it
+    otherwise, as in `aggregator.krum`.
     """
-    role, _, name = what.partition(".")
+
+
+@_session.command
+@click.argument("what", metavar="[ROLE | [show] ROLE.NAME]", nargs=-1)
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Import each plugin; say which ones are broken, or slow down all others, and the fix.",
+)
+@click.pass_context
+def command(ctx: click.Context, /, *, what: tuple[str, ...], check: bool, as_json: bool) -> None:
+    """List the plugins that are installed, all or those of one ROLE, or show one of them.
+
+    Listing reads metadata and imports none of them; -v shows where each one is. `bb plugins show
+    NAME` imports one plugin and shows what its configuration takes: types, defaults, limits, units.
+    NAME is ROLE.NAME, or the name alone where only one plugin has it. BB_PLUGINS=role.name,... in
+    the environment hides all others.
+    """
+    asked, showing = _read(what)
     try:
-        kind = _kind(role)
+        kind, name = _point(asked) if showing else _kind(asked)
     except NoSuchRole as unknown:
         if not as_json:
             told = f"{unknown.found}; {unknown.expected}; {unknown.fix}"
@@ -52,95 +67,100 @@ def command(ctx: click.Context, /, *, what: str, check: bool, as_json: bool) -> 
     if name:
         rows = [row for row in rows if row["name"] == name]
         if not check or not rows:
-            _show_one(kind, name, rows, as_json=as_json)
+            _show(kind, name, rows, as_json=as_json)
             return
-    broken = check_all(rows) if check else {}
-    for row in rows:
-        if check:
-            error = broken.get(_label(row))
-            row["state"] = "broken" if error else "ok"
-            row["error"] = as_data(error) if error else None
+    findings = _findings(rows) if check else []
     if as_json:
         print_json({"plugins": rows})
     else:
-        _print(rows, broken, role, check=check, located=_session.of(ctx).verbose > 0)
-    ctx.exit(Exit.FAILED if broken else Exit.OK)
+        _print(rows, findings, kind, check=check, located=_session.of(ctx).verbose > 0)
+    ctx.exit(Exit.FAILED if any(one.fatal for one in findings) else Exit.OK)
 
 
 def describe_all(kind: str = "") -> list[dict[str, Any]]:
     """Return what is installed, from metadata alone; doubles are marked."""
-    from bb_roles.registry import installed
+    from bb_roles.entry_points import installed
 
     found = installed(kind)
-    counts = Counter((one.kind, one.name) for one in found)
-    return [_row(one, double=counts[one.kind, one.name] > 1) for one in found]
+    counts = Counter(one.label for one in found)
+    return [_row(one, double=counts[one.label] > 1) for one in found]
 
 
-def check_all(rows: list[dict[str, Any]]) -> dict[str, Exception]:
-    """Import each plugin; return the errors of those that are broken, by `<role>.<name>`."""
-    broken: dict[str, Exception] = {}
+def _findings(rows: list[dict[str, Any]]) -> list[Finding]:
+    """Check plugins, and write into their rows what was found."""
+    from bytesandbrains.cli._plugin_checks import check_plugins
+
+    findings = check_plugins(rows)
     for row in rows:
-        try:
-            _import(row)
-        except Exception as error:  # noqa: BLE001  # a plugin may raise anything, and takes no other down
-            broken[_label(row)] = error
-    return broken
+        own = [one for one in findings if one.label == _label(row)]
+        fatal = [one for one in own if one.fatal]
+        row["state"] = fatal[0].state if fatal else "ok"
+        row["error"] = as_data(fatal[0].error) if fatal else None
+        row["warnings"] = [as_data(one.error) for one in own if not one.fatal]
+    return findings
 
 
-def _import(row: dict[str, Any]) -> None:
-    from bb_ir import keys
-    from bb_roles.registry import (
-        component_class,
-        component_spec,
-        import_named,
-        ops_spec,
-        stage_function,
-        stage_spec,
-        type_spec,
-        value_codec,
-    )
-
-    if row["role"] in keys.ROLES:
-        spec = component_spec(row["role"], row["name"])
-        component_class(spec)
-        row["summary"] = spec.summary
-    elif row["role"] == "op":
-        declared = ops_spec(keys.PREFIX + row["name"])
-        for name, path in declared.ops.items():
-            import_named(path, f"op.{row['name']}: {name}")
-        row["summary"] = f"{len(declared.ops)} ops: {', '.join(declared.ops)}"
-    elif row["role"] == "type":
-        name, _, version = row["name"].rpartition(".")
-        found = type_spec(f"{name}/{version}")
-        value_codec(found)
-        row["summary"] = found.summary
-    elif row["role"] == "stage":
-        stage = stage_spec(row["name"])
-        stage_function(stage)
-        row["summary"] = stage.summary
-        row["runs"] = f"before {stage.before}" if stage.before else f"after {stage.after}"
-    else:
-        importlib.import_module(row["module"])
+def _read(what: tuple[str, ...]) -> tuple[str, bool]:
+    """Return what was asked for, and whether one plugin is to be shown."""
+    showing = what[:1] == (_SHOW,)
+    rest = what[1:] if showing else what
+    if len(rest) > 1 or (showing and not rest):
+        raise click.UsageError("give one ROLE or ROLE.NAME, or `show` and one NAME")
+    return (rest[0] if rest else ""), showing
 
 
-def _kind(role: str) -> str:
-    """Return the kind of plugin that was asked for.
+def _kind(asked: str) -> tuple[str, str]:
+    """Return the kind that was asked for, and the name if there is one.
 
     Raises:
-        NoSuchRole: There is no such role.
+        NoSuchRole: There is no such kind.
     """
-    from bb_ir import keys
-    from bb_roles.registry import installed
+    from bb_roles.registry import installed, kinds
 
+    role, _, name = asked.partition(".")
     kind = role.replace("-", "_").lower()
-    known = sorted({*keys.ROLES, *(one.kind for one in installed())})
-    if kind and kind not in known:
-        raise NoSuchRole(
-            f"{role!r} is no role",
-            expected=f"there are {', '.join(known)}",
-            fix=did_you_mean(kind, known) or "`bb plugins` lists what is installed, with roles",
+    known = sorted({*kinds(), *(one.kind for one in installed())})
+    if not kind or kind in known:
+        return kind, name
+    own = [one for one in installed() if one.name == asked]
+    fix = f"`bb plugins show {own[0].label}` shows that plugin" if own else ""
+    raise NoSuchRole(
+        f"{role!r} is no role",
+        expected=f"there are {', '.join(known)}",
+        fix=fix or did_you_mean(kind, known) or "`bb plugins` lists what is installed, with roles",
+    )
+
+
+def _point(asked: str) -> tuple[str, str]:
+    """Return kind and name of a plugin that is named with its kind, or alone.
+
+    Raises:
+        AmbiguousPlugin: Several have the name.
+        NoSuchRole: It has a kind that there is none of.
+        UnknownPluginError: None has it.
+    """
+    from bb_roles.errors import UnknownPluginError
+    from bb_roles.registry import installed, kinds
+
+    kind = asked.partition(".")[0].replace("-", "_").lower()
+    owners = sorted({one.label for one in installed() if one.name == asked})
+    if len(owners) > 1:
+        raise AmbiguousPlugin(
+            f"{asked!r} is the name of several plugins",
+            expected=f"one of {', '.join(owners)}",
+            fix=f"bb plugins show {owners[0]}",
         )
-    return kind
+    if owners:
+        found, _, name = owners[0].partition(".")
+        return found, name
+    if "." in asked and kind in kinds():
+        return kind, asked.partition(".")[2]
+    names = sorted({one.name for one in installed()})
+    raise UnknownPluginError(
+        f"no plugin is called {asked!r}",
+        expected="ROLE.NAME, or a name that one plugin has",
+        fix=did_you_mean(asked, names) or "`bb plugins` lists what is installed",
+    )
 
 
 def _row(one: Installed, *, double: bool) -> dict[str, Any]:
@@ -167,89 +187,29 @@ def _location(one: Installed) -> str:
     return str(origin.parent.parent if origin.name == "__init__.py" else origin.parent)
 
 
-def _short(folder: str) -> str:
-    """Return a folder as people would write it from here."""
-    path, here, home = Path(folder), Path.cwd(), Path.home()
-    if path.is_relative_to(here):
-        return str(path.relative_to(here))
-    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else folder
-
-
 def _label(row: dict[str, Any]) -> str:
-    return f"{row['role']}.{row['name']}"
+    return f"{row['role']}.{row['name']}" if row["name"] else str(row["role"])
 
 
-def _show_one(kind: str, name: str, rows: list[dict[str, Any]], *, as_json: bool) -> None:
-    """Import one plugin and print what there is to know about it.
+def _show(kind: str, name: str, rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    from bytesandbrains.cli._plugin_page import page_of, print_page
 
-    Raises:
-        UnknownPluginError: Nobody provides it.
-        PluginError: It is broken, or is provided twice.
-    """
-    from bb_ir import keys
-
-    if kind in keys.ROLES or not rows:
-        from bytesandbrains.components import describe
-
-        page = describe(kind, name)
-        more: dict[str, Any] = {"summary": page.summary, "class": page.cls, "ops": list(page.ops)}
-        fields = [one._asdict() for one in page.fields]
-    else:
-        _import(rows[0])
-        more = {"summary": rows[0].get("summary", ""), "ops": list[str]()}
-        fields = []
-    told = {**rows[0], **more, "fields": fields}
+    told = {**(rows[0] if rows else {}), **page_of(f"{kind}.{name}")}
     if as_json:
         print_json({"plugin": told})
     else:
-        _print_one(told, configured=kind in keys.ROLES)
-
-
-def _print_one(told: dict[str, Any], *, configured: bool) -> None:
-    from rich.markup import escape
-
-    from bytesandbrains.cli._screen import Screen, table
-
-    screen = Screen()
-    screen.print(f"[bold]{escape(_label(told))}[/]")
-    told["location"] = _short(told["location"])
-    facts = ("summary", "runs", "version", "distribution", "class", "location")
-    shown = [[fact, escape(told[fact])] for fact in facts if told.get(fact)]
-    shown += [["" if at else "ops", escape(op)] for at, op in enumerate(told["ops"])]
-    screen.print(table(["", ""], shown))
-    if not configured:
-        return
-    screen.print()
-    if not told["fields"]:
-        screen.print("it takes no configuration")
-        return
-    columns = ["name", "type", "default", "meaning"]
-    cells = [
-        [
-            f"[bold]{escape(one['name'])}[/]",
-            escape(one["type"]),
-            escape(one["default"]) or "must be given",
-            escape(one["meaning"]),
-        ]
-        for one in told["fields"]
-    ]
-    screen.print(table(columns, cells))
+        print_page(told)
 
 
 def _print(
-    rows: list[dict[str, Any]],
-    broken: dict[str, Exception],
-    role: str,
-    *,
-    check: bool,
-    located: bool,
+    rows: list[dict[str, Any]], findings: list[Finding], kind: str, *, check: bool, located: bool
 ) -> None:
     from rich.markup import escape
 
-    from bytesandbrains.cli._screen import Screen, table
+    from bytesandbrains.cli._screen import Screen, short, table
 
     if not rows:
-        click.echo(f"no plugin {f'of role {role} ' if role else ''}is installed")
+        click.echo(f"no plugin {f'of role {kind} ' if kind else ''}is installed")
         return
     told = check or any(row["duplicate"] for row in rows)
     columns = ["role", "name", "version", "distribution"]
@@ -261,16 +221,20 @@ def _print(
             row["version"],
             escape(row["distribution"]),
             *([_state(row)] if told else []),
-            *([escape(_short(row["location"]))] if located else []),
+            *([escape(short(row["location"]))] if located else []),
         ]
         for row in rows
     ]
     Screen().print(table(columns, cells))
-    for error in broken.values():
-        click.echo("\n" + as_text(error, width=screen_width()), err=True)
+    for one in findings:
+        text = as_text(one.error, width=screen_width())
+        click.echo("\n" + (text if one.fatal else text.replace("error[", "warning[", 1)), err=True)
 
 
 def _state(row: dict[str, Any]) -> str:
     if row["duplicate"]:
         return "[red]provided twice[/]"
-    return {"broken": "[red]broken[/]", "ok": "[green]ok[/]"}.get(row.get("state", ""), "")
+    state = row.get("state", "")
+    if state == "ok":
+        return "[yellow]ok, with a warning[/]" if row["warnings"] else "[green]ok[/]"
+    return f"[red]{state}[/]"
