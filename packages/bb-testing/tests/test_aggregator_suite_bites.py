@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from bb_testing._life import LivingSuite
 from bb_testing.aggregator import AggregatorSuite
 
 # All suites run in one process of their own, and hypothesis does not shrink what it finds there.
@@ -39,19 +40,27 @@ class Median(Aggregator):
         self.rounds = {}
 
     def check(self, known, params, metrics):
-        if "examples" not in metrics:
+        examples = metrics.get("examples")
+        if not isinstance(examples, int) or examples < 1:
             raise ValueError("no examples")
         if known and known[0][0].layout != params.layout:
             raise ValueError("other layout")
+        if not all(array.dtype == np.float32 for _, array in params.items()):
+            raise ValueError("not float32")
         if not all(np.isfinite(array).all() for _, array in params.items()):
             raise ValueError("not finite")
 
     def contribute(self, ctx, params, metrics):
         known = self.rounds.get(ctx.round, [])
-        self.check(known, params, metrics)
+        try:
+            self.check(known, params, metrics)
+        except ValueError as error:
+            raise ValueError(f"{ctx.sender} sent what does not fit: {error}") from error
         self.rounds[ctx.round] = [*known, (params, metrics["examples"])]
 
     def combine(self, updates):
+        if not updates[0][0].dtypes:
+            return updates[0][0]
         draft = updates[0][0].writable()
         draft.flat()[:] = np.median([params.flat() for params, _ in updates], axis=0)
         return draft.freeze()
@@ -296,6 +305,51 @@ BROKEN = {
 """,
         ["state_goes_on_elsewhere", "state_is_tensors_and_plain_data"],
     ),
+    "nobody is named": (
+        """
+    def contribute(self, ctx, params, metrics):
+        try:
+            super().contribute(ctx, params, metrics)
+        except ValueError:
+            raise ValueError("somebody sent what does not fit") from None
+""",
+        ["rejected_update_leaves_no_trace", "examples_are_a_whole_number_from_one_on"],
+    ),
+    "weights may be negative": (
+        """
+    def check(self, known, params, metrics):
+        super().check(known, params, {**metrics, "examples": abs(metrics.get("examples", 0))})
+""",
+        ["examples_are_a_whole_number_from_one_on"],
+    ),
+    "everything becomes float": (
+        """
+    def contribute(self, ctx, params, metrics):
+        floats = {name: np.asarray(array, np.float32) for name, array in params.items()}
+        super().contribute(ctx, ParameterSet.from_tensors(floats), metrics)
+""",
+        ["other_dtypes_are_folded_or_refused"],
+    ),
+    "something is needed": (
+        """
+    def combine(self, updates):
+        next(iter(updates[0][0].items()))
+        return super().combine(updates)
+""",
+        ["sets_without_tensors_are_folded_or_refused"],
+    ),
+    "nothing is let go": (
+        """
+    def __init__(self, config, env):
+        super().__init__(config, env)
+        self.history = []
+
+    def contribute(self, ctx, params, metrics):
+        super().contribute(ctx, params, metrics)
+        self.history.append(params)
+""",
+        ["updates_are_let_go_with_their_round", "memory_does_not_grow"],
+    ),
     "the state is shared": (
         """
     def load(self, state):
@@ -308,6 +362,9 @@ BROKEN = {
     ),
 }
 
+
+#: What holds for components of all roles in use, bitten in `test_life_bites`.
+LIVING = {name[5:] for name in vars(LivingSuite) if name.startswith("test_")}
 
 REPLACED = {
     "by another test": ("def test_rounds_do_not_mix(self):\n        pass", True),
@@ -336,6 +393,25 @@ class TestMedian(AggregatorSuite):
 
 class TestOrdered(TestLastOneWins):
     order_free = False
+
+
+class TestStreaming(TestMedian):
+    # It keeps them all.
+    streaming = True
+
+
+class Choosy(Median):
+    def aggregate(self, ctx):
+        if len(self.rounds.get(ctx.round, [])) < 4:
+            raise ValueError("too few updates")
+        return super().aggregate(ctx)
+
+
+class TestChoosy(AggregatorSuite):
+    min_updates = 4
+
+    def make(self):
+        return Choosy(NoConfig(), environment("aggregator"))
 
 
 ONE = Median(NoConfig(), environment("aggregator"))
@@ -381,7 +457,10 @@ def outcomes(tmp_path_factory):
     (folder / "bites_profile.py").write_text(PROFILE)
     (folder / "test_bites.py").write_text(source())
     command = [sys.executable, "-m", "pytest", "-p", "bites_profile", "-q", "-rA", "--tb=no"]
-    plugins = ["-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    # Of what holds for components of all roles, memory is the one to bite here.
+    living = [f"test_{name}" for name in LIVING - {"memory_does_not_grow"}]
+    chosen = f"TestMedian or not ({' or '.join(living)})"
+    plugins = ["-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", chosen]
     done = subprocess.run(
         [*command, *plugins, "-W", "error", str(folder)],
         cwd=folder, capture_output=True, text=True, check=False,
@@ -402,13 +481,20 @@ def test_a_wrong_aggregator_fails(outcomes, fault):
 
 def test_a_right_aggregator_passes(outcomes):
     assert set(outcomes["TestMedian"]) == {"PASSED"}
-    assert outcomes["TestMedian"]["PASSED"] == all_tests()
+    others = {
+        "memory_does_not_grow_with_the_updates",
+        "too_few_updates_are_an_error_that_says_how_many",
+    }
+    assert outcomes["TestMedian"]["PASSED"] == all_tests() - others
 
 
 def test_every_test_of_the_suite_bites_something():
     bitten = {name for _, expected in BROKEN.values() for name in expected}
     bitten |= {"suite_is_whole", "make_is_a_factory", "is_an_aggregator"}  # see below
     bitten |= {"result_cannot_be_written"}  # a ParameterSet gives out nothing else
+    bitten |= {"memory_does_not_grow_with_the_updates"}  # see below
+    bitten |= {"too_few_updates_are_an_error_that_says_how_many"}
+    bitten |= LIVING
     # What a component may defer is bitten for all roles together.
     bitten |= {
         "deferred_work_gives_what_waiting_for_it_gives",
@@ -416,6 +502,14 @@ def test_every_test_of_the_suite_bites_something():
         "work_changes_nothing_before_its_commit",
     }
     assert bitten == all_tests()
+
+
+def test_a_rule_that_keeps_what_it_is_given_is_not_streaming(outcomes):
+    assert outcomes["TestStreaming"]["FAILED"] == {"memory_does_not_grow_with_the_updates"}
+
+
+def test_an_error_of_too_few_updates_says_how_many_are_needed(outcomes):
+    assert outcomes["TestChoosy"]["FAILED"] == {"too_few_updates_are_an_error_that_says_how_many"}
 
 
 def test_a_rule_that_needs_an_order_says_so(outcomes):

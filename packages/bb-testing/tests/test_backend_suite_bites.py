@@ -133,6 +133,17 @@ class ReusesMemory(Honest):
         return lazy if op_type == "MatMul" else run
 
 
+class KeepsInputs(Honest):
+    def kernel(self, op_type, attributes, outputs):
+        run, kept = super().kernel(op_type, attributes, outputs), []
+
+        def keeping(*inputs):
+            kept.extend(inputs)
+            return run(*inputs)
+
+        return run and keeping
+
+
 class IgnoresAxes(Honest):
     def kernel(self, op_type, attributes, outputs):
         run = super().kernel(op_type, attributes, outputs)
@@ -254,6 +265,7 @@ def test_a_backend_that_fuses_nothing_passes(run_suite):
         ("GivesLists", "test_agrees_with_the_reference", "return a tuple"),
         ("GivesScalars", "test_agrees_with_the_reference", "a tensor is a numpy array"),
         ("IgnoresAxes", "test_agrees_with_the_reference", "the standard says (2, 1, 4)"),
+        ("KeepsInputs", "test_inputs_are_let_go and Gather", "are still kept after"),
         ("LacksOps", "test_agrees_with_the_reference", "kernel('Softmax', {}, 1) returned None"),
         ("NeedsWritableInputs", "test_frozen_inputs_are_enough", "read-only"),
         ("RefusesUnknownOps", "test_unknown_op_gives_none", "KeyError"),

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bb_aggregator_fedavg import bb_component
@@ -23,9 +23,10 @@ from bb_aggregator_fedavg.errors import (
     UpdateMismatch,
     UpdateOutOfRange,
 )
+from bb_ir.buffers import BufferPool
 from bb_ir.params import ParameterSet
 from bb_ir.types import parse_type
-from bb_roles import State
+from bb_roles import Environment, State
 from bb_roles.config import build_config
 from bb_roles.registry import component_class
 from bb_testing.context import FakeContext, environment
@@ -68,6 +69,7 @@ def on_paper(values, batch):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@settings(deadline=None)  # the first call compiles
 @given(st.lists(st.tuples(reals, weights), min_size=1, max_size=8))
 @example([(1024.0, 65_536)])
 @example([(-1024.0, 65_536), (2.0**-30, 1)])
@@ -196,6 +198,28 @@ def test_a_bound_that_no_float32_equals_is_kept(engine):
     fold(make(engine=engine, **config), [(params(2.0**24), 1)])
     with pytest.raises(UpdateOutOfRange):
         fold(make(engine=engine, **config), [(params(2.0**24 + 2), 1)])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("weight", [3, 65_536])
+def test_what_the_memory_held_before_is_in_no_sum(engine, weight):
+    size = 70_001
+    dirty = BufferPool()
+    dirty.take(8 * size)[:] = 0xA5
+    env = environment("aggregator")
+    config = FedAvgConfig(engine=engine, value_max=1 << 12)
+    aggregator = FedAvg(config, Environment(env.peer, env.slot, env.seed, {}, dirty))
+    bad = large(size)["w"].copy()
+    bad[-1] = np.inf
+
+    for _ in range(2):  # the second round has the memory of the first
+        with pytest.raises(UpdateOutOfRange):
+            aggregator.contribute(CTX, params(*bad), {"examples": weight})
+        mean, _ = fold(aggregator, [(large(size), weight), (large(size, 1), weight)])
+        expected = (large(size)["w"].astype("f8") + large(size, 1)["w"]) / 2
+        assert np.abs(mean["w"] - expected).max() < 2e-4
+        del mean
+    assert dirty.reused >= 2
 
 
 @pytest.mark.parametrize("engine", ENGINES)

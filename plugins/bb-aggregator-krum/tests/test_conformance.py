@@ -1,29 +1,34 @@
+import subprocess
+import sys
 from typing import Any, ClassVar
 
+from bb_aggregator_krum import bb_component
 from bb_aggregator_krum._krum import Krum, KrumConfig
-from bb_testing.aggregator import AggregatorSuite, Update
-from bb_testing.context import FakeContext, environment
+from bb_roles.registry import component_class
+from bb_testing.aggregator import AggregatorSuite
+from bb_testing.collecting import CollectingAggregatorSuite
+from bb_testing.context import environment
+
+
+class TestKrum(CollectingAggregatorSuite):
+    min_updates = 5
+    tells = ("selected",)
+
+    def build(self, **config):
+        return Krum(KrumConfig(**config), environment("aggregator"))
 
 
 class KrumSuite(AggregatorSuite):
-    """What all configurations share: which, a class says."""
+    """What other configurations share: which, a class says."""
 
     min_updates = 5
     settings: ClassVar[dict[str, Any]] = {}
 
-    def make(self, **more):
-        return Krum(KrumConfig(**self.settings, **more), environment("aggregator"))
+    def make(self):
+        return self.build(**self.settings)
 
-    def deferred_calls(self):
-        rule = Krum(KrumConfig(**{**self.settings, "defer_above": 0}), environment("aggregator"))
-        for at in range(5):
-            update = Update(tuple(float(at * place % 7) for place in range(9)), examples=at + 1)
-            rule.contribute(FakeContext(), update.params(), update.metrics())
-        return {"aggregate": (rule, rule.aggregate)}
-
-
-class TestKrum(KrumSuite):
-    pass
+    build = TestKrum.build
+    deferred_calls = TestKrum.deferred_calls
 
 
 class TestDeferred(KrumSuite):
@@ -41,3 +46,9 @@ class TestMeanOfAll(KrumSuite):
 
     min_updates = 5
     settings: ClassVar = {"attackers": 0, "select": 5}
+
+
+def test_the_plugin_declares_the_class_and_imports_nothing_heavy():
+    assert component_class(bb_component()) is Krum
+    code = "import sys, bb_aggregator_krum; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,34 +1,30 @@
-from typing import Any, ClassVar
+import subprocess
+import sys
 
+from bb_aggregator_median import bb_component
 from bb_aggregator_median._median import Median, MedianConfig
-from bb_testing.aggregator import AggregatorSuite, Update
-from bb_testing.context import FakeContext, environment
+from bb_roles.registry import component_class
+from bb_testing.aggregator import AggregatorSuite
+from bb_testing.collecting import CollectingAggregatorSuite
+from bb_testing.context import environment
 
 
-class MedianSuite(AggregatorSuite):
-    """What all configurations share: which, a class says."""
-
-    min_updates = 1
-    settings: ClassVar[dict[str, Any]] = {}
-
-    def make(self, **more):
-        return Median(MedianConfig(**self.settings, **more), environment("aggregator"))
-
-    def deferred_calls(self):
-        rule = Median(
-            MedianConfig(**{**self.settings, "defer_above": 0}), environment("aggregator")
-        )
-        for at in range(5):
-            update = Update(tuple(float(at * place % 7) for place in range(9)), examples=at + 1)
-            rule.contribute(FakeContext(), update.params(), update.metrics())
-        return {"aggregate": (rule, rule.aggregate)}
+class TestMedian(CollectingAggregatorSuite):
+    def build(self, **config):
+        return Median(MedianConfig(**config), environment("aggregator"))
 
 
-class TestMedian(MedianSuite):
-    pass
-
-
-class TestDeferred(MedianSuite):
+class TestDeferred(AggregatorSuite):
     """Every round is aggregated by the executor."""
 
-    settings: ClassVar = {"defer_above": 0}
+    def make(self):
+        return Median(MedianConfig(defer_above=0), environment("aggregator"))
+
+    deferred_calls = TestMedian.deferred_calls
+    build = TestMedian.build
+
+
+def test_the_plugin_declares_the_class_and_imports_nothing_heavy():
+    assert component_class(bb_component()) is Median
+    code = "import sys, bb_aggregator_median; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -52,6 +52,17 @@ def test_declared_dtypes_make_one_session_at_install(backend, built):
     assert len(built) == 1
 
 
+def test_constant_is_held_and_not_made_again(backend):
+    run = backend.kernel("Constant", {"value_floats": [1.0, 2.0]}, 1)
+
+    first, second = run(), run()
+
+    assert first is second
+    np.testing.assert_array_equal(first, np.array([1, 2], F32))
+    with pytest.raises(ValueError, match="read-only"):
+        first[0] = 3
+
+
 def test_one_session_serves_all_shapes(backend, built):
     run = backend.compile(graph("x y", "z", *CHAIN, types=FLOATS))
     for shape in [(), (0,), (3,), (2, 0, 3), (2, 1, 3)]:

@@ -227,8 +227,8 @@ def test_only_installed_plugins_are_named(name):
 
 
 def test_configurations_of_codecs_are_checked():
-    with pytest.raises(ConfigError, match="bits"):
-        ChainConfig(("quantize",), {"quantize": {"bits": 5}})
+    with pytest.raises(ConfigError, match="to"):
+        ChainConfig(("quantize",), {"quantize": {"to": "int5"}})
     with pytest.raises(ConfigError, match="no configuration field 'bit'"):
         ChainConfig(("quantize",), {"quantize": {"bit": 4}})
 
@@ -273,8 +273,8 @@ def test_the_plugin_declares_the_class_and_imports_nothing_heavy():
 
 
 def test_the_configuration_is_checked_by_the_contract():
-    given_ = {"codecs": ["quantize", "zstd"], "configs": {"quantize": {"bits": 4}}}
+    given_ = {"codecs": ["quantize", "zstd"], "configs": {"quantize": {"to": "int4"}}}
     config = build_config(Chain.Config, given_, "codec")
-    assert config == ChainConfig(("quantize", "zstd"), {"quantize": {"bits": 4}})
+    assert config == ChainConfig(("quantize", "zstd"), {"quantize": {"to": "int4"}})
     with pytest.raises(ConfigError, match="takes params"):
         build_config(Chain.Config, {"codecs": ["zstd", "quantize"]}, "codec")

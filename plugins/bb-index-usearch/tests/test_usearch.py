@@ -4,7 +4,6 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
-import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -265,35 +264,7 @@ def test_first_vectors_fix_the_dimension():
     assert caught.value.expected == "real numbers of shape [n, 3]"
 
 
-@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i1", "u8", ml_dtypes.bfloat16, ">f4"])
-def test_real_dtypes_are_rounded_to_float32(dtype):
-    vectors = np.arange(1, 101).reshape(50, 2).astype(dtype)
-    index = filled(np.asfortranarray(vectors), batch=16)
-    assert index.search(CTX, vectors, k=1)[1].tolist() == [[0]] * 50
-
-
 # ---- what is refused
-
-
-@pytest.mark.parametrize(
-    "given_",
-    [
-        np.zeros(5),
-        np.zeros((2, 2, 5)),
-        np.zeros((2, 4)),
-        np.zeros((2, 0)),
-        np.zeros((2, 5), complex),
-        np.zeros((2, 5), bool),
-        np.array([["a"] * 5]),
-        5.0,
-    ],
-    ids=lambda g: f"{np.asarray(g).dtype}{np.shape(g)}",
-)
-def test_what_is_no_batch_of_vectors_is_refused(given_):
-    index = make(dim=5)
-    for call in (index.add, index.search):
-        with pytest.raises(VectorMismatch, match="the vectors are"):
-            call(CTX, given_)
 
 
 @pytest.mark.parametrize(
@@ -321,44 +292,6 @@ def signalling(count, dim=5):
     vectors = draw(count, dim)
     vectors.view(np.uint32)[0, 0] = 0x7F800001
     return vectors
-
-
-def test_signalling_nan_is_refused_without_a_warning():
-    index = make(dim=5)
-    for call in (index.add, index.search):
-        with pytest.raises(VectorOutOfRange, match="vector 0 holds nan"):
-            call(CTX, signalling(3))
-
-
-@pytest.mark.parametrize(
-    "ids", [[-1], [0, 40], [1 << 40], np.array([(1 << 63) + 1], np.uint64), [3], [33], [2, 3]]
-)
-def test_unknown_ids_are_refused(ids):
-    index = filled(draw(40), batch=16)
-    index.remove(CTX, np.array([3, 33]))
-    before = bits(index)
-    with pytest.raises(UnknownId, match="which no stored vector has"):
-        index.remove(CTX, np.asarray(ids))
-    assert bits(index) == before
-
-
-def test_ids_of_an_empty_index_are_unknown():
-    for index in (make(), make(dim=3)):
-        index.remove(CTX, np.array([]))
-        with pytest.raises(UnknownId, match=r"ids\[0\] is 0"):
-            index.remove(CTX, np.array([0]))
-
-
-@pytest.mark.parametrize("ids", [0, [[0]], [0.0], [True], ["0"]])
-def test_ids_that_are_no_vector_of_integers_are_refused(ids):
-    with pytest.raises(VectorMismatch, match="the ids are"):
-        filled(draw(4)).remove(CTX, np.asarray(ids))
-
-
-@pytest.mark.parametrize("k", [0, -5])
-def test_search_for_nothing_is_refused(k):
-    with pytest.raises(InvalidSetting, match=f"the {k} nearest"):
-        filled(draw(4)).search(CTX, draw(1), k=k)
 
 
 @pytest.mark.parametrize(
@@ -396,15 +329,6 @@ def test_a_state_without_vectors_empties_the_index():
         index.load(saved)
         assert index.search(CTX, draw(1), k=1)[0].tolist() == [[-1]]
         assert index.add(CTX, draw(1)).tolist() == [0]
-
-
-def test_a_loaded_index_refers_to_nothing_of_the_state():
-    state = filled(draw(50), batch=16).save()
-    index = make(batch=16)
-    index.load(state)
-    for tensor in state.tensors.values():
-        tensor[:] = 0
-    assert index.search(CTX, draw(50), k=1)[1].tolist() == [[0]] * 50
 
 
 def with_nan(graph):

@@ -11,26 +11,35 @@ if TYPE_CHECKING:
     from bb_testing.aggregator import AggregatorSuite
     from bb_testing.backend import BackendSuite
     from bb_testing.codec import CodecSuite
+    from bb_testing.collecting import CollectingAggregatorSuite
     from bb_testing.context import FakeContext, environment, peer_id
     from bb_testing.data_source import DataSourceSuite
     from bb_testing.index import IndexSuite
+    from bb_testing.memory_transport import MemoryNetwork, MemoryTransport
     from bb_testing.model import ModelSuite
     from bb_testing.peer_selector import PeerSelectorSuite
+    from bb_testing.planner import PlannerSuite
     from bb_testing.protocol import ProtocolSuite
     from bb_testing.stage import StageSuite
+    from bb_testing.transport import TransportSuite
     from bb_testing.value_type import TypeSuite
 
 _HOME = {
     "AggregatorSuite": "aggregator",
     "BackendSuite": "backend",
     "CodecSuite": "codec",
+    "CollectingAggregatorSuite": "collecting",
     "DataSourceSuite": "data_source",
     "FakeContext": "context",
     "IndexSuite": "index",
+    "MemoryNetwork": "memory_transport",
+    "MemoryTransport": "memory_transport",
     "ModelSuite": "model",
     "PeerSelectorSuite": "peer_selector",
+    "PlannerSuite": "planner",
     "ProtocolSuite": "protocol",
     "StageSuite": "stage",
+    "TransportSuite": "transport",
     "TypeSuite": "value_type",
     "environment": "context",
     "peer_id": "context",
@@ -39,13 +48,18 @@ __all__ = [
     "AggregatorSuite",
     "BackendSuite",
     "CodecSuite",
+    "CollectingAggregatorSuite",
     "DataSourceSuite",
     "FakeContext",
     "IndexSuite",
+    "MemoryNetwork",
+    "MemoryTransport",
     "ModelSuite",
     "PeerSelectorSuite",
+    "PlannerSuite",
     "ProtocolSuite",
     "StageSuite",
+    "TransportSuite",
     "TypeSuite",
     "environment",
     "peer_id",

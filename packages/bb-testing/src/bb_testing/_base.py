@@ -6,7 +6,9 @@ the component as the engine does and look at what comes back; they never look in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import gc
+import weakref
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import pytest
@@ -16,7 +18,15 @@ from bb_ir.params import ParameterSet
 from bb_roles import Component, Context, State
 from bb_testing.context import FakeContext
 
-__all__ = ["ConformanceSuite", "Suite", "kit_settings"]
+__all__ = [
+    "ConformanceSuite",
+    "Suite",
+    "bits_of",
+    "check_bits",
+    "check_released",
+    "check_state",
+    "kit_settings",
+]
 
 _PACKAGE = __name__.partition(".")[0]
 
@@ -100,14 +110,14 @@ class ConformanceSuite(Suite):
         """Work that is cancelled, before or after it was done, leaves no trace."""
         for name in self.deferred_calls():
             component, call = self.deferred_calls()[name]
-            before, context = _bits_of(component.save()), FakeContext(keeps=True)
+            before, context = bits_of(component.save()), FakeContext(keeps=True)
             call(context)
-            assert _bits_of(component.save()) == before, (
+            assert bits_of(component.save()) == before, (
                 f"{name}() changed what save() returns before its work was done: change the "
                 "component in `commit` only"
             )
             _do(context)
-            assert _bits_of(component.save()) == before, (
+            assert bits_of(component.save()) == before, (
                 f"the work of {name}() changed what save() returns: it runs in another thread and "
                 "may be unwanted when it is done; change the component in `commit` only"
             )
@@ -124,10 +134,10 @@ class ConformanceSuite(Suite):
             later = context.works[0].result()
             fresh, at_once = self.deferred_calls()[name]
             now = at_once(FakeContext())
-            assert _bits_of(later) == _bits_of(now), (
+            assert bits_of(later) == bits_of(now), (
                 f"{name}() gave another result when its work was done later"
             )
-            assert _bits_of(component.save()) == _bits_of(fresh.save()), (
+            assert bits_of(component.save()) == bits_of(fresh.save()), (
                 f"after {name}() the state differs when its work was done later"
             )
 
@@ -143,27 +153,36 @@ def _do(context: FakeContext) -> None:
             work.run()
 
 
-def _bits_of(value: object) -> object:
+def bits_of(value: object) -> object:
     """Return what tells values apart: arrays by their bits, other data by its parts."""
     import numpy as np
 
     if isinstance(value, State):
-        return _bits_of(dict(value.tensors)), _bits_of(dict(value.data))
+        return bits_of(dict(value.tensors)), bits_of(dict(value.data))
     if isinstance(value, ParameterSet):
-        return {name: _bits_of(value[name]) for name in value}
+        return {name: bits_of(value[name]) for name in value}
     if isinstance(value, np.ndarray):
         array = cast("Any", value)
         return str(array.dtype), array.shape, array.tobytes()
     if isinstance(value, Mapping):
-        return {k: _bits_of(v) for k, v in cast("Mapping[object, object]", value).items()}
+        return {k: bits_of(v) for k, v in cast("Mapping[object, object]", value).items()}
     if isinstance(value, (list, tuple)):
-        return [_bits_of(one) for one in cast("list[object]", value)]
+        return [bits_of(one) for one in cast("list[object]", value)]
     return value
 
 
 def check_bits(found: object, expected: object, what: str) -> None:
     """Assert that two values are the same to the last bit."""
-    assert _bits_of(found) == _bits_of(expected), f"{what} is another one"
+    assert bits_of(found) == bits_of(expected), f"{what} is another one"
+
+
+def check_released(refs: Iterable[weakref.ref[Any]], what: str) -> None:
+    """Assert that nobody refers any more to what some weak references are of."""
+    refs = list(refs)
+    if any(ref() is not None for ref in refs):
+        gc.collect()
+    kept = sum(ref() is not None for ref in refs)
+    assert not kept, f"{kept} of {what}: memory that is kept cannot be used for the next ones"
 
 
 def check_state(state: State) -> None:

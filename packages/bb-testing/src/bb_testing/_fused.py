@@ -14,7 +14,7 @@ import pytest
 
 from bb_roles import Backend
 from bb_roles.fused import FusedGraph
-from bb_testing._base import ConformanceSuite
+from bb_testing._life import LivingSuite
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -139,7 +139,7 @@ _CASES = (
 _every_graph = pytest.mark.parametrize("graph_case", _CASES, ids=str)
 
 
-class FusedOpsSuite(ConformanceSuite):
+class FusedOpsSuite(LivingSuite):
     """Tests of `Backend.compile`; every `BackendSuite` has them."""
 
     def make(self) -> Backend:
@@ -202,6 +202,13 @@ class FusedOpsSuite(ConformanceSuite):
         if made is None:
             return lambda *inputs: self._one_by_one(case, inputs)
         return lambda *inputs: _listed(made(*inputs), len(graph.outputs), f"{case}, fused,")
+
+    def _fused_life(self, component: Backend, seed: int) -> list[Tensor]:
+        case = _CASES[seed % len(_CASES)]
+        graph = case.graph()
+        made = component.compile(graph)
+        results = () if made is None else made(*case.inputs(seed))
+        return [] if made is None else _listed(results, len(graph.outputs), f"{case}, fused,")
 
     def _one_by_one(self, case: GraphCase, inputs: Sequence[Tensor]) -> list[Tensor]:
         graph, backend = case.graph(), self.make()

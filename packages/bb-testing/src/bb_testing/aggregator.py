@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import tracemalloc
+import weakref
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import pytest
@@ -12,7 +14,8 @@ from hypothesis import strategies as st
 
 from bb_ir.params import ParameterSet
 from bb_roles import Aggregator
-from bb_testing._base import ConformanceSuite, check_state, kit_settings
+from bb_testing._base import check_released, check_state, kit_settings
+from bb_testing._life import LivingSuite
 from bb_testing._types import check_types
 from bb_testing.context import FakeContext, peer_id
 
@@ -57,17 +60,20 @@ def updates(*, least: int = 1, most: int = 6) -> st.SearchStrategy[list[Update]]
     return st.lists(one, min_size=least, max_size=max(least, most))
 
 
-class AggregatorSuite(ConformanceSuite):
+class AggregatorSuite(LivingSuite):
     """Inherit it in a class named `Test...` and write `make`.
 
     A rule whose result may depend on the order of arrival says `order_free = False`; one that
-    needs more than one update, such as Krum, says `min_updates`.
+    needs more than one update, such as Krum, says `min_updates`; one that folds updates as they
+    come and keeps none says `streaming = True`.
     """
 
     #: Whether the same updates give the same bits in any order of arrival.
     order_free: ClassVar[bool] = True
     #: Fewest updates that the rule can make a result of, at most 17.
     min_updates: ClassVar[int] = 1
+    #: Whether the memory of a round is the same for many updates as for few.
+    streaming: ClassVar[bool] = False
 
     def make(self) -> Aggregator:
         """Return a fresh aggregator."""
@@ -191,6 +197,75 @@ class AggregatorSuite(ConformanceSuite):
             f"an update refused for its {fault} came {at}: check all of it before folding any",
         )
 
+    @pytest.mark.parametrize("examples", [0, -1, 0.5, float("nan"), "7", None], ids=repr)
+    def test_examples_are_a_whole_number_from_one_on(self, examples: object) -> None:
+        """Zero and negative weights are refused, and so is what is no number of examples."""
+        sent = self._some()
+        aggregator = self.make()
+        for update in sent:
+            _send(aggregator, update)
+        self._check_refused(
+            aggregator, sent[0].params(), {"examples": examples, "loss": 0.5},
+            f"an update with examples={examples!r}",
+        )  # fmt: skip
+        _same(
+            aggregator.aggregate(FakeContext()),
+            self._run(sent),
+            f"an update with examples={examples!r} was refused: nothing of it may be folded",
+        )
+
+    @pytest.mark.parametrize("dtype", ["float16", "float64", "int64", "uint8", "bool"])
+    def test_other_dtypes_are_folded_or_refused(self, dtype: str) -> None:
+        """Parameters need not be float32: what the rule cannot do it says when it is given it."""
+        aggregator = self.make()
+        for update in self._some():
+            tensors = {name: a.astype(dtype) for name, a in update.params().items()}
+            try:
+                aggregator.contribute(
+                    FakeContext(sender=peer_id(1)),
+                    ParameterSet.from_tensors(tensors),
+                    update.metrics(),
+                )
+            except ValueError:
+                return
+        result, _ = aggregator.aggregate(FakeContext())
+        found = {name: array.dtype.name for name, array in result.items()}
+        assert found == dict.fromkeys(_SHAPES, dtype), (
+            f"updates of {dtype} gave a result of {found}: keep the dtypes, or refuse the updates"
+        )
+
+    def test_sets_without_tensors_are_folded_or_refused(self) -> None:
+        """A model may have no parameters at all; that must not be an accident."""
+        aggregator, nothing = self.make(), ParameterSet.from_tensors({})
+        for update in self._some():
+            try:
+                aggregator.contribute(FakeContext(sender=peer_id(1)), nothing, update.metrics())
+            except ValueError:
+                return
+        result, _ = aggregator.aggregate(FakeContext())
+        assert len(result) == 0, f"sets without tensors gave {result.layout.type}"
+
+    def test_too_few_updates_are_an_error_that_says_how_many(self) -> None:
+        """A rule that cannot tell attackers from the others says so, and more may come."""
+        if self.min_updates == 1:
+            pytest.skip("min_updates = 1: one update is enough")
+        sent, aggregator = self._some(), self.make()
+        for update in sent[: self.min_updates - 1]:
+            _send(aggregator, update)
+        with pytest.raises(ValueError) as caught:  # noqa: PT011 - the contract names no message
+            aggregator.aggregate(FakeContext())
+        assert str(self.min_updates) in str(caught.value), (
+            f"min_updates = {self.min_updates}, and the error of a round with one less does not "
+            f"name that number: {caught.value}"
+        )
+        for update in sent[self.min_updates - 1 :]:
+            _send(aggregator, update)
+        _same(
+            aggregator.aggregate(FakeContext()),
+            self._run(sent),
+            "aggregate() had been refused for want of updates: the round goes on",
+        )
+
     def test_aggregate_without_contributions_is_an_error(self) -> None:
         """There is no mean of nothing."""
         with pytest.raises(ValueError):  # noqa: PT011 - the contract names no message
@@ -250,6 +325,34 @@ class AggregatorSuite(ConformanceSuite):
             "memory of your own"
         )
 
+    @pytest.mark.parametrize("end", ["aggregated", "abandoned"])
+    def test_updates_are_let_go_with_their_round(self, end: str) -> None:
+        """The memory of updates goes back to its pool when their round is over."""
+        import numpy as np
+
+        aggregator, refs = self.make(), list[Any]()
+        for update in self._some():
+            buffer = np.frombuffer(bytearray(update.params().image), np.uint8)
+            refs.append(weakref.ref(buffer))
+            params = ParameterSet.from_image(buffer)
+            aggregator.contribute(FakeContext(sender=peer_id(1)), params, update.metrics())
+            del buffer, params
+        if end == "aggregated":
+            aggregator.aggregate(FakeContext())
+        else:
+            aggregator.abandon(FakeContext())
+        check_released(refs, f"{len(refs)} updates are still kept after their round was {end}")
+
+    def test_memory_does_not_grow_with_the_updates(self) -> None:
+        """A rule that folds updates as they come needs no more memory for many of them."""
+        if not self.streaming:
+            pytest.skip("streaming = False: the rule looks at all updates of a round at once")
+        few, many = (self._peak(count) for count in (4, 64))
+        assert many <= 2 * few, (
+            f"a round of 4 updates took {few} bytes at most and one of 64 {many}: fold each as it "
+            "comes, or say streaming = False"
+        )
+
     def test_result_stays_as_it_was(self) -> None:
         """A result is a value; later rounds do not write into it."""
         aggregator = self.make()
@@ -287,6 +390,13 @@ class AggregatorSuite(ConformanceSuite):
         )
 
     # What the tests are made of.
+
+    def _life(self, component: Aggregator, seed: int) -> Iterator[object]:
+        key = ("life", seed)
+        for at, update in enumerate(self._some(1 + seed % 7)):
+            context = FakeContext(round=key, sender=peer_id(at), seed=seed)
+            yield component.contribute(context, update.params(), update.metrics())
+        yield component.aggregate(FakeContext(round=key, seed=seed))
 
     def _run(
         self, sent: Sequence[Update], turn: Hashable = 1
@@ -326,11 +436,43 @@ class AggregatorSuite(ConformanceSuite):
             params, metrics = _FAULTS[fault](float("nan"))
         else:
             params, metrics = _FAULTS[fault](1.0)
+        self._check_refused(aggregator, params, metrics, f"an update with a fault in its {fault}")
+
+    def _check_refused(
+        self, aggregator: Aggregator, params: ParameterSet, metrics: Mapping[str, Any], what: str
+    ) -> None:
+        """Assert that an update is refused with an error that names the peer who sent it."""
+        sender = peer_id(9)
         try:
-            aggregator.contribute(FakeContext(sender=peer_id(9)), params, metrics)
-        except ValueError:
-            return
-        pytest.fail(f"contribute() took an update with a fault in its {fault}; raise ValueError")
+            aggregator.contribute(FakeContext(sender=sender), params, metrics)
+        except ValueError as error:
+            said = str(error)
+        else:
+            pytest.fail(f"contribute() took {what}; raise ValueError")
+        assert str(sender) in said, (
+            f"{what} was refused with {said!r}, which does not say whose it was: name ctx.sender"
+        )
+
+    def _peak(self, count: int) -> int:
+        """Return the most memory that a round of large updates takes, in bytes."""
+        import numpy as np
+
+        aggregator = self.make()
+        # One that is there already: nothing of it is allocated while memory is watched.
+        params = ParameterSet.from_tensors({"w": np.ones(1 << 15, np.float32)})
+        image = params.to_bytes()
+        _fold(self.make(), self._some())
+        tracemalloc.start()
+        try:
+            for at in range(count):
+                update = ParameterSet.from_image(bytearray(image))
+                context = FakeContext(sender=peer_id(at))
+                aggregator.contribute(context, update, {"examples": 1})
+                del update
+            aggregator.aggregate(FakeContext())
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
 
 
 Sent = tuple[ParameterSet, Mapping[str, Any]]

@@ -6,13 +6,15 @@ kernels as the engine does: attributes once, then inputs in order, `None` for on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bb_roles import Backend
+from bb_testing._base import check_released
 from bb_testing._fused import FusedOpsSuite
 
 if TYPE_CHECKING:
@@ -346,6 +348,27 @@ class BackendSuite(FusedOpsSuite):
         assert before == [y.tobytes() for y in kept], (
             f"a second call of one kernel of {case} changed the first result; reuse no memory"
         )
+
+    @_every_case
+    def test_inputs_are_let_go(self, case: Case) -> None:
+        """A kernel is called for months: it keeps neither what it was given nor what it gave."""
+        kernel = self._kernel(case)
+        inputs = [None if x is None else x.copy() for x in case.inputs()]
+        results = _listed(kernel(*inputs), case)
+        refs = [weakref.ref(x) for x in (*inputs, *results) if x is not None]
+        if case.op_type == "Constant":
+            refs = []  # its value belongs to the kernel
+        del inputs, results
+        check_released(refs, f"{len(refs)} arrays are still kept after {case} was run")
+
+    # What the tests are made of.
+
+    def _life(self, component: Backend, seed: int) -> Iterator[object]:
+        for case in _CASES[seed % 7 :: len(_CASES) // 6]:
+            kernel = component.kernel(case.op_type, case.attributes, case.outputs)
+            assert kernel is not None, f"kernel({case.op_type!r}, ...) returned None"
+            yield _listed(kernel(*case.inputs()), case)
+        yield self._fused_life(component, seed)
 
     def _kernel(self, case: Case) -> Callable[..., Any]:
         kernel = self.make().kernel(case.op_type, case.attributes, case.outputs)

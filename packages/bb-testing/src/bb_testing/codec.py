@@ -6,6 +6,7 @@ arrays, and lists and dictionaries of them, and compares all else with `==`.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard
 
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 
 from bb_ir.params import ParameterSet
 from bb_roles import Codec
-from bb_testing._base import ConformanceSuite, check_state, kit_settings
+from bb_testing._base import check_released, check_state, kit_settings
+from bb_testing._life import LivingSuite
 from bb_testing._types import check_types
 from bb_testing.context import FakeContext
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["CodecSuite"]
 
 
-class CodecSuite(ConformanceSuite):
+class CodecSuite(LivingSuite):
     """Inherit it in a class named `Test...`, write `make` and `sample`, say how exact it is.
 
     `exact = True` promises the same bits. Else `tolerance` bounds the error of every float, as a
@@ -192,6 +194,19 @@ class CodecSuite(ConformanceSuite):
         assert _frozen(encoded) == kept, "an encoded value changed as the next one was encoded"
         assert _frozen(decoded) == before, "a decoded value changed as the next one was decoded"
 
+    def test_values_are_let_go(self) -> None:
+        """A codec keeps neither what it was given nor what it gave."""
+        codec = self._trained()
+        value = _mapped(lambda array: array.copy(), self._sample())
+        encoded = codec.encode(FakeContext(), value)
+        decoded = codec.decode(FakeContext(), encoded)
+        arrays = [leaf for one in (value, encoded, decoded) for leaf in _leaves(one)]
+        refs = [weakref.ref(leaf) for leaf in arrays if _is_array(leaf)]
+        if not refs:
+            pytest.skip("sample() holds no arrays")
+        del value, encoded, decoded, arrays
+        check_released(refs, f"{len(refs)} arrays are still kept after the value was encoded")
+
     # What does not fit.
 
     @pytest.mark.parametrize("method", ["encode", "decode"])
@@ -224,6 +239,17 @@ class CodecSuite(ConformanceSuite):
                 )
 
     # What the tests are made of.
+
+    def _life(self, component: Codec, seed: int) -> Iterator[object]:
+        for turn in range(3):
+            value = self._sample(3 * seed + turn)
+            encoded = component.encode(FakeContext(seed=seed, round=(seed, turn)), value)
+            yield encoded
+            yield component.decode(FakeContext(), encoded)
+        component.abandon(FakeContext(seed=seed))
+
+    def _new(self) -> Codec:
+        return self._trained()
 
     def _sample(self, seed: int = 0) -> Any:
         return self.sample(FakeContext(seed=seed, op="sample").rng())

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import weakref
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
 from bb_roles import Batches, DataSource
-from bb_testing._base import ConformanceSuite, check_bits, check_state
+from bb_testing._base import check_bits, check_released, check_state
+from bb_testing._life import LivingSuite
 from bb_testing._types import check_types
 from bb_testing.context import FakeContext
 
@@ -23,7 +25,7 @@ __all__ = ["DataSourceSuite"]
 Example = tuple[bytes, bytes]
 
 
-class DataSourceSuite(ConformanceSuite):
+class DataSourceSuite(LivingSuite):
     """Inherit it in a class named `Test...` and write `make`: a source of a few batches.
 
     A source that is told not to shuffle says `shuffles = False`.
@@ -166,6 +168,21 @@ class DataSourceSuite(ConformanceSuite):
             "a batch changed while others were drawn: give out a new array each time"
         )
 
+    def test_batches_are_let_go(self) -> None:
+        """Who has used a batch has its memory back: a pass holds no more than a batch or two."""
+        source = self.make()
+        refs: list[weakref.ref[Any]] = []
+        drawn = iter(source.batches(FakeContext(), epochs=2))
+        while refs_of := [weakref.ref(part) for part in next(drawn, ())]:
+            refs += refs_of
+        check_released(refs, f"{len(refs)} arrays are still kept after the passes")
+
+    @pytest.mark.parametrize("epochs", [0, -1])
+    def test_less_than_one_epoch_is_refused(self, epochs: int) -> None:
+        """A wrong configuration must not look like a client without data."""
+        with pytest.raises(ValueError):  # noqa: PT011 - the contract names no message
+            self.make().batches(FakeContext(), epochs=epochs)
+
     def test_next_batch_goes_round(self) -> None:
         """It reaches every example before it starts over, pass after pass."""
         source = self.make()
@@ -205,6 +222,16 @@ class DataSourceSuite(ConformanceSuite):
             pytest.skip("the source has no reset")
         again = _examples([source.next_batch(FakeContext())])
         assert again == first, "after reset() next_batch() did not return the first batch"
+
+    # What the tests are made of.
+
+    def _life(self, component: DataSource, seed: int) -> Iterator[object]:
+        context = FakeContext(seed=seed, round=seed)
+        batches = component.batches(context, epochs=2)
+        yield batches.examples
+        yield from (list(batch) for batch in batches)
+        for _ in range(3):
+            yield list(component.next_batch(context))
 
 
 def _examples(batches: Iterable[Batch]) -> list[Example]:

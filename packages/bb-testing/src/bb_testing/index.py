@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from bb_roles import Index
-from bb_testing._base import ConformanceSuite, check_state
+from bb_roles import Index, State
+from bb_testing._base import check_state
+from bb_testing._life import LivingSuite
 from bb_testing.context import FakeContext
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["IndexSuite"]
 
 
-class IndexSuite(ConformanceSuite):
+class IndexSuite(LivingSuite):
     """Inherit it in a class named `Test...`, write `make`, and say `dim` if it is not 8.
 
     The kit's vectors have length one, so that squared Euclidean distance, inner product and cosine
@@ -195,22 +196,38 @@ class IndexSuite(ConformanceSuite):
         kept = [at for at in range(40) if at % 3]
         _check_own(index, vectors[kept], ids[kept], "others were removed")
 
-    @pytest.mark.parametrize("unknown", ["never given", "negative", "removed"])
+    @pytest.mark.parametrize("what", ["one id", "a table", "floats", "texts"])
+    def test_what_is_no_vector_of_ids_is_refused(self, what: str) -> None:
+        """Ids come as integers (n,), as `add` gave them."""
+        index, vectors, ids = self._filled(10)
+        with pytest.raises(ValueError):  # noqa: PT011 - the contract names no message
+            index.remove(FakeContext(), _NO_IDS[what](ids))
+        _check_own(index, vectors, ids, f"remove() refused {what}")
+
+    @pytest.mark.parametrize("unknown", ["never given", "negative", "removed", "too large"])
     def test_unknown_id_removes_nothing(self, unknown: str) -> None:
         """Ids are removed all together or not at all."""
         import numpy as np
 
         index, vectors, ids = self._filled(10)
         index.remove(FakeContext(), ids[9:])
-        wrong = {"never given": 1 << 40, "negative": -1, "removed": int(ids[9])}[unknown]
-        asked = np.array([ids[0], ids[1], wrong], np.int64)
+        others = {"never given": 1 << 40, "negative": -1, "too large": (1 << 63) + 1}
+        wrong = others.get(unknown, int(ids[9]))
+        dtype = np.uint64 if unknown == "too large" else np.int64
+        asked = np.array([int(ids[0]), int(ids[1]), wrong], dtype)
         with pytest.raises(ValueError):  # noqa: PT011 - the contract names no message
             index.remove(FakeContext(), asked)
         _check_own(index, vectors[:9], ids[:9], f"remove() refused an id that was {unknown}")
 
     # What does not fit.
 
-    @pytest.mark.parametrize("fault", ["longer", "shorter", "one vector", "nan", "infinity"])
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            "longer", "shorter", "one vector", "a stack", "no width", "nan", "infinity",
+            "signalling nan", "complex", "texts",
+        ],
+    )  # fmt: skip
     def test_bad_vectors_are_refused_whole(self, fault: str) -> None:
         """A batch with one bad vector is refused whole, by `add` and by `search`."""
         index, vectors, ids = self._filled(10)
@@ -228,6 +245,24 @@ class IndexSuite(ConformanceSuite):
             f"after a refused add() the index holds {stored} instead of {ids.tolist()}: check all "
             "vectors before storing any"
         )
+
+    @pytest.mark.parametrize("dtype", ["float16", "float64", "int8", "uint8", ">f4"])
+    def test_real_numbers_of_any_dtype_are_vectors(self, dtype: str) -> None:
+        """What a program has need not be float32, nor lie in one piece."""
+        import numpy as np
+
+        index = self._trained()
+        vectors = np.zeros((min(8, self.dim), self.dim), dtype, order="F")
+        np.fill_diagonal(vectors, 1)
+        ids = index.add(FakeContext(), vectors)
+        _check_own(index, vectors, ids, f"they are vectors of {dtype}")
+
+    def test_ids_of_an_empty_index_are_unknown(self) -> None:
+        """What was never given cannot be removed, also before anything is stored."""
+        import numpy as np
+
+        with pytest.raises(ValueError):  # noqa: PT011 - the contract names no message
+            self._trained().remove(FakeContext(), np.array([0]))
 
     @pytest.mark.parametrize("k", [0, -1])
     def test_search_for_nothing_is_refused(self, k: int) -> None:
@@ -292,7 +327,31 @@ class IndexSuite(ConformanceSuite):
         assert now == kept, "the saved state changed as the index went on: save() returns copies"
         _check_own(second, vectors[5:15], ids[5:15], "the index was saved and loaded")
 
+    def test_loaded_index_keeps_nothing_of_the_state(self) -> None:
+        """The memory that a state came in is used again for something else."""
+        first, vectors, ids = self._filled(20)
+        state = first.save()
+        tensors = {name: tensor.copy() for name, tensor in state.tensors.items()}
+        second = self.make()
+        second.load(State(tensors, state.data))
+        for tensor in tensors.values():
+            tensor[...] = 0
+        _check_own(second, vectors, ids, "the arrays of a loaded state were written to: copy them")
+
     # What the tests are made of.
+
+    def _life(self, component: Index, seed: int) -> Iterator[object]:
+        vectors = self._vectors(24, seed=seed)
+        ids = component.add(FakeContext(), vectors[:16])
+        yield ids
+        yield self._search(component, seed=seed)
+        more = component.add(FakeContext(), vectors[16:])
+        yield component.remove(FakeContext(), ids)
+        yield self._search(component, seed=seed)
+        yield component.remove(FakeContext(), more)
+
+    def _new(self) -> Index:
+        return self._trained()
 
     def _vectors(self, count: int, seed: int = 0) -> NDArray[np.float32]:
         """Return different vectors of length one."""
@@ -325,6 +384,13 @@ def _with_last(value: float) -> Callable[[Tensor], Tensor]:
     return put
 
 
+def _signalling(vectors: Tensor) -> Tensor:
+    """Return vectors with a NaN that processors warn of; such bytes come from damage."""
+    wrong = vectors.copy()
+    wrong.view("uint32")[-1, -1] = 0x7F800001
+    return wrong
+
+
 def _longer(vectors: Tensor) -> Tensor:
     import numpy as np
 
@@ -337,6 +403,18 @@ _FAULTS: dict[str, Callable[[Tensor], Tensor]] = {
     "one vector": lambda vectors: vectors[0],
     "nan": _with_last(float("nan")),
     "infinity": _with_last(float("inf")),
+    "signalling nan": _signalling,
+    "a stack": lambda vectors: vectors[None],
+    "no width": lambda vectors: vectors[:, :0],
+    "complex": lambda vectors: vectors.astype("complex64"),
+    "texts": lambda vectors: vectors.astype(str),
+}
+#: What is no vector of ids.
+_NO_IDS: dict[str, Callable[[Tensor], Any]] = {
+    "one id": lambda ids: ids[0],
+    "a table": lambda ids: ids[None],
+    "floats": lambda ids: ids.astype("float64"),
+    "texts": lambda ids: ids.astype(str),
 }
 
 

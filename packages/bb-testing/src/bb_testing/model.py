@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,7 +13,8 @@ import pytest
 from bb_ir.buffers import counts_references
 from bb_ir.params import ParameterSet
 from bb_roles import Batches, Model, State
-from bb_testing._base import ConformanceSuite, check_state
+from bb_testing._base import check_released, check_state
+from bb_testing._life import LivingSuite
 from bb_testing._types import check_types
 from bb_testing.context import FakeContext
 
@@ -29,7 +31,7 @@ _STEP = 1e-3
 _DIRECTIONS = 5
 
 
-class ModelSuite(ConformanceSuite):
+class ModelSuite(LivingSuite):
     """Inherit it in a class named `Test...`, write `make` and `batch`.
 
     Say how many passes over the batch it takes to learn from it in `epochs`, and how exact the
@@ -293,6 +295,55 @@ class ModelSuite(ConformanceSuite):
                 f"tensor {name!r} after apply_delta() is not the sum"
             )
 
+    # What does not fit.
+
+    @pytest.mark.parametrize("method", ["fit", "evaluate"])
+    def test_no_batches_are_refused(self, method: str) -> None:
+        """There is no loss of nothing; a client without data says so."""
+        model = self._trained()
+        before = _image(model)
+        try:
+            getattr(model, method)(FakeContext(), Batches(0, lambda: iter(())))
+        except ValueError:
+            assert _image(model) == before, f"{method}() without batches changed the parameters"
+            return
+        except Exception as error:  # noqa: BLE001 - any other error is what is looked for
+            pytest.fail(f"{method}() without batches raised {error!r}; raise ValueError")
+        pytest.fail(f"{method}() without batches gave metrics; raise ValueError")
+
+    @pytest.mark.parametrize("method", ["fit", "evaluate"])
+    def test_batch_that_does_not_fit_changes_nothing(self, method: str) -> None:
+        """Inputs without as many targets are refused before anything is learnt from them."""
+        model = self._trained()
+        before = _image(model)
+        x, y = self.batch()
+        odd = Batches(len(x), lambda: iter([(x, y[:-1])]))
+        refused = False
+        try:
+            getattr(model, method)(FakeContext(), odd)
+        except Exception:  # noqa: BLE001 - the library inside may have errors of its own
+            refused = True
+        assert refused, f"{method}() took {len(x)} inputs with {len(x) - 1} targets"
+        assert _image(model) == before, f"{method}() refused a batch, and had learnt from it"
+
+    # Memory.
+
+    def test_batches_are_let_go(self) -> None:
+        """After training a model keeps no batch that it was given."""
+        import numpy as np
+
+        refs: list[weakref.ref[Any]] = []
+
+        def draw() -> Iterator[tuple[Tensor, Tensor]]:
+            x, y = (np.array(array) for array in self.batch())
+            refs.extend([weakref.ref(x), weakref.ref(y)])
+            yield x, y
+
+        model = self.make()
+        model.fit(FakeContext(), Batches(len(self.batch()[0]), draw))
+        model.evaluate(FakeContext(), Batches(len(self.batch()[0]), draw))
+        check_released(refs, f"{len(refs)} arrays of batches are still kept after fit and evaluate")
+
     # State.
 
     def test_state_goes_on_elsewhere(self) -> None:
@@ -325,6 +376,20 @@ class ModelSuite(ConformanceSuite):
         assert _image(first) == _image(second), "backward() stepped differently after load()"
 
     # What the tests are made of.
+
+    def _life(self, component: Model, seed: int) -> Iterator[object]:
+        context = FakeContext(seed=seed, round=seed)
+        x, y = self.batch()
+        yield component.fit(context, self._batches(epochs=1 + seed % 2))
+        yield component.params(context).to_bytes()
+        yield component.evaluate(context, self._batches())
+        found = component.forward(context, x)
+        yield found
+        yield component.compute_loss(context, found, y)
+        yield component.backward(context, _direction(found, seed) * 0.01)
+        loaded = ParameterSet.from_image(component.params(context).to_bytes())
+        yield component.load_params(context, loaded)
+        yield _params(component).to_bytes()
 
     def _batches(self, epochs: int = 1) -> Batches:
         """Return the example batch in halves, `epochs` times."""

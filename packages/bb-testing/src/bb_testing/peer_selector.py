@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import cast
 
 import pytest
 
 from bb_ir.ids import PeerId
 from bb_roles import PeerSelector
-from bb_testing._base import ConformanceSuite, check_state
+from bb_testing._base import check_state
+from bb_testing._life import LivingSuite
 from bb_testing.context import FakeContext
 
 __all__ = ["PeerSelectorSuite"]
@@ -17,7 +19,7 @@ __all__ = ["PeerSelectorSuite"]
 _SEEDS = 200
 
 
-class PeerSelectorSuite(ConformanceSuite):
+class PeerSelectorSuite(LivingSuite):
     """Inherit it in a class named `Test...` and write `make`: a selector of three peers or more."""
 
     def make(self) -> PeerSelector:
@@ -71,6 +73,25 @@ class PeerSelectorSuite(ConformanceSuite):
             f"sample(n={len(view) + 5}) of {len(view)} peers returned {len(sample)} of them"
         )
 
+    @pytest.mark.parametrize("n", [0, -1])
+    def test_sample_of_nobody_is_refused(self, n: int) -> None:
+        """A round that asks nobody would wait for nobody: a wrong number is an error."""
+        with pytest.raises(ValueError):  # noqa: PT011 - the contract names no message
+            self.make().sample(FakeContext(), n=n)
+
+    def test_views_and_samples_stay_as_they_were(self) -> None:
+        """What was returned is a value: whoever changes it, or calls again, changes a copy."""
+        selector = self.make()
+        view, sample = selector.current_view(FakeContext()), selector.sample(FakeContext(), n=2)
+        before = [*view], [*sample]
+        for found in (view, sample):
+            if isinstance(found, list):
+                cast("list[object]", found).clear()
+        again = selector.current_view(FakeContext()), selector.sample(FakeContext(), n=2)
+        assert ([*again[0]], [*again[1]]) == before, (
+            "the selector gave out its own list, and somebody changed it: return a tuple or a copy"
+        )
+
     def test_same_draw_gives_the_same_sample(self) -> None:
         """A sample depends on the context alone, order included; sampling is a read."""
         selector = self.make()
@@ -103,6 +124,14 @@ class PeerSelectorSuite(ConformanceSuite):
         second.load(state)
         one, other = (list(s.sample(FakeContext(seed=2), n=2)) for s in (first, second))
         assert one == other, "after save() and load() the same context gave another sample"
+
+    # What the tests are made of.
+
+    def _life(self, component: PeerSelector, seed: int) -> Iterator[object]:
+        context = FakeContext(seed=seed, round=seed)
+        yield list(component.current_view(context))
+        for n in (1, 2, 3):
+            yield list(component.sample(context, n=n))
 
 
 def _check_peers(peers: Sequence[PeerId], what: str) -> None:

@@ -22,7 +22,8 @@ from bb_ir.ops import OpSchema, Port
 from bb_ir.types import Type
 from bb_ir.values import Encoded, decode_value, encode_value
 from bb_roles import Component, Protocol, State
-from bb_testing._base import ConformanceSuite, check_state
+from bb_testing._base import check_state
+from bb_testing._life import LivingSuite
 from bb_testing.context import FakeContext
 
 __all__ = ["ProtocolSuite", "Story"]
@@ -179,7 +180,7 @@ class _Meddling(Story):
             assert after == before, f"{schema.name} refused {what}, and had changed by then"
 
 
-class ProtocolSuite(ConformanceSuite):
+class ProtocolSuite(LivingSuite):
     """Inherit it in a class named `Test...` and write `make` and `story`."""
 
     def make(self) -> Protocol:
@@ -243,6 +244,17 @@ class ProtocolSuite(ConformanceSuite):
         """What is no value of the op's type is refused with an error, and changes nothing."""
         meddled = self._told(_Meddling(self.make()))
         _check_same(self._told().told, meddled.told, "with bad input before each call")
+
+    # What the tests are made of.
+
+    def _life(self, component: Protocol, seed: int) -> Iterator[object]:
+        story = Story(component)
+        self.story(story)
+        yield [list(call) for call in story.told]
+
+    def _renew(self, component: Protocol) -> None:
+        # A story is told from its beginning, so to a component that remembers none of it.
+        component.load(self.make().save())
 
     def _told(self, story: Story | None = None) -> Story:
         story = story or Story(self.make())

@@ -19,6 +19,7 @@ from bb_ir.values import Codecs, ValueCodec, decode_value, encode_value
 from bb_roles import TypeSpec
 from bb_roles.registry import import_named, value_codec
 from bb_testing._base import Suite, kit_settings
+from bb_testing.strategies import damaged
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,27 +105,23 @@ class TypeSuite(Suite):
     @given(seed=st.integers(0, 1 << 16), data=st.data())
     def test_damaged_bytes_are_a_value_or_raise(self, seed: int, data: st.DataObject) -> None:
         """Bytes from anybody give a value that can be used, or raise, and cost little memory."""
-        damaged = bytearray(self._encode(self._sample(seed)))
-        for _ in range(data.draw(st.integers(1, 3))):
-            at = data.draw(st.integers(0, len(damaged)))
-            cut = data.draw(st.sampled_from([0, 1, 8, 64, 1 << 20]))
-            damaged[at : at + cut] = data.draw(st.binary(max_size=9) | st.just(b"\xff" * 8))
-        damaged = damaged[: self.spec().max_bytes]
+        whole = st.just(self._encode(self._sample(seed)))
+        broken = data.draw(damaged(whole, mend=False))[: self.spec().max_bytes]
         tracemalloc.start()
         try:
-            found = self._decode(bytes(damaged))
+            found = self._decode(broken)
         except WireError:
             return
         finally:
             peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
-            limit = _PER_BYTE * len(damaged) + _BESIDES
-            assert peak <= limit, f"decoding {len(damaged)} bytes allocated {peak}"
+            limit = _PER_BYTE * len(broken) + _BESIDES
+            assert peak <= limit, f"decoding {len(broken)} bytes allocated {peak}"
         try:
             self._encode(found)
         except WireError as error:
             raise AssertionError(
-                f"decode made a value of {bytes(damaged[:40])!r}... that cannot be encoded: {error}"
+                f"decode made a value of {broken[:40]!r}... that cannot be encoded: {error}"
             ) from error
 
     # Helpers

@@ -17,7 +17,7 @@ from bb_aggregator_fedopt._rules import Moments, Optimizer, Rule
 from bb_aggregator_fedopt.errors import StateMismatch, StepOutOfRange
 from bb_ir.params import Draft, ParameterSet
 from bb_roles import Context, Environment, State
-from bb_roles.folding import FoldConfig, WeightedMean, differing, first_beyond
+from bb_roles.folding import Author, FoldConfig, WeightedMean, differing, first_beyond
 from bb_roles.folding.errors import UpdateMismatch
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class FedOpt(WeightedMean):
             UpdateOutOfRange: A value is not finite, or larger than `value_max`.
             CohortExceeded: The round already has as many updates as the grid is made for.
         """
-        self._check_model(params)
+        self._check_model(params, Author(ctx))
         super().contribute(ctx, params, metrics)
         self._bases.setdefault(ctx.round, self._last)
 
@@ -211,7 +211,7 @@ class FedOpt(WeightedMean):
         self._moments = {}
         self._last = None
 
-    def _check_model(self, params: ParameterSet) -> None:
+    def _check_model(self, params: ParameterSet, who: Author) -> None:
         """Refuse another model: without this, two that are open at once could both begin."""
         layouts = [one.layout for one in self._rounds.values()]
         if self._last is not None:
@@ -219,9 +219,10 @@ class FedOpt(WeightedMean):
         if not layouts or params.layout == layouts[0]:
             return
         raise UpdateMismatch(
-            f"the update holds {differing(params.layout, layouts[0])}",
+            f"the update of {who} holds {differing(params.layout, layouts[0])}",
             expected="the names, order, shapes, dtypes and metadata of the global parameters",
             fix="send parameters of one model, and bind an aggregator for each model",
+            where=str(who),
         )
 
     def _step(

@@ -22,9 +22,12 @@ __all__ = ["squared_distances"]
 
 #: A distance is trusted when cancellation took at most this many bits.
 _LOST: Final = 20
-#: Multiplications of one matrix product: few, so that it stays in the cache, and BLAS libraries
-#: do not wake up threads for it.
+#: Multiplications of one matrix product: few, so that BLAS libraries do not wake up threads for it.
 _PRODUCT: Final = 400_000
+#: Numbers that are widened and centred at once, and most of each vector: long pieces are read from
+#: memory much faster than short ones of many vectors in turns.
+_BLOCK: Final = 1 << 19
+_PIECE: Final = 1 << 14
 
 _Vectors = Sequence[Sequence[NDArray[Any]]]
 _Floats = NDArray[np.float64]
@@ -47,9 +50,12 @@ def _between(vectors: _Vectors, members: list[int]) -> _Floats:
     """Return the distances of some of the vectors; the first of them is the origin."""
     count = len(members)
     gram = np.zeros((count, count))
+    step = max(64, _PRODUCT // count**2)
     for block in _blocks(vectors, members):
         np.subtract(block, block[0].copy(), out=block)
-        np.add(gram, block @ block.T, out=gram)
+        for start in range(0, block.shape[1], step):
+            part = block[:, start : start + step]
+            np.add(gram, part @ part.T, out=gram)
     squares = np.diagonal(gram)
     reach = squares[:, None] + squares[None, :]
     distances = np.maximum(reach - (gram + gram.T), 0.0)
@@ -66,8 +72,7 @@ def _between(vectors: _Vectors, members: list[int]) -> _Floats:
 
 def _blocks(vectors: _Vectors, members: list[int]) -> Iterator[_Floats]:
     """Yield the same part of all members as rows of binary64, free to be written."""
-    step = max(64, _PRODUCT // len(members) ** 2)
-    step = min(step, 1 << 13)
+    step = min(_PIECE, max(64, _BLOCK // len(members)))
     for group in vectors:
         chosen = [group[member] for member in members]
         size = chosen[0].size

@@ -33,6 +33,7 @@ from bb_roles.collecting import (
     in_range,
     write_mean,
 )
+from bb_roles.folding import Author
 
 __all__ = ["Krum", "KrumConfig"]
 
@@ -97,7 +98,7 @@ class Krum(RoundsAggregator):
         self._attackers = config.attackers
         self._select = config.select
 
-    def _check_values(self, params: ParameterSet, who: str) -> None:
+    def _check_values(self, params: ParameterSet, who: Author) -> None:
         super()._check_values(params, who)
         values = params.flat("float64")
         if values.size and max(np.max(values), -np.min(values)) > _LARGEST:
@@ -105,7 +106,7 @@ class Krum(RoundsAggregator):
                 f"the update of {who} holds values that are too large for distances",
                 expected=f"magnitudes of at most {_LARGEST:.3g}",
                 fix="look for divergence on that peer",
-                where=who,
+                where=str(who),
             )
 
     def _combine(self, updates: Sequence[Update]) -> Combined:

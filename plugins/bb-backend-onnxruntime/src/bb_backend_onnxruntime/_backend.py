@@ -225,7 +225,18 @@ def _dividing(kernel: Kernel) -> Kernel:
     return divide
 
 
+def _once(kernel: Kernel) -> Kernel:
+    """Hold a constant: no session runs, and no copy is made, each time that it is asked for."""
+    held = kernel()
+
+    def hold() -> Any:
+        return held
+
+    return hold
+
+
 _GUARDS: Final[Mapping[str, Callable[[Kernel], Kernel]]] = {
+    "Constant": _once,
     "Div": _dividing,
     "Dropout": _inferring,
 }

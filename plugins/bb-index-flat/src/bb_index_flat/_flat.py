@@ -6,7 +6,6 @@ comes from outside and refuses it whole.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast, get_args
@@ -14,16 +13,18 @@ from typing import Any, ClassVar, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from bb_index_flat._search import MAX_DIM, MAX_SQUARE, MIN_SQUARE, Metric, nearest, squares_of
+from bb_index_flat._search import LENGTHS, MAX_DIM, Metric, nearest
 from bb_index_flat._store import Store
-from bb_index_flat.errors import (
-    InvalidSetting,
-    StateMismatch,
-    UnknownId,
-    VectorMismatch,
-    VectorOutOfRange,
-)
+from bb_index_flat.errors import InvalidSetting
 from bb_roles import Context, Environment, Index, State
+from bb_roles.indexing import (
+    bad_state,
+    check_ids,
+    check_vectors,
+    ids_are_sound,
+    squares_of,
+    unknown_id,
+)
 
 __all__ = ["Flat", "FlatConfig"]
 
@@ -158,25 +159,13 @@ class Flat(Index):
             VectorMismatch: It is not a vector of integers.
             UnknownId: No vector has such an id, or it has been removed before.
         """
-        wanted = np.asarray(ids)
-        if wanted.ndim != 1 or (wanted.size and wanted.dtype.kind not in "iu"):
-            raise VectorMismatch(
-                f"the ids are {wanted.dtype.name}{list(wanted.shape)}",
-                expected="integers (n,), as add() and search() return them",
-                fix="flatten the ids of a search with ids.ravel(), and leave out those of -1",
-            )
-        if not wanted.size:
+        numbers = check_ids(ids)
+        if not numbers.size:
             return
-        numbers = wanted.astype(np.int64)  # too large ones turn negative, and are as unknown
         found = self._store.find(numbers) if self._store else np.full(len(numbers), -1, np.int64)
         unknown = np.flatnonzero(found < 0)
         if self._store is None or unknown.size:
-            raise UnknownId(
-                f"ids[{unknown[0]}] is {wanted[unknown[0]]}, which no stored vector has",
-                expected="ids that add() returned and that have not been removed",
-                fix="remove each vector once; -1 in a search's result stands for no vector",
-                where=f"ids[{unknown[0]}]",
-            )
+            raise unknown_id(ids, int(unknown[0]))
         self._store.remove(found)
 
     def save(self) -> State:
@@ -198,26 +187,26 @@ class Flat(Index):
         """
         dim = cast("FlatConfig", self.config).dim
         if state.data.get("metric", self._metric) != self._metric:
-            raise _bad_state(f"its metric is {state.data['metric']!r}", self._metric)
+            raise bad_state(f"its metric is {state.data['metric']!r}", self._metric)
         if "vectors" not in state.tensors:
             self._store = None if dim is None else Store(dim)
             return
         vectors = np.asarray(state.tensors["vectors"])
         ids = np.asarray(state.tensors.get("ids", np.empty(0)))
         if vectors.dtype != np.float32 or vectors.ndim != 2 or dim not in (None, vectors.shape[1]):
-            raise _bad_state(
+            raise bad_state(
                 f"its vectors are {vectors.dtype.name}{list(vectors.shape)}",
                 f"float32[n,{dim or 'd'}]",
             )
         next_id = state.data.get("next_id")
-        if not _are_ids(ids, len(vectors), next_id):
-            raise _bad_state(
+        if not ids_are_sound(ids, len(vectors), next_id):
+            raise bad_state(
                 f"its ids are {ids.dtype.name}{list(ids.shape)} with next_id {next_id!r}",
                 f"{len(vectors)} ascending numbers below next_id",
             )
         squares = squares_of(vectors)
-        if not self._usable(squares).all():
-            raise _bad_state("a vector in it is out of range", "vectors that add() has taken")
+        if not LENGTHS[self._metric].fit(squares).all():
+            raise bad_state("a vector in it is out of range", "vectors that add() has taken")
         store = Store(vectors.shape[1], cast("int", next_id))
         store.put(vectors, squares, ids)
         self._store = store
@@ -228,55 +217,5 @@ class Flat(Index):
 
     def _check(self, given: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Return vectors as float32 and their squared lengths."""
-        array = np.asarray(given)
         dim = None if self._store is None else self._store.rows.vectors.shape[1]
-        real = array.dtype.kind in "fiu" or array.dtype.name == "bfloat16"
-        right = array.ndim == 2 and (
-            array.shape[1] == dim if dim is not None else 1 <= array.shape[1] <= MAX_DIM
-        )
-        if not real or not right:
-            raise VectorMismatch(
-                f"the vectors are {array.dtype.name}{list(array.shape)}",
-                expected=f"real numbers of shape [n, {dim or 'd'}]",
-                fix="pass vector[None, :] for a single one; an index has vectors of one length",
-            )
-        with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is refused below
-            vectors = array.astype(np.float32, order="C", copy=False)
-            squares = squares_of(vectors)
-        wrong = np.flatnonzero(~self._usable(squares))
-        if wrong.size:
-            raise _out_of_range(array[wrong[0]], int(wrong[0]), self._metric)
-        return vectors, squares
-
-    def _usable(self, squares: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Say which vectors can be measured; those with NaN cannot."""
-        least = MIN_SQUARE if self._metric == "cosine" else 0.0
-        return (squares >= least) & (squares <= MAX_SQUARE)
-
-
-def _are_ids(ids: Tensor, count: int, next_id: object) -> bool:
-    if ids.dtype != np.int64 or ids.shape != (count,) or type(next_id) is not int:
-        return False
-    whole = np.concatenate([[-1], ids, [min(next_id, (1 << 63) - 1)]])
-    return bool((whole[1:] > whole[:-1]).all())
-
-
-def _out_of_range(vector: Tensor, at: int, metric: Metric) -> VectorOutOfRange:
-    values = vector.astype(np.float64)
-    bad = values[~np.isfinite(values)]
-    length = math.hypot(*values.tolist())
-    expected = "finite values, and a length of at most 2**62"
-    return VectorOutOfRange(
-        f"vector {at} holds {bad[0]}" if bad.size else f"vector {at} has length {length:.3g}",
-        expected=f"{expected} and at least 2**-50" if metric == "cosine" else expected,
-        fix="look at what computes the vectors, or scale them; a zero vector has no cosine",
-        where=f"vector {at}",
-    )
-
-
-def _bad_state(found: str, expected: str) -> StateMismatch:
-    return StateMismatch(
-        f"the saved state does not fit: {found}",
-        expected=expected,
-        fix="restore with the configuration that the state was saved with",
-    )
+        return check_vectors(given, dim=dim, most_dim=MAX_DIM, lengths=LENGTHS[self._metric])

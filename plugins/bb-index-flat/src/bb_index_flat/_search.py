@@ -15,7 +15,7 @@ the nearest; the exact distances of all others are computed.
 Everything is done in blocks whose memory does not grow with the number of vectors. Data that a
 float32 cannot tell apart, such as many copies of one vector, makes it slow, never wrong.
 
-This file knows no component; its input is finite and within `MAX_SQUARE`.
+This file knows no component; its input is finite and within `LENGTHS`.
 """
 
 from __future__ import annotations
@@ -26,17 +26,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bb_index_flat._store import Rows
+from bb_roles.indexing import Lengths, squares_of
 
-__all__ = ["MAX_DIM", "MAX_SQUARE", "MIN_SQUARE", "Metric", "nearest", "squares_of"]
+__all__ = ["LENGTHS", "MAX_DIM", "Metric", "nearest"]
 
 Metric = Literal["l2", "ip", "cosine"]
 
 #: Longest vectors: up to here the bound on a dot product says something.
 MAX_DIM: Final = 1 << 20
-#: Squared lengths up to here leave room for a distance in float32.
-MAX_SQUARE: Final = 2.0**124
-#: Squared lengths from here on have a direction that float32 can compute with.
-MIN_SQUARE: Final = 2.0**-100
+#: The longest leave room for a distance in float32; those without a direction that float32 can
+#: compute with have no cosine.
+LENGTHS: Final[dict[Metric, Lengths]] = {
+    "l2": Lengths(None, 62), "ip": Lengths(None, 62), "cosine": Lengths(-50, 62)
+}  # fmt: skip
 
 #: Most queries in a block, most pairs in a block, most elements in a temporary array.
 _QUERIES: Final = 256
@@ -52,17 +54,6 @@ _TINY: Final = 2.0**-125
 _Exact = NDArray[np.float64]
 _Rough = NDArray[np.float32]
 _Ids = NDArray[np.int64]
-
-
-def squares_of(vectors: NDArray[np.float32]) -> _Exact:
-    """Return the squared length of each vector (n, d), float64 (n,)."""
-    found = np.empty(len(vectors), np.float64)
-    step = max(1, _ELEMENTS // max(1, vectors.shape[1]))
-    for start in range(0, len(vectors), step):
-        block = vectors[start : start + step].astype(np.float64)
-        block *= block
-        found[start : start + step] = _sums(block)
-    return found
 
 
 def _sums(terms: _Exact) -> _Exact:

@@ -15,7 +15,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BLOCK", "Metric", "Near", "measure", "squares_of"]
+__all__ = ["BLOCK", "Metric", "Near", "measure"]
 
 Metric = Literal["l2sq", "ip", "cosine"]
 
@@ -23,18 +23,6 @@ Metric = Literal["l2sq", "ip", "cosine"]
 BLOCK: Final = 1 << 19
 
 _Exact = NDArray[np.float64]
-
-
-def squares_of(vectors: NDArray[np.float32]) -> _Exact:
-    """Return the squared length of each vector (n, d), float64 (n,); NaN of one that holds NaN."""
-    found = np.empty(len(vectors), np.float64)
-    step = max(1, BLOCK // max(1, vectors.shape[1]))
-    with np.errstate(invalid="ignore"):  # a signalling NaN
-        for start in range(0, len(vectors), step):
-            block = vectors[start : start + step].astype(np.float64)
-            block *= block
-            found[start : start + step] = block.sum(axis=1)
-    return found
 
 
 def measure(

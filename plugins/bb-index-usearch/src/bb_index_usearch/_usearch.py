@@ -6,7 +6,6 @@ is. This file checks what comes from outside and refuses it whole.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal, cast, get_args
 
@@ -15,25 +14,29 @@ from numpy.typing import NDArray
 
 from bb_index_usearch._graph import Graph, Settings
 from bb_index_usearch._held import Held, nearest
-from bb_index_usearch._measure import Metric, squares_of
-from bb_index_usearch.errors import (
-    InvalidSetting,
-    StateMismatch,
-    UnknownId,
-    VectorMismatch,
-    VectorOutOfRange,
-)
+from bb_index_usearch._measure import Metric
+from bb_index_usearch.errors import InvalidSetting
 from bb_roles import Context, Environment, Index, State
+from bb_roles.indexing import (
+    Lengths,
+    bad_state,
+    check_ids,
+    check_vectors,
+    ids_are_sound,
+    squares_of,
+    unknown_id,
+)
 
 __all__ = ["Usearch", "UsearchConfig"]
 
 Tensor = NDArray[Any]
 
 _MAX_DIM: Final = 1 << 16
-#: Squared lengths that leave room for what the library computes in float32; for a cosine that is
-#: the product of two of them.
-_MAX_SQUARE: Final[dict[Metric, float]] = {"l2sq": 2.0**124, "ip": 2.0**124, "cosine": 2.0**62}
-_MIN_SQUARE: Final[dict[Metric, float]] = {"l2sq": 0.0, "ip": 0.0, "cosine": 2.0**-62}
+#: Lengths that leave room for what the library computes in float32; for a cosine that is the
+#: product of the squares of two of them.
+_LENGTHS: Final[dict[Metric, Lengths]] = {
+    "l2sq": Lengths(None, 62), "ip": Lengths(None, 62), "cosine": Lengths(-31, 31)
+}  # fmt: skip
 
 _RANGES: Final[dict[str, tuple[int, int]]] = {
     "connectivity": (2, 256),
@@ -187,25 +190,13 @@ class Usearch(Index):
             VectorMismatch: It is not a vector of integers.
             UnknownId: No vector has such an id, or it has been removed before.
         """
-        wanted = np.asarray(ids)
-        if wanted.ndim != 1 or (wanted.size and wanted.dtype.kind not in "iu"):
-            raise VectorMismatch(
-                f"the ids are {wanted.dtype.name}{list(wanted.shape)}",
-                expected="integers (n,), as add() and search() return them",
-                fix="flatten the ids of a search with ids.ravel(), and leave out those of -1",
-            )
-        if not wanted.size:
+        numbers = check_ids(ids)
+        if not numbers.size:
             return
-        numbers = wanted.astype(np.int64)  # too large ones turn negative, and are as unknown
         held = self._held
         unknown = np.arange(1) if held is None else held.unknown(numbers)
         if held is None or unknown.size:
-            raise UnknownId(
-                f"ids[{unknown[0]}] is {wanted[unknown[0]]}, which no stored vector has",
-                expected="ids that add() returned and that have not been removed",
-                fix="remove each vector once; -1 in a search's result stands for no vector",
-                where=f"ids[{unknown[0]}]",
-            )
+            raise unknown_id(ids, int(unknown[0]))
         self._held = held.without(numbers, self._of.batch)
 
     def save(self) -> State:
@@ -233,15 +224,15 @@ class Usearch(Index):
         for name, value in own.items():
             found: object = state.data.get(name, value)
             if found != value:
-                raise _bad_state(f"its {name} is {found!r}", repr(value))
+                raise bad_state(f"its {name} is {found!r}", repr(value))
         if "vectors" not in state.tensors:
             self._clear()
             return
         held = self._read(state.tensors)
         next_id: object = state.data.get("next_id")
         ids = np.concatenate([held.graph.ids, held.ids])
-        if not _are_ids(ids, next_id):
-            raise _bad_state(
+        if not ids_are_sound(ids, len(ids), next_id):
+            raise bad_state(
                 f"its ids are not in order, or not below next_id {next_id!r}",
                 "ascending numbers from 0 on, those of the graph first",
             )
@@ -264,7 +255,7 @@ class Usearch(Index):
             or not 1 <= vectors.shape[1] <= _MAX_DIM
             or self._of.dim not in (None, vectors.shape[1])
         ):
-            raise _bad_state(
+            raise bad_state(
                 f"its vectors are {vectors.dtype.name}{list(vectors.shape)}",
                 f"float32[n,{self._of.dim or 'd'}]",
             )
@@ -275,85 +266,35 @@ class Usearch(Index):
             graph = _read_graph(settings, tensors)
             alive = _tensor(tensors, "alive", np.dtype(np.bool_), len(graph)).copy()
         for part in (vectors, graph.vectors(graph.ids)):
-            if not self._usable(squares_of(part)).all():
-                raise _bad_state("a vector in it is out of range", "vectors that add() has taken")
+            if not _LENGTHS[self._metric].fit(squares_of(part)).all():
+                raise bad_state("a vector in it is out of range", "vectors that add() has taken")
         return Held(graph, alive, ids.copy(), vectors.copy())
 
     def _check(self, given: Tensor) -> NDArray[np.float32]:
         """Return vectors as float32, contiguous."""
-        array = np.asarray(given)
         dim = None if self._held is None else self._held.dim
-        real = array.dtype.kind in "fiu" or array.dtype.name == "bfloat16"
-        right = array.ndim == 2 and (
-            array.shape[1] == dim if dim is not None else 1 <= array.shape[1] <= _MAX_DIM
-        )
-        if not real or not right:
-            raise VectorMismatch(
-                f"the vectors are {array.dtype.name}{list(array.shape)}",
-                expected=f"real numbers of shape [n, {dim or 'd'}]",
-                fix="pass vector[None, :] for a single one; an index has vectors of one length",
-            )
-        with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is refused below
-            vectors = array.astype(np.float32, order="C", copy=False)
-            usable = self._usable(squares_of(vectors))
-        wrong = np.flatnonzero(~usable)
-        if wrong.size:
-            raise _out_of_range(array[wrong[0]], int(wrong[0]), self._metric)
-        return vectors
-
-    def _usable(self, squares: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Say which vectors can be measured; those with NaN cannot."""
-        least, most = _MIN_SQUARE[self._metric], _MAX_SQUARE[self._metric]
-        return (squares >= least) & (squares <= most)
+        lengths = _LENGTHS[self._metric]
+        return check_vectors(given, dim=dim, most_dim=_MAX_DIM, lengths=lengths)[0]
 
 
 def _read_graph(settings: Settings, tensors: Any) -> Graph:
     buffer = np.ascontiguousarray(tensors["graph"])
     if buffer.dtype != np.uint8 or buffer.ndim != 1:
-        raise _bad_state(f"its graph is {buffer.dtype.name}{list(buffer.shape)}", "uint8[bytes]")
+        raise bad_state(f"its graph is {buffer.dtype.name}{list(buffer.shape)}", "uint8[bytes]")
     try:
         graph = Graph.from_buffer(settings, buffer)
     except (ValueError, RuntimeError) as error:
-        raise _bad_state(f"in its graph, {error}", "the bytes that save() returned") from error
+        raise bad_state(f"in its graph, {error}", "the bytes that save() returned") from error
     labels = _tensor(tensors, "labels", np.dtype(np.int64), len(graph))
     if (labels != graph.ids).any():
-        raise _bad_state("its labels are not those of its graph", "the labels of the graph")
+        raise bad_state("its labels are not those of its graph", "the labels of the graph")
     return graph
 
 
 def _tensor(tensors: Any, name: str, dtype: np.dtype[Any], count: int) -> Tensor:
     found = np.asarray(tensors.get(name, np.empty(0)))
     if found.dtype != dtype or found.shape != (count,):
-        raise _bad_state(
+        raise bad_state(
             f"its {name} are {found.dtype.name}{list(found.shape)}", f"{dtype.name}[{count}]"
         )
     return found
-
-
-def _are_ids(ids: Tensor, next_id: object) -> bool:
-    if type(next_id) is not int or next_id < 0:
-        return False
-    whole = np.concatenate([[-1], ids, [min(next_id, (1 << 63) - 1)]])
-    return bool((whole[1:] > whole[:-1]).all())
-
-
-def _out_of_range(vector: Tensor, at: int, metric: Metric) -> VectorOutOfRange:
-    with np.errstate(invalid="ignore"):  # a signalling NaN
-        values = vector.astype(np.float64)
-    bad = values[~np.isfinite(values)]
-    length = math.hypot(*values.tolist())
-    limits = "from 2**-31 to 2**31" if metric == "cosine" else "of at most 2**62"
-    return VectorOutOfRange(
-        f"vector {at} holds {bad[0]}" if bad.size else f"vector {at} has length {length:.3g}",
-        expected=f"finite values, and a length {limits}",
-        fix="look at what computes the vectors, or scale them; a zero vector has no cosine",
-        where=f"vector {at}",
-    )
-
-
-def _bad_state(found: str, expected: str) -> StateMismatch:
-    return StateMismatch(
-        f"the saved state does not fit: {found}",
-        expected=expected,
-        fix="restore with the configuration that the state was saved with",
-    )

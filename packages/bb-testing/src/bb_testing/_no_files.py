@@ -1,0 +1,46 @@
+"""A world without files: what a pure function may not touch raises, and is written down."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import os
+import socket
+import subprocess
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any
+
+from pytest import MonkeyPatch  # noqa: PT013  # a class, named where annotations need it
+
+__all__ = ["no_files"]
+
+_OS = (
+    "open", "stat", "lstat", "listdir", "scandir", "remove", "unlink", "rename", "replace", "mkdir",
+    "rmdir", "getenv", "getcwd", "link", "symlink", "truncate",
+)  # fmt: skip
+
+
+@contextmanager
+def no_files() -> Generator[list[str]]:
+    """Let files, folders, sockets and processes raise; give the list of what was asked for."""
+    misdeeds: list[str] = []
+    with MonkeyPatch.context() as patch:
+        for owner, name in (
+            (builtins, "open"),
+            (io, "open"),
+            *((os, name) for name in _OS),
+            (socket, "socket"),
+            (subprocess, "Popen"),
+        ):
+            patch.setattr(owner, name, _raising(f"{owner.__name__}.{name}", misdeeds))
+        yield misdeeds
+
+
+def _raising(name: str, misdeeds: list[str]) -> Callable[..., Any]:
+    def forbidden(*_args: Any, **_kwargs: Any) -> Any:
+        # Written down as well: whoever is tested may catch what it raises.
+        misdeeds.append(name)
+        raise AssertionError(f"{name}() may not be called")
+
+    return forbidden

@@ -1,0 +1,219 @@
+"""What holds for components of all roles in use fails where a component is broken.
+
+The components are peer selectors, the smallest there are. The good one passes; a broken one fails
+the test that is named beside it; and every test is named at least once.
+"""
+
+import re
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from bb_testing._life import LivingSuite
+
+HEAD = '''
+import datetime
+import random
+import threading
+import time
+import uuid
+from time import monotonic
+
+import numpy as np
+
+from bb_roles import PeerSelector
+from bb_testing.context import environment, peer_id
+from bb_testing.peer_selector import PeerSelectorSuite
+
+SHARED = []
+NAMES = {"a", "b", "c", "d", "e", "f", "g", "h"}
+
+
+class Good(PeerSelector):
+    """Draws from five peers."""
+
+    def __init__(self):
+        super().__init__(None, environment())
+        self.peers = tuple(peer_id(i) for i in range(5))
+
+    def current_view(self, ctx):
+        return self.peers
+
+    def sample(self, ctx, *, n):
+        if n < 1:
+            raise ValueError("a sample of nobody")
+        return self.drawn(ctx.rng(), min(n, len(self.peers)))
+
+    def drawn(self, rng, n):
+        return [self.peers[i] for i in rng.permutation(len(self.peers))[:n]]
+
+
+class TestGood(PeerSelectorSuite):
+    def make(self):
+        return Good()
+
+
+class TestGivenByAFixture(PeerSelectorSuite):
+    """What a fixture has set is there in another process, too."""
+
+    def make(self):
+        made = Good()
+        made.peers = tuple(peer_id(i) for i in range(self.count))
+        return made
+
+    import pytest
+
+    @pytest.fixture(autouse=True)
+    def _set(self):
+        self.count = 4
+'''
+
+BROKEN = {
+    "test_steps_may_be_made_in_any_thread": """
+        class Broken(Good):
+            def __init__(self):
+                super().__init__()
+                self.mine = threading.local()
+                self.mine.peers = self.peers
+            def current_view(self, ctx):
+                return self.mine.peers
+        """,
+    "test_steps_may_be_made_in_any_thread ": """
+        class Broken(Good):
+            def drawn(self, rng, n):
+                first = threading.current_thread() is threading.main_thread()
+                return super().drawn(rng, n) if first else list(self.peers[:n])
+        """,
+    "test_several_work_at_once": """
+        class Broken(Good):
+            def drawn(self, rng, n):
+                SHARED.append(n)
+                order = rng.permutation(len(self.peers))
+                time.sleep(0.001)
+                others = len(SHARED) > 1
+                SHARED.pop()
+                return [] if others else [self.peers[i] for i in order[:n]]
+        """,
+    "test_components_share_nothing": """
+        class Broken(Good):
+            seen = []
+            def current_view(self, ctx):
+                self.seen.append(ctx.seed)
+                return self.peers
+            def drawn(self, rng, n):
+                found = super().drawn(rng, n)
+                return found[::-1] if len(set(self.seen[-2:])) > 1 else found
+        """,
+    "test_needs_no_clock_and_no_dice": """
+        class Broken(Good):
+            def drawn(self, rng, n):
+                self.when = time.time()
+                return super().drawn(rng, n)
+        """,
+    "test_needs_no_clock_and_no_dice ": """
+        class Broken(Good):
+            def drawn(self, rng, n):
+                self.when = monotonic()  # imported by name
+                return super().drawn(rng, n)
+        """,
+    "test_needs_no_clock_and_no_dice  ": """
+        class Broken(Good):
+            def drawn(self, rng, n):
+                try:
+                    np.random.shuffle([1, 2])
+                except AssertionError:
+                    pass  # it is caught all the same
+                return super().drawn(rng, n)
+        """,
+    "test_needs_no_clock_and_no_dice   ": """
+        class Broken(Good):
+            def drawn(self, rng, n):
+                self.name = uuid.uuid4()
+                return super().drawn(rng, n)
+        """,
+    "test_needs_no_clock_and_no_dice    ": """
+        class Broken(Good):
+            def drawn(self, rng, n):
+                return super().drawn(np.random.default_rng(), n)  # not seeded
+            def sample(self, ctx, *, n):
+                return [self.peers[i] for i in np.random.default_rng().permutation(5)[:n]]
+        """,
+    "test_hash_seed_makes_no_difference": """
+        class Broken(Good):
+            def drawn(self, rng, n):
+                turn = "abcdefgh".index(next(iter(NAMES)))
+                return (super().drawn(rng, 5) * 3)[turn : turn + n]
+        """,
+    "test_memory_does_not_grow": """
+        class Broken(Good):
+            def __init__(self):
+                super().__init__()
+                self.log = []
+            def drawn(self, rng, n):
+                found = super().drawn(rng, n)
+                self.log.append(found)
+                return found
+        """,
+    "test_memory_does_not_grow ": """
+        class Broken(Good):
+            def __init__(self):
+                super().__init__()
+                self.seen = set()
+            def sample(self, ctx, *, n):
+                self.seen.add(("round", ctx.round))
+                return super().sample(ctx, n=n)
+        """,
+}
+
+
+def source():
+    parts = [HEAD]
+    for at, body in enumerate(BROKEN.values()):
+        parts.append(textwrap.dedent(body).replace("Broken", f"Broken{at}"))
+        made = f"    def make(self):\n        return Broken{at}()\n"
+        parts.append(f"class Test{at}(PeerSelectorSuite):\n{made}")
+    return "\n\n".join(parts)
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    """Run all suites; the names of tests by suite and outcome, and all that was said."""
+    folder = tmp_path_factory.mktemp("life")
+    (folder / "test_life.py").write_text(source())
+    names = [name for name in vars(LivingSuite) if name.startswith("test_")]
+    command = [sys.executable, "-m", "pytest", "-q", "-rA", "-k", " or ".join(names)]
+    plugins = ["-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    done = subprocess.run(
+        [*command, *plugins, "-W", "error", str(folder)],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    found = {"said": done.stdout}
+    pattern = r"^(PASSED|FAILED|ERROR|SKIPPED) \S*::(\w+)::(test_\w+)"
+    for outcome, suite, name in re.findall(pattern, done.stdout, re.MULTILINE):
+        found.setdefault(suite, {}).setdefault(outcome, set()).add(name)
+    assert "TestGood" in found, done.stdout + done.stderr
+    return found
+
+
+def test_every_test_bites():
+    assert {name.strip() for name in BROKEN} == {
+        n for n in vars(LivingSuite) if n.startswith("test_")
+    }
+
+
+@pytest.mark.parametrize("suite", ["TestGood", "TestGivenByAFixture"])
+def test_a_good_component_passes(outcomes, suite):
+    assert set(outcomes[suite]) == {"PASSED"}, outcomes["said"]
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_component_fails(outcomes, name):
+    at = list(BROKEN).index(name)
+
+    assert name.strip() in outcomes[f"Test{at}"].get("FAILED", set()), BROKEN[name]
+
+
+def test_what_was_called_is_named_with_its_place(outcomes):
+    assert re.search(r"it called time\.time\(\) at \S+test_life\.py:\d+", outcomes["said"])
