@@ -2,7 +2,10 @@
 
 import json
 import os
+import tomllib
 from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +15,18 @@ from hypothesis import settings
 settings.register_profile("ci", derandomize=True, deadline=None)
 if "CI" in os.environ:
     settings.load_profile("ci")
+
+# Members that are too large to be installed everywhere have a session of their own.
+_LOCKSTEP = tomllib.loads(Path(__file__).with_name("release.toml").read_text())["lockstep"]
+collect_ignore = [
+    folder
+    for folder in _LOCKSTEP["apart"]
+    if find_spec(Path(folder).name.replace("-", "_")) is None
+]
+
+
+def pytest_report_header() -> list[str]:
+    return [f"not collected, as it is not installed: {folder}" for folder in collect_ignore]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

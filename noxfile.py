@@ -12,6 +12,7 @@ nox -s browser             the pages that we write, in a headless Chromium
 nox -s lint                format, style, types, direction of imports
 nox -s dev                 make `.venv-dev`, an environment to work in
 nox -s docs                the documentation as a site in site/; fails on a link that leads nowhere
+nox -s torch               bb-model-torch, which no other session installs; `-- --cuda`: with GPUs
 nox -s proto -- --write    generate the protobuf code anew; without `--write` compare it
 nox -s wheels              build everything, check the lockstep, install what was built and run it
 nox -s minimums            the suite on the lowest versions that the packages promise
@@ -65,11 +66,15 @@ def members(*kinds: str) -> list[str]:
     return sorted(str(p.relative_to(ROOT)) for p in found if (p / "pyproject.toml").exists())
 
 
-ALL = members("packages", "followers")
+#: Too large to be installed everywhere: built and released with the others, and tested in a
+#: session of its own.
+APART = members("apart")
+BUILT = members("packages", "followers")
+ALL = [member for member in BUILT if member not in APART]
 
 
 def editable(*, extras: str = "") -> Iterator[str]:
-    """All members as arguments of an install; `extras` are those of the facade."""
+    """All members but those apart as arguments of an install; `extras` are those of the facade."""
     for member in ALL:
         yield "-e"
         yield f"{member}[{extras}]" if extras and member.endswith("/bytesandbrains") else member
@@ -148,6 +153,49 @@ def lint(session: nox.Session) -> None:
     session.run("lint-imports")
 
 
+# Plain pip: uv does not find wheels of a local version, and takes what brings CUDA instead.
+@nox.session(python=PYTHONS[0], venv_backend="virtualenv")
+def torch(session: nox.Session) -> None:
+    """Test bb-model-torch on the CPU; with `-- --cuda` on the build that pip finds, GPUs included.
+
+    Without that word nothing but a build for the CPU is taken, so that nobody is sent gigabytes;
+    where pip finds none, the session is skipped.
+    """
+    arguments = list(session.posargs)
+    build = pinned("torch")
+    if "--cuda" in arguments:
+        arguments.remove("--cuda")
+    elif sys.platform == "linux":
+        build += "+cpu"  # only builds for the CPU have this version
+    if build.endswith("+cpu") and not is_found(session, build):
+        session.skip(f"pip finds no {build}: CONTRIBUTING.md says where it is")
+    session.install(*group("test", "lint"), "editables>=0.5", "-c", "constraints.txt")
+    # The builds share this environment; pip would make one for each member, which takes minutes.
+    apart = [part for member in APART for part in ("-e", member)]
+    own = ["--no-build-isolation", *editable(), *apart]
+    session.install(*own, build, "-c", "constraints.txt")
+    sources = [f"{member}/src" for member in APART]
+    session.run("mypy", *sources)
+    session.run("pyright", *sources)
+    session.run("pytest", "-n2", *APART, "tests/test_public_api.py", *arguments)
+    session.run("pytest", "-n2", "-m", "torch", "tests/test_examples.py", *arguments)
+
+
+def pinned(name: str) -> str:
+    """Return the requirement of one distribution as constraints.txt has it."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return next(line for line in lines if line.startswith(f"{name}=="))
+
+
+def is_found(session: nox.Session, requirement: str) -> bool:
+    """Ask pip whether it finds a distribution, and install nothing."""
+    try:
+        session.run("pip", "install", "--dry-run", "--no-deps", "--quiet", requirement)
+    except nox.command.CommandFailed:
+        return False
+    return True
+
+
 @nox.session(venv_backend="none")
 def dev(session: nox.Session) -> None:
     """Make `.venv-dev` with all members editable and every tool: the one to point an editor at."""
@@ -201,7 +249,7 @@ def build_and_try(session: nox.Session, home: Path, *arguments: str) -> Path:
     """Build all distributions of a checkout, check what they say, and use them as users do."""
     dist = home / "dist"
     shutil.rmtree(dist, ignore_errors=True)
-    for member in ALL:
+    for member in BUILT:
         session.run(
             "python", "-m", "build", "--no-isolation", f"--outdir={dist}", str(home / member)
         )
@@ -229,7 +277,7 @@ def minimums(session: nox.Session) -> None:
     run_tests(session)
 
 
-PLUGINS = sorted(Path(member).name for member in members("followers"))
+PLUGINS = sorted(Path(member).name for member in members("followers") if member in ALL)
 TRIED = ROOT / ".nox" / "matrix"
 
 
@@ -356,6 +404,7 @@ def constraints(session: nox.Session) -> None:
         "# The versions that continuous integration uses. `nox -s constraints` rewrites this file."
     )
     lines = [line for line in frozen if "==" in line and not line.startswith(("-e", "pip=="))]
+    lines.append(pinned("torch"))  # which is not installed here; it is moved by hand
     (ROOT / "constraints.txt").write_text("\n".join([head, *sorted(lines)]) + "\n")
 
 

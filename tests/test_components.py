@@ -11,10 +11,12 @@ PAGE = ROOT / "docs/reference/components.md"
 
 
 def published() -> list[tuple[str, str]]:
-    """Return role and name of every component that a distribution of this repository publishes."""
+    """Return role and name of every component that all developers have installed."""
+    lockstep = tomllib.loads((ROOT / "release.toml").read_text())["lockstep"]
     points = [
         name.partition(".")
         for file in ROOT.glob("p*/*/pyproject.toml")
+        if str(file.parent.relative_to(ROOT)) not in lockstep["apart"]
         for name in tomllib.loads(file.read_text())["project"]
         .get("entry-points", {})
         .get("bytesandbrains.v1", {})

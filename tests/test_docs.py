@@ -1,6 +1,8 @@
 """Every Python block of the documentation runs, each page from top to bottom in an empty folder."""
 
 import importlib
+import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -12,7 +14,13 @@ from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+#: A plugin that is not installed here, such as one that needs torch, has a session of its own.
+PLUGINS = [
+    page
+    for page in sorted((ROOT / "plugins").glob("*/README.md"))
+    if importlib.util.find_spec(page.parent.name.replace("-", "_"))
+]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *PLUGINS]
 FILE = re.compile(r"<!-- file: (\S+) -->\n\Z")
 
 
@@ -35,6 +43,10 @@ def write_file(example):
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(str(text))
     importlib.invalidate_caches()
+    if "src" in file.parts:  # the page has said `pip install -e .`
+        source = str(Path(*file.parts[: file.parts.index("src") + 1]).absolute())
+        sys.path.insert(0, source)
+        os.environ["PYTHONPATH"] = source
     if file.name.startswith("test_"):
         pytest_it = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", name]
         ran = subprocess.run(pytest_it, capture_output=True, text=True, check=False)
@@ -63,6 +75,7 @@ def run_first_command():
 def test_python_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setenv("PYTHONPATH", "")
     if page.name == "README.md" and page.parent == ROOT:
         run_first_command()
     document = BOOK.parse(page)
@@ -113,6 +126,29 @@ def test_index_of_the_docs_lists_every_page():
     docs = ROOT / "docs"
     listed = {docs / to for to in LINK.findall((docs / "README.md").read_text())}
     folders = ("tutorials", "how-to", "explanation", "reference")
-    pages = [*docs.glob("*.md"), *(page for name in folders for page in docs.glob(f"{name}/*.md"))]
+    below = [page for name in folders for page in docs.glob(f"{name}/**/*.md")]
+    pages = [*docs.glob("*.md"), *below]
 
     assert [names(page) for page in pages if page not in {*listed, docs / "README.md"}] == []
+
+
+@pytest.mark.slow
+def test_tutorial_on_plugins_ends_with_one_that_passes_its_suite(tmp_path, monkeypatch):
+    from click.testing import CliRunner
+
+    from bytesandbrains.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "geomed/src"))
+    page = (ROOT / "docs/tutorials/your-first-plugin.md").read_text()
+    files = re.findall(r"<!-- file: (\S+) -->\n```python\n(.*?)```", page, re.DOTALL)
+
+    begun = CliRunner().invoke(main, ["new", "aggregator", "geomed"])
+    for name, text in files:
+        assert Path(name).exists(), f"bb new writes no {name}"
+        Path(name).write_text(text)
+    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
+    ran = subprocess.run(tests, cwd="geomed", capture_output=True, text=True, check=False)
+
+    assert begun.exit_code == 0, begun.output
+    assert ran.returncode == 0, ran.stdout

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ import pytest
 
 FOLDER = Path(__file__).parents[1] / "docs" / "examples"
 EXAMPLES = sorted(FOLDER.glob("*.py"))
+# Examples of what is too large to be installed everywhere: `nox -s torch` runs them.
+NEEDS = {"torch_federation": "bb_model_torch"}
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
@@ -51,7 +54,18 @@ def digits_of(split: str, **more) -> list[np.ndarray]:
     return parts(load_digits()[1], DataConfig(split=split, **more))
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def where_it_runs(name: str) -> list[pytest.MarkDecorator]:
+    """Return the marks of an example that needs a member which is apart; of others none."""
+    if name not in NEEDS:
+        return []
+    absent = find_spec(NEEDS[name]) is None
+    return [pytest.mark.torch, pytest.mark.skipif(absent, reason=f"{NEEDS[name]} is not installed")]
+
+
+RUNNING = [pytest.param(p, id=p.stem, marks=where_it_runs(p.stem)) for p in EXAMPLES]
+
+
+@pytest.mark.parametrize("path", RUNNING)
 def test_example_prints_the_same_every_time(path):
     first, second = (run(path, PYTHONHASHSEED=seed) for seed in "12")
 
@@ -69,7 +83,11 @@ def test_example_uses_nothing_but_what_is_public(path):
         for alias in node.names
     }
 
-    public = {"bytesandbrains", "bb_roles", "bb_protocol_registry.slots", "numpy"}
+    public = {"bytesandbrains", "bb_roles", "numpy"}
+    public |= {"bb_codec_topk.slots", "bb_protocol_registry.slots"}
+    public |= {"bb_dsl.slots", "bb_ir.ops", "bb_ir.types"}  # for a protocol of one's own
+    if path.stem in NEEDS:
+        public |= {"torch", "bb_model_torch.model"}
     standard = set(sys.stdlib_module_names) | {"collections.abc", "concurrent.futures"}
     assert named - public <= standard
 
@@ -296,3 +314,32 @@ def test_codec_carries_updates_and_its_misuse_does_not_compile():
     assert lines[0].startswith("TypeMismatch: Encode is given 'batch'")
     assert rounds[0][1] < rounds[1][1]
     assert rounds[1][1] > 0.93
+
+
+@pytest.mark.torch
+@pytest.mark.skipif(find_spec("bb_model_torch") is None, reason="bb_model_torch is not installed")
+def test_module_of_pytorch_learns_in_a_federation():
+    misfit, *lines = lines_of("torch_federation")
+
+    rounds = starting(lines, "round")
+    [means] = starting(lines, "means")
+    assert misfit.startswith("TypeMismatch: an input has shape [64], which the module does not")
+    assert [number for number, _, _ in rounds] == list(range(1, 11))
+    assert rounds[-1][1] < 0.3 * rounds[0][1]
+    assert rounds[-1][2] > 0.9
+    assert len(set(means)) == 4
+
+
+def test_error_feedback_makes_up_for_what_a_chain_of_codecs_leaves_out():
+    lines = lines_of("compressed_updates")
+
+    accuracies = [numbers(line)[:3] for line in lines[::2]]
+    saved = [numbers(line.replace(",", "")) for line in lines[1::2]]
+    whole, forgetting, remembering = accuracies
+    assert [line.split(":")[0] for line in lines[::2]] == ["Whole", "Forgetting", "Remembering"]
+    assert forgetting < remembering < whole
+    assert remembering[-1] > 0.9 > forgetting[-1]
+    assert [came + less for came, less, _ in saved] == [saved[0][0]] * 3
+    # 4,810 numbers of 4 bytes from each of 10 clients in each of 20 rounds, and headers.
+    assert 0 < saved[0][0] - 10 * 20 * 4810 * 4 < 200 * 1000
+    assert all(came < saved[0][0] / 20 for came, _, _ in saved[1:])

@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 import pytest
 
 GROUP = "bytesandbrains.v1"
-HEAVY = ["numpy", "onnx", "matplotlib", "scipy", "sklearn"]
+HEAVY = ["numpy", "onnx", "matplotlib", "scipy", "sklearn", "torch"]
 PLUGINS = sorted({entry.value.partition(":")[0] for entry in entry_points(group=GROUP)})
 HELP = """
 import sys

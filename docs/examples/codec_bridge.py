@@ -56,7 +56,7 @@ def compiler() -> bb.Compiler:
         .bind_model("model", "mlp", config={"layers": [64, 32, 10]})
         .bind_data_source("data", "digits")
         .bind_data_source("test", "digits")
-        .bind_codec("codec", "quantize", config={"bits": 8})
+        .bind_codec("codec", "quantize", config={"to": "int8"})
         .bind_aggregator("aggregator", "fedavg")
     )
 

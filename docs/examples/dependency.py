@@ -87,7 +87,7 @@ def main() -> None:
             # A function of the Node's number among the clients: each gets its own part.
             "data": lambda i: {**part, "client": i},
             "test": {"split": "test"},
-            "codec": {"bits": 8},
+            "codec": {"to": "int8"},
         },
     )
     for number, outputs in enumerate(federation.rounds(10), start=1):

@@ -22,8 +22,9 @@ DOCS = ROOT / "docs"
 HERE = Path(__file__).parent
 #: A line that begins a section of the menu: `**How-to** pages ...`, `**[Examples](x.md)**`.
 SECTION = re.compile(r"\*\*\[?([^\]*]+)(?:\]\(([^)]+)\))?\*\*")
+README = re.compile(r"\]\(\.\./((?:\.\./)*)(plugins|packages)/([\w-]+)/README\.md")
 ITEM = re.compile(r"(?:[-*]|\d+\.) ")
-ENTRY = re.compile(r"- \[([^\]]+)\]\(([^)]+\.md)\)")
+LINK = re.compile(r"\[([^\]]+)\]\(([^)]+\.md)\)")
 
 
 def main(folder: Path) -> None:
@@ -37,7 +38,9 @@ def main(folder: Path) -> None:
         page.parent.mkdir(exist_ok=True)
         page.write_text(text)
     for page in pages.rglob("*.md"):
-        page.write_text(with_lists(page.read_text()))
+        # A page of docs/ leads to a README one folder further up than the site's page does.
+        text = README.sub(r"](\1\2/\3.md", page.read_text())
+        page.write_text(with_lists(text))
     index = pages / "examples/README.md"
     index.write_text(re.sub(r"\]\((\w+)\.py\)", r"](\1.md)", index.read_text()))
     settings = (HERE / "mkdocs.yml").read_text().replace("ROOT", str(ROOT))
@@ -61,8 +64,8 @@ def menu() -> list[dict[str, Any]]:
         if head := SECTION.match(line):
             name = head[1]
             sections[name] = [head[2]] if head[2] else []
-        elif entry := ENTRY.match(line):
-            sections[name].append({entry[1]: entry[2]})
+        elif line.startswith("- ["):
+            sections[name] += [{link[1]: link[2]} for link in LINK.finditer(line)]
     sections["Examples"] += [f"examples/{path.stem}.md" for path in examples()]
     sections["Decisions"] += sorted(f"decisions/{path.name}" for path in DOCS.glob("decisions/2*"))
     sections["Reference"] += [

@@ -26,6 +26,7 @@ import pkgutil
 import re
 import shlex
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ import click
 from click.testing import CliRunner
 
 from bb_ir.errors import BytesAndBrainsError
-from bb_roles import registry
+from bb_roles import entry_points
 from bytesandbrains.cli import main
 from bytesandbrains.cli._errors import as_data, as_text, flatten
 
@@ -53,7 +54,9 @@ ORDER = (
     "components", "command_line",
 )  # fmt: skip
 #: Classes that only stand for others: they are caught, never raised.
-ABSTRACT = frozenset({"BuildError", "CliError", "CompileError", "SimulationError"})
+ABSTRACT = frozenset(
+    {"BuildError", "CliError", "CompileError", "SimulationError", "TransportError"}
+)
 #: What the page may mention; plugins of others, wherever they are installed, must not change it.
 PLUGINS = (
     "aggregator.fedavg", "aggregator.fedopt", "aggregator.krum", "aggregator.median",
@@ -61,12 +64,12 @@ PLUGINS = (
     "codec.quantize", "codec.topk", "codec.zstd", "data_source.arrays", "data_source.digits",
     "data_source.parquet", "index.flat", "index.usearch", "model.mlp", "model.sklearn",
     "peer_selector.random", "peer_selector.registry", "peer_selector.static",
-    "protocol.registry",
+    "protocol.gossip", "protocol.registry",
 )  # fmt: skip
 _CELL = re.compile(r"^# %% (\S+?)(?:: (.*))?$", re.MULTILINE)
 _MARK = re.compile(r"  # \((\d)\)$", re.MULTILINE)
 _COMMAND = re.compile(r"^# \$ (.+)\n", re.MULTILINE)
-_FILE = re.compile(r"^# file: (\S+)\n((?:# .*\n)+)", re.MULTILINE)
+_FILE = re.compile(r"^# file: (\S+)\n((?:#(?! file: )(?: .*)?\n)+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -125,8 +128,11 @@ class Told(NamedTuple):
 
 
 def packages() -> list[str]:
-    """Return the import names of all distributions in this repository."""
-    return sorted(path.parent.name for path in ROOT.glob("p*/*/src/*/__init__.py"))
+    """Return the import names of this repository's distributions that all developers have."""
+    lockstep = tomllib.loads((ROOT / "release.toml").read_text())["lockstep"]
+    apart = {ROOT / folder for folder in lockstep["apart"]}
+    found = ROOT.glob("p*/*/src/*/__init__.py")
+    return sorted(path.parent.name for path in found if path.parents[2] not in apart)
 
 
 @cache
@@ -172,7 +178,7 @@ def _case(name: str, names: str, text: str, before: str) -> Case:
     command = _COMMAND.search(text)
     text = _COMMAND.sub("", text)
     files = {
-        name: re.sub(r"^# ", "", lines, flags=re.MULTILINE) for name, lines in _FILE.findall(text)
+        name: re.sub(r"^# ?", "", lines, flags=re.MULTILINE) for name, lines in _FILE.findall(text)
     }
     source = _FILE.sub("", text).strip()
     texts = tuple(part for part in names.split("; ") if part)
@@ -205,6 +211,7 @@ def run(case: Case, folder: Path) -> Told:
         AssertionError: It provokes nothing.
     """
     for name, text in {"program.py": case.program, **case.files}.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
     with _in(folder):
         told = _call(case.command) if case.command else _execute(case)
@@ -240,6 +247,8 @@ def _call(command: str) -> Told:
 
 
 def _failures(structured: dict[str, Any]) -> list[dict[str, Any]]:
+    if "plugins" in structured:
+        return [row["error"] for row in structured["plugins"] if row["error"]]
     return [one for done in structured["rounds"] for one in done["failures"]]
 
 
@@ -272,16 +281,22 @@ def _in(folder: Path) -> Iterator[None]:
 @contextmanager
 def _only_our_plugins() -> Iterator[None]:
     """Hide the plugins of others; BB_PLUGINS would do that too, and errors would mention it."""
-    read = registry._entry_points
+    read, here = entry_points._entry_points, str(Path.cwd())
 
     def own() -> list[Any]:
-        return [one for one in read() if one.name in PLUGINS or one.name.startswith("op.")]
+        return [
+            one
+            for one in read()
+            if one.name in PLUGINS
+            or one.name.startswith("op.")
+            or str(one.dist.locate_file("")) == here  # one that the case itself brings
+        ]
 
-    registry._entry_points = own  # type: ignore[assignment]
+    entry_points._entry_points = own  # type: ignore[assignment]
     try:
         yield
     finally:
-        registry._entry_points = read
+        entry_points._entry_points = read
 
 
 def _forget() -> None:

@@ -92,7 +92,8 @@ def _case(case: Case) -> Iterator[str]:
     if case.source:
         yield f"```py\n{case.program}```\n"
     for name, text in case.files.items():
-        yield f"`{name}`:\n\n```toml\n{text}```\n"
+        language = {".py": "py", ".toml": "toml"}.get(Path(name).suffix, "text")
+        yield f"`{name}`:\n\n```{language}\n{text}```\n"
     if case.command:
         yield f"```console\n$ {case.command}\n```\n"
     with tempfile.TemporaryDirectory() as folder:

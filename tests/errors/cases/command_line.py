@@ -80,6 +80,14 @@ class Echo(bb.Module):
 # $ bb sim scenario.toml --out results --resume
 
 
+# %% NoReadyProgram: 'fedagv'
+# $ bb sim fedagv --aggregator krum
+
+
+# %% NotOfSlot: trim=2
+# $ bb sim fedavg --aggregator trimmed-mean --set trim=2
+
+
 # %% NoProgram: names no program
 # file: scenario.toml
 # rounds = 3

@@ -207,6 +207,19 @@ class Reads(bb.Module):
 bb.Compiler().bind_model("model", OnABackend).compile(Reads().build())  # (2)
 
 
+# %% BadReplies: answer 5 times on edge 'update'; at most 2 times
+class Streams(Federated):
+    def body(self, g):
+        received = g.net_out("weights", self.peers.sample(g, 2), self.model.params(g))
+        with g.loop(2):
+            self.model.fit(g, self.data.batches(g))
+            update = g.net_out("update", g.sender(received), self.model.params(g), replies=5)  # (1)
+        g.gather(update, deadline="30s")
+
+
+compile_(Streams())
+
+
 # %% EdgeLimitTooLow: edge 'weights'; 1,000 bytes
 class Sends(Federated):
     def body(self, g):

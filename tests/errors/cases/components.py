@@ -90,8 +90,8 @@ codec = make("codec", "quantize")
 codec.decode(ctx, weights(1.0, 2.0))  # was never encoded
 
 
-# %% bb_codec_quantize.InvalidSetting: bits is 5
-make("codec", "quantize", bits=5)
+# %% bb_codec_quantize.InvalidSetting: to is 'int5'
+make("codec", "quantize", to="int5")
 
 
 # %% NotParameters: ndarray
@@ -211,26 +211,6 @@ add(np.ones(3, np.float32), np.ones(2, np.float32))
 make("index", "usearch", connectivity=1)
 
 
-# %% bb_index_usearch.StateMismatch: float32[0, 2]
-small, large = make("index", "usearch", dim=2), make("index", "usearch", dim=3)
-large.load(small.save())
-
-
-# %% bb_index_usearch.UnknownId: 7
-index = make("index", "usearch")
-index.add(ctx, np.eye(3))
-index.remove(ctx, np.array([7]))
-
-
-# %% bb_index_usearch.VectorMismatch: 2
-index = make("index", "usearch", dim=3)
-index.add(ctx, np.ones((4, 2)))
-
-
-# %% bb_index_usearch.VectorOutOfRange: nan
-make("index", "usearch").add(ctx, np.array([[1.0, np.nan]]))
-
-
 # %% CohortError: knows no peers
 make("peer_selector", "random").sample(ctx, n=3)
 
@@ -255,23 +235,23 @@ krum.aggregate(ctx)
 make("index", "flat", dim=0)
 
 
-# %% bb_index_flat.StateMismatch: float32[0, 2]
+# %% bb_roles.StateMismatch: float32[0, 2]
 small, large = make("index", "flat", dim=2), make("index", "flat", dim=3)
 large.load(small.save())
 
 
-# %% bb_index_flat.UnknownId: 7
+# %% UnknownId: 7
 index = make("index", "flat")
 index.add(ctx, np.eye(3))
 index.remove(ctx, np.array([7]))
 
 
-# %% bb_index_flat.VectorMismatch: 2
+# %% VectorMismatch: 2
 index = make("index", "flat", dim=3)
 index.add(ctx, np.ones((4, 2)))
 
 
-# %% bb_index_flat.VectorOutOfRange: nan
+# %% VectorOutOfRange: nan
 make("index", "flat").add(ctx, np.array([[1.0, np.nan]]))
 
 
@@ -287,7 +267,7 @@ make("peer_selector", "registry")
 make("peer_selector", "static").sample(ctx, n=3)
 
 
-# %% InvalidMessage: sequence='one'
+# %% bb_protocol_registry.InvalidMessage: sequence='one'
 registry = make("protocol", "registry")
 ctx.sender = bb.PeerId.from_seed(7)
 registry.register(ctx, {"sequence": "one", "ttl_ns": 10**9, "labels": []})
@@ -297,7 +277,7 @@ registry.register(ctx, {"sequence": "one", "ttl_ns": 10**9, "labels": []})
 make("protocol", "registry", ttl_s=0.0)
 
 
-# %% NoSender: Register
+# %% bb_protocol_registry.NoSender: Register
 registry = make("protocol", "registry")
 registry.register(FakeContext(sender=None), registry.announce(ctx))
 
@@ -309,7 +289,7 @@ for number in range(2):
     registry.register(ctx, registry.announce(ctx))
 
 
-# %% StaleSequence: 1
+# %% bb_protocol_registry.StaleSequence: 1
 registry = make("protocol", "registry")
 ctx.sender = bb.PeerId.from_seed(7)
 first, second = registry.announce(ctx), registry.announce(ctx)
@@ -319,3 +299,72 @@ registry.register(ctx, first)
 
 # %% bb_protocol_registry.StateMismatch: registry
 make("protocol", "registry").load(make("index", "flat", dim=2).save())
+
+
+# %% bb_protocol_gossip.InvalidMessage: weight=0.0
+gossip = make("protocol", "gossip", value=20.5)
+ctx.sender = bb.PeerId.from_seed(7)
+gossip.receive(ctx, {"sequence": 1, "weight": 0.0}, 18.0)
+
+
+# %% bb_protocol_gossip.InvalidSetting: max_peers is 0
+make("protocol", "gossip", max_peers=0)
+
+
+# %% MixedModes: weight of 0.5
+gossip = make("protocol", "gossip", value=20.5)
+gossip.share(ctx, (bb.PeerId.from_seed(7),))
+gossip.ask(ctx, (bb.PeerId.from_seed(8),))
+
+
+# %% bb_protocol_gossip.NoSender: Receive
+gossip = make("protocol", "gossip", value=20.5)
+gossip.receive(FakeContext(sender=None), {"sequence": 1, "weight": 0.5}, 18.0)
+
+
+# %% NoValue: no value yet
+make("protocol", "gossip").estimate(ctx)
+
+
+# %% NotFinite: NaN
+gossip = make("protocol", "gossip")
+gossip.put(ctx, weights(1.0, 2.0))
+ctx.sender = bb.PeerId.from_seed(7)
+gossip.mix(ctx, weights(3.0, np.nan))
+
+
+# %% NotOneNeighbour: 0 peers
+make("protocol", "gossip", value=20.5).share(ctx, ())
+
+
+# %% bb_protocol_gossip.StaleSequence: 4
+gossip = make("protocol", "gossip", value=20.5)
+ctx.sender = bb.PeerId.from_seed(7)
+for number in (5, 4):
+    gossip.answer(ctx, {"sequence": number}, 18.0)
+
+
+# %% bb_protocol_gossip.StateMismatch: gossip
+make("protocol", "gossip").load(make("index", "flat", dim=2).save())
+
+
+# %% TooManyPeers: 1
+gossip = make("protocol", "gossip", value=20.5, max_peers=1)
+for number in range(2):
+    ctx.sender = bb.PeerId.from_seed(number)
+    gossip.receive(ctx, {"sequence": 1, "weight": 0.5}, 18.0)
+
+
+# %% ValueMismatch: 'w'
+gossip = make("protocol", "gossip")
+gossip.put(ctx, weights(1.0, 2.0))
+ctx.sender = bb.PeerId.from_seed(7)
+gossip.mix(ctx, weights(1.0, 2.0, 3.0))
+
+
+# %% WeightExhausted: weight
+gossip = make("protocol", "gossip", value=20.5)
+ctx.sender = bb.PeerId.from_seed(7)
+for _ in range(400):  # it sends, and nobody sends to it
+    _, note, _ = gossip.share(ctx, (ctx.sender,))
+    gossip.confirm(ctx, {"sequence": note["sequence"]})

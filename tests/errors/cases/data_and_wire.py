@@ -50,6 +50,13 @@ read_in(onnx.ModelProto(graph=onnx.GraphProto(initializer=[tensor])), Path())
 bb.PeerId.parse("12D3KooWFUKKzQtmK4jaKf5QE1ye9j9QGzSHqzGydzDPFaWQSn0l")
 
 
+# %% InvalidPlan: ops[0].dst; and 1 more
+from bb_ir.plan import CachePlan, TransferKind, TransferOp, check
+
+escape = TransferOp(TransferKind.STORAGE2H, "file://pages", "file://../../etc/passwd", 4096)
+check(CachePlan("from a stranger", (escape,)))
+
+
 # %% ModelTextError: 'modle M'
 from bb_ir.text import parse_model
 
@@ -65,6 +72,12 @@ ops(OpSchema("Greet", "greet", (Port("name", bb.scalar("string")), Port("name", 
 # %% ParameterSetError: 77 bytes
 weights = bb.ParameterSet.from_tensors({"w": np.zeros(4, np.float32)})
 bb.ParameterSet.from_image(bytes(weights.image)[:-3])  # a file that was cut off
+
+
+# %% PlanFormatError: "planID"; CachePlan
+from bb_ir.plan import CachePlan, from_json
+
+from_json(CachePlan, '{"planID":"cache-1"}')
 
 
 # %% TypeTextError: 'float33'

@@ -6,6 +6,7 @@ from fuzzing._target import Finding, Target
 from fuzzing.envelopes import CONTROLS, ENVELOPES
 from fuzzing.names import ADDRESSES, TYPES
 from fuzzing.parameters import PARAMETERS, VALUES_OF_TYPES
+from fuzzing.plans import PLANS, TEXTS_OF_PLANS
 from fuzzing.programs import ARTIFACTS, TEXTS_OF_MODELS
 from fuzzing.settings import CONFIGS, SCENARIOS
 from fuzzing.state import JOURNALS, SNAPSHOTS
@@ -17,6 +18,6 @@ TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
         ENVELOPES, CONTROLS, VALUES_OF_TYPES, PARAMETERS, SNAPSHOTS, JOURNALS, ARTIFACTS,
-        TEXTS_OF_MODELS, TYPES, ADDRESSES, SCENARIOS, CONFIGS,
+        TEXTS_OF_MODELS, TYPES, ADDRESSES, SCENARIOS, CONFIGS, PLANS, TEXTS_OF_PLANS,
     )
 }  # fmt: skip

@@ -134,7 +134,7 @@ def _check_nothing_held(node: Node, *, exactly: bool) -> None:
     """Check that everything that was charged is still there, or was released."""
     engine = node._engine
     held = sum(frame.payload for frame in engine.frames.values())
-    leased = sum(len(lease.buffer) for lease in node._admission._leases)
+    leased = sum(len(lease.buffer) for lease in node._admission.leases)
     if engine.payload_held != held + leased:
         raise Finding(f"{engine.payload_held} bytes are charged, {held} + {leased} are held")
     if engine.payload_held > OPTIONS.max_inbound_bytes or len(engine.frames) > OPTIONS.max_frames:

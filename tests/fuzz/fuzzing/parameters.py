@@ -46,8 +46,8 @@ def read_image(data: bytes) -> str:
 
 
 @cache
-def _codec(bits: Any = 8, per: Any = "tensor") -> Quantize:
-    return Quantize(QuantizeConfig(bits=bits, per=per), environment(slot="codec"))
+def _codec(to: Any = "int8", per: Any = "tensor") -> Quantize:
+    return Quantize(QuantizeConfig(to=to, per=per), environment(slot="codec"))
 
 
 def change_image(data: bytes, draw: Random, tweak: Tweak) -> bytes:
@@ -103,8 +103,8 @@ def _sets() -> list[ParameterSet]:
 def _images() -> tuple[bytes, ...]:
     plain = [one.to_bytes() for one in _sets()]
     small = []
-    for bits, per in ((8, "tensor"), (4, "channel")):
-        codec = _codec(bits, per)
+    for to, per in (("int8", "tensor"), ("int4", "channel"), ("bfloat16", "tensor")):
+        codec = _codec(to, per)
         small += [codec.encode(FakeContext(), one).to_bytes() for one in _sets()]
     return (*plain, *small)
 

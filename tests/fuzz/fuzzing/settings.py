@@ -185,7 +185,7 @@ client = "{index}"
 seed = 7
 
 [client.codec]
-bits = 4
+to = "int4"
 per = "channel"
 
 [aggregator]
@@ -199,7 +199,7 @@ peers = ["12D3KooWDVgRvfLRHANe7QQTuTLAVZu74VFPz2Yn9YiPvqWHmHCU"]
 @cache
 def _configs() -> tuple[bytes, ...]:
     parts = _CONFIG.encode().split(b"\n\n")
-    json = b'{"model": {"layers": [3, 2]}, "codec": {"bits": 8, "rounding": "nearest"}}'
+    json = b'{"model": {"layers": [3, 2]}, "codec": {"to": "int8", "rounding": "nearest"}}'
     return (_CONFIG.encode(), *(part + b"\n" for part in parts), json, b"")
 
 
