@@ -202,6 +202,7 @@ def test_attackers_write_no_journals(attacked):
         (Attack("scale", count=7), "7 attackers are to be drawn from 6 peers"),
         (Attack("scale", count=-1), "count of [attack] is -1"),
         (Attack("scale", scale=float("nan")), "scale of [attack] is nan"),
+        (Attack("gaussian", scale=-1.0), "scale of [attack] is -1.0"),
         (Attack("label-flip", classes=1), "classes of [attack] is 1"),
         (Attack("scale", peers="client[9]"), "names client[9]"),
         (Attack("label-flip", peers="server"), None),

@@ -95,6 +95,13 @@ def test_a_project_is_well_formed_whatever_its_name(bb, kind):
             assert done.returncode == 0, f"{name}\n{done.stdout}\n{done.stderr}"
 
 
+def test_a_codec_says_what_programs_may_send(bb):
+    folder, _ = written(bb, "codec", "acme-thing")
+
+    declaration = (folder / "src/acme_thing/__init__.py").read_text()
+    assert '"Encode.encoded": "bytes"' in declaration
+
+
 def test_people_are_told_what_is_next(bb):
     done = bb("new", "aggregator", "acme-thing", "--into", "projects")
 

@@ -61,6 +61,11 @@ def _check(attack: Attack) -> None:
         raise BadScenario(f"count of [attack] is {attack.count}", expected="at least 0")
     if attack.scale is not None and not math.isfinite(attack.scale):
         raise BadScenario(f"scale of [attack] is {attack.scale}", expected="a finite number")
+    if attack.kind == "gaussian" and attack.scale is not None and attack.scale < 0:
+        raise BadScenario(
+            f"scale of [attack] is {attack.scale}",
+            expected="at least 0: it is a standard deviation",
+        )
     if attack.classes < 2:
         raise BadScenario(f"classes of [attack] is {attack.classes}", expected="at least 2")
 

@@ -68,7 +68,7 @@ def _value(value: Any, wanted: Any, place: str) -> Any:
     except msgspec.ValidationError as error:
         literals = list(_literals(wanted))
         raise BadScenario(
-            f"{place} is {reprlib.repr(value)}: {error}",
+            f"{place} is {reprlib.repr(value)}" + ("" if literals else f": {error}"),
             expected=f"one of {', '.join(literals)}" if literals else "",
             fix=did_you_mean(str(value), literals),
         ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import PurePath
 
 from bb_runtime import Dropped, Emitted, FrameEnded, OpFailed, Step
 from bb_runtime.digests import code_of
@@ -14,6 +15,17 @@ __all__ = ["Recorder"]
 _SHOWN = 40
 #: And of each the last so many pieces of work.
 _MOST = 2000
+#: Most letters that are kept of what an op said when it failed.
+_LONGEST = 300
+
+
+def _words(step: OpFailed) -> str:
+    """Return which op failed, on which line, and the first line of what it said."""
+    told = str(getattr(step.error, "found", step.error)).partition("\n")[0][:_LONGEST]
+    source = step.source
+    # The name of the file alone: where it lies differs from machine to machine.
+    at = f" at {PurePath(source.file).name}:{source.line}" if source else ""
+    return f"{step.op}{at}: {told}"
 
 
 class Recorder:
@@ -60,7 +72,10 @@ class Recorder:
         elif isinstance(step, Dropped):
             one.refused[step.reason] += 1
         elif isinstance(step, OpFailed):
-            one.failures[code_of(step.error)] += 1
+            code = code_of(step.error)
+            one.failures[code] += 1
+            if code not in one.said:
+                one.said[code] = _words(step)
 
     def failed_on(self, number: int, source: int) -> None:
         """Note that an op failed while a Node handled an envelope of a peer."""

@@ -93,6 +93,7 @@ class Round:
         frames: Frames that ended, by how.
         failures: Ops that failed, by code.
         failed_on: Ops that failed while a Node handled an envelope, by the peer that sent it.
+        said: What the first of the ops that failed said, by code; with where in the program.
     """
 
     number: int
@@ -109,6 +110,7 @@ class Round:
     frames: Counter[str] = field(default_factory=Counter[str])
     failures: Counter[str] = field(default_factory=Counter[str])
     failed_on: Counter[str] = field(default_factory=Counter[str])
+    said: dict[str, str] = field(default_factory=dict[str, str])
 
     @property
     def stragglers(self) -> int:
@@ -153,6 +155,7 @@ class Round:
             "frames": dict(self.frames),
             "failures": dict(self.failures),
             "failed_on": dict(self.failed_on),
+            "said": self.said,
         }
 
 

@@ -83,7 +83,7 @@ def write_project(kind: str, names: Names, into: Path, *, licence: str, author: 
             expected="no such folder, or an empty one: nothing is overwritten",
             fix="choose another name, or another folder with --into",
         )
-    texts = dict(sorted(_texts(kind, names, licence, author)))
+    texts = dict(sorted(dict(_texts(kind, names, licence, author)).items()))
     try:
         into.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{names.name}-", dir=into) as scratch:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bb_sim import Result, Round
 
-__all__ = ["ended", "figures", "summary_of", "table_of"]
+__all__ = ["ended", "figures", "summary_of", "table_of", "unlucky"]
 
 #: Rounds that the table shows.
 _SHOWN = 10
@@ -64,13 +64,16 @@ def ended(result: Result) -> int:
 def summary_of(result: Result) -> list[str]:
     """Return what all rounds together brought, in lines."""
     peers = f"{result.installed:,} of {sum(result.peers.values()):,} peers were needed"
-    time = f"{ended(result)} rounds in {result.virtual_ns / 1e9:.2f} virtual seconds"
+    rounds = ended(result)
+    time = f"{rounds} round{'s' * (rounds != 1)} in {result.virtual_ns / 1e9:.2f} virtual seconds"
     lines = [f"{time}; {peers}"]
     for title, field in (("lost", "lost"), ("refused", "refused"), ("failed ops", "failures")):
         total = _total(result, field)
         if total:
             told = ", ".join(f"{many} {reason}" for reason, many in sorted(total.items()))
             lines.append(f"{title}: {told}")
+    said = {code: told for one in reversed(result.rounds) for code, told in one.said.items()}
+    lines += [f"  {code}, first in {told}" for code, told in sorted(said.items())]
     senders = _total(result, "failed_on").most_common()
     if senders:
         more = f", and {len(senders) - _NAMED} more" if len(senders) > _NAMED else ""
@@ -78,6 +81,12 @@ def summary_of(result: Result) -> list[str]:
         lines.append(f"failed on what came from {told}{more}")
     lines.append(f"digest {result.digest[:16]}")
     return lines
+
+
+def unlucky(one: Round) -> str:
+    """Return how a round ended, if not all of those who were invoked finished it."""
+    wrong = sorted(how for how in one.ended if how != "done")
+    return f" {', '.join(wrong)}" if wrong else ""
 
 
 def _total(result: Result, field: str) -> Counter[str]:

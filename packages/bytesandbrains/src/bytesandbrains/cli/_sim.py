@@ -15,7 +15,7 @@ from bytesandbrains.cli._checkpoints import Checkpoints
 from bytesandbrains.cli._errors import Exit
 from bytesandbrains.cli._json import print_json
 from bytesandbrains.cli._options import arg_option, parse_pairs
-from bytesandbrains.cli._rounds import ended, figures, summary_of, table_of
+from bytesandbrains.cli._rounds import ended, figures, summary_of, table_of, unlucky
 
 if TYPE_CHECKING:
     from bb_sim import Result, Simulation
@@ -264,7 +264,7 @@ class _Run:
             with _clean_stop(simulation) as stop, progress(hidden=quiet) as bar:
                 bar.begin("rounds", max(0, (self._scenario.rounds or 1) - before))
                 for one in simulation.rounds():
-                    bar.step(f"round {one.number}", figures(one))
+                    bar.step(f"round {one.number}{unlucky(one)}", figures(one))
                     if checkpoints is not None:
                         checkpoints.save_sometimes(simulation)
             done = not stop or simulation.done
