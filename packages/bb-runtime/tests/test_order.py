@@ -438,7 +438,9 @@ def test_snapshot_holds_what_waits(sure, stop):
         one.wire.lose(0)
         for number in range(stop):
             one.wire.deliver((2 * number + 1) % len(one.wire.flying))
+    before = [leftovers(node) for node in stage.wire.nodes.values()]
     stage.restart()
+    assert [leftovers(node) for node in stage.wire.nodes.values()] == before
     for one in (straight, stage):
         for _ in range(8):
             one.wire.run()

@@ -808,7 +808,8 @@ KNOWN = {
     "Gathers": {"written": "blocked gone", "given": "_engine"},
     "Grants": {"written": "key", "given": "asked"},
     "Metrics": {"written": "numbers histograms flows ended", "given": "kinds"},
-    "Order": {"given": "_engine open drop"},
+    # How many are held back follows from those of each peer.
+    "Order": {"written": "held", "given": "_engine open drop"},
     "Outbound": {"written": "unsent_bytes _waiting", "given": "_engine"},
     "Paces": {"written": "recent", "given": "_engine"},
     "Peers": {"written": "records sweep_ns _skewed", "given": "_engine _idle_ns"},

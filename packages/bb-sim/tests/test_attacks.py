@@ -139,6 +139,9 @@ def test_labels_are_turned_around_whatever_they_are():
     assert flipped(np.array([0.5, -1.0]), 10).tolist() == [-0.5, 1.0]
     assert flipped(np.array([], np.int64), 10).size == 0
     assert flipped(np.array([1], np.uint8), 2).dtype == np.uint8
+    assert flipped(np.array([True, False]), 2).tolist() == [False, True]
+    assert flipped(np.array([3, 4], np.uint8), 300).tolist() == [296, 295]
+    assert flipped(np.array([100], np.int8), 1_000).tolist() == [899]
     with pytest.raises(BadScenario, match="a label is 10"):
         flipped(np.array([3, 10]), 10)
 

@@ -137,8 +137,8 @@ def flipped(labels: _Array, classes: int) -> _Array:
     """Return labels with the last class for the first, and so on.
 
     Args:
-        labels: Classes (n,) as whole numbers, probabilities of them (n, classes), or numbers
-            (n,), whose signs are turned.
+        labels: Classes (n,) as whole numbers, probabilities of them (n, classes), truth values
+            (n,), or numbers (n,), whose signs are turned.
         classes: How many classes there are, where labels are whole numbers.
 
     Raises:
@@ -146,6 +146,8 @@ def flipped(labels: _Array, classes: int) -> _Array:
     """
     if labels.ndim > 1:
         return np.ascontiguousarray(labels[:, ::-1])
+    if labels.dtype.kind == "b":
+        return ~labels
     if labels.dtype.kind not in "iu":
         return -labels
     if labels.size and not 0 <= labels.min() <= labels.max() < classes:
@@ -154,7 +156,9 @@ def flipped(labels: _Array, classes: int) -> _Array:
             expected=f"0 to {classes - 1}: the attack was told of {classes} classes",
             fix="say how many there are: classes of [attack]",
         )
-    return (classes - 1 - labels).astype(labels.dtype)
+    turned = classes - 1 - labels.astype(np.int64)
+    fits = classes - 1 <= np.iinfo(labels.dtype).max
+    return turned.astype(labels.dtype) if fits else turned
 
 
 def _draw(
