@@ -321,7 +321,9 @@ def keep(session: nox.Session, name: str, *tests: str) -> None:
 @nox.session(name="matrix-page")
 def matrix_page(session: nox.Session) -> None:
     """Write docs/reference/compatibility.md from what the two sessions above kept."""
-    session.run("python", "tests/matrix/page.py", str(TRIED), "docs/reference/compatibility.md")
+    session.run(
+        "python", "tests/matrix/matrix_page.py", str(TRIED), "docs/reference/compatibility.md"
+    )
 
 
 @nox.session

@@ -48,7 +48,7 @@ HOOKS = {
     "bb_component": Hook(tuple(map(suite_of, CONTRACTS)), "docs/tutorials/your-first-plugin.md"),
     "bb_type": Hook(("TypeSuite",), "docs/how-to/your-own-type.md"),
     "bb_stage": Hook(("StageSuite",), "docs/how-to/your-own-stage.md"),
-    "bb_transport": Hook(("TransportSuite",), "docs/how-to/test-a-plugin.md"),
+    "bb_transport": Hook(("TransportSuite",), "docs/how-to/publish-a-plugin.md"),
     "bb_planner": Hook(("PlannerSuite",), "docs/reference/plans.md"),
     "bb_command": Hook(
         (), "docs/reference/cli.md", "a command of click is tested by click's own runner"

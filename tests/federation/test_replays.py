@@ -2,12 +2,18 @@
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.py"))
+#: What is installed apart runs apart: `nox -s torch`.
+EXAMPLES = [
+    path
+    for path in sorted((ROOT / "docs" / "examples").glob("*.py"))
+    if not path.stem.startswith("torch") or find_spec("bb_model_torch")
+]
 #: Runs an example with a journal for every Node, then replays all of them.
 RECORD = """
 import runpy, sys

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from comparing import ATTACKS, DIVISIONS, RULES, cells
-from page import draw, table, with_table
+from robustness_page import draw, table, with_table
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "explanation" / "robustness.md"

@@ -11,7 +11,7 @@ if str(HERE) not in sys.path:
     sys.path.insert(0, str(HERE))
 
 from comparing import ATTACKS, DIVISIONS, RULES, cells, command  # noqa: E402
-from page import draw, read_table, table, with_table  # noqa: E402
+from robustness_page import draw, read_table, table, with_table  # noqa: E402
 
 PAGE = (DOCS / "explanation" / "robustness.md").read_text(encoding="utf-8")
 

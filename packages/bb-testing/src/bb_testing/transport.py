@@ -32,6 +32,7 @@ from bb_testing._transport_world import (
     noise,
     opened,
     raising,
+    same_bytes,
 )
 
 __all__ = ["TransportSuite"]
@@ -143,7 +144,7 @@ class TransportSuite(TransportWorld):
                         "receive_into() says that the connection is closed, and it is not"
                     )
                     got += piece
-                assert bytes(got) == sent, "other bytes arrived than were sent"
+                assert same_bytes(got, sent), "other bytes arrived than were sent"
 
         self._run(test)
 
@@ -176,7 +177,7 @@ class TransportSuite(TransportWorld):
                 tasks.create_task(send())
                 await asyncio.sleep(A_WHILE / 2)
                 await ends.accepted.receive_into(memoryview(got))
-            assert got == sent, (
+            assert same_bytes(got, sent), (
                 "a buffer was written to after send() returned, and that arrived: return when "
                 "it is not needed any more"
             )
@@ -210,7 +211,9 @@ class TransportSuite(TransportWorld):
                     for end, buffer in zip(ends, got, strict=True):
                         tasks.create_task(end.send([data]))
                         tasks.create_task(all_of(end.receive_into(memoryview(buffer))))
-                assert all(buffer == data for buffer in got), "other bytes arrived than were sent"
+                assert all(same_bytes(buffer, data) for buffer in got), (
+                    "other bytes arrived than were sent"
+                )
 
         self._run(test)
 
@@ -322,7 +325,7 @@ class TransportSuite(TransportWorld):
             async with self._nodes() as pair:
                 data = data_of(size)
                 back = await ask(pair, data)
-                assert back.tobytes() == data.tobytes(), "another value came back"
+                assert same_bytes(back, data), "another value came back"
 
         self._run(test)
 
@@ -346,7 +349,7 @@ class TransportSuite(TransportWorld):
                 ]
                 backs = await asyncio.gather(*(ask(pair, data) for pair, data in jobs))
                 for (_, data), back in zip(jobs, backs, strict=True):
-                    assert back.tobytes() == data.tobytes(), "the answer to another came back"
+                    assert same_bytes(back, data), "the answer to another came back"
 
         self._run(test)
 
@@ -403,7 +406,7 @@ class TransportSuite(TransportWorld):
                 await pair.echoing.until(lambda: echoing.counters.get("abandoned"))
                 data = data_of(9)
                 back = await ask(pair, data)
-                assert back.tobytes() == data.tobytes()
+                assert same_bytes(back, data)
 
         self._run(test)
 
@@ -421,6 +424,6 @@ class TransportSuite(TransportWorld):
                 assert not came, "the other side answered what is no envelope"
                 assert pair.echoing.node.counters["bad_magic"] == 1
                 data = data_of(9)
-                assert (await ask(pair, data)).tobytes() == data.tobytes()
+                assert same_bytes(await ask(pair, data), data)
 
         self._run(test)

@@ -1,4 +1,4 @@
-"""Writes down what the matrix found: `python tests/matrix/page.py KEPT PAGE`."""
+"""Writes down what the matrix found: `python tests/matrix/matrix_page.py KEPT PAGE`."""
 
 from __future__ import annotations
 
