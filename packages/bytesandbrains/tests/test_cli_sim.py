@@ -99,6 +99,44 @@ def test_artifact_is_simulated_too(bb, artifact, tmp_path):
     assert bb("sim", "world.toml").code == 0
 
 
+WORLDS = """
+from bb_sim import Link, Scenario
+
+same = {{
+    "program": "{program}",
+    "bind": {{"clients": "static", "data": "digits"}},
+    "peers": {{"client": 3}},
+    "rounds": 2,
+}}
+near = Scenario(**same)
+far = Scenario(**same, links=Link(latency="2s"))
+"""
+
+
+@pytest.fixture
+def worlds(scenario, tmp_path):
+    """Two scenarios of the program, in a Python file."""
+    named = next(line for line in SCENARIO.splitlines() if line.startswith("program"))
+    path = tmp_path / "worlds.py"
+    path.write_text(WORLDS.format(program=named.partition('"')[2].rstrip('"')))
+    return path
+
+
+def test_scenario_may_be_python(bb, worlds):
+    near, far = (bb("sim", f"{worlds}:{name}", "--json").json for name in ("near", "far"))
+
+    assert [one["answered"] for one in near["rounds"]] == [3, 3]
+    assert far["virtual_ns"] - near["virtual_ns"] > 7 * 10**9
+
+
+def test_scenario_of_a_python_file_has_to_be_named_where_there_are_two(bb, worlds):
+    unnamed, misnamed = bb("sim", worlds), bb("sim", f"{worlds}:fra")
+
+    assert unnamed.code == misnamed.code == 3
+    assert "holds 2 scenarios" in unnamed.err
+    assert "there are near, far" in misnamed.err
+
+
 def test_time_that_is_over_is_told(bb, scenario):
     done = bb("sim", scenario, "--until", "300ms")
 

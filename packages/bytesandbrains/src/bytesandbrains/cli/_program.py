@@ -27,7 +27,7 @@ from bytesandbrains.cli._errors import CliError
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-__all__ = ["Program", "literal", "load_program"]
+__all__ = ["Program", "import_file", "literal", "load_program"]
 
 _HOW = "FILE.py:NAME, package.module:NAME, or an artifact FILE.onnx"
 
@@ -113,7 +113,7 @@ def load_program(spec: str, arguments: Mapping[str, str]) -> Program:
         place, name = spec, ""
     path = Path(place)
     if path.suffix == ".py":
-        return _program(_import_file(path), name, str(path), arguments)
+        return _program(import_file(path), name, str(path), arguments)
     if colon and not path.exists():
         return _program(_import_module(place), name, place, arguments)
     return _artifact(Path(spec), arguments)
@@ -149,7 +149,13 @@ def _of_model(model: ModelProto, place: str) -> Program:
     return Program(model, bool(onnx_tools.get_meta(model, keys.COMPILED)), place)
 
 
-def _import_file(path: Path) -> ModuleType:
+def import_file(path: Path) -> ModuleType:
+    """Import a Python file by its path; the same file is imported once.
+
+    Raises:
+        NoSuchFile: There is none.
+        ProgramRaised: It raised while it was imported.
+    """
     if not path.is_file():
         raise _no_file(path, ".py")
     folder = str(path.resolve().parent)

@@ -94,16 +94,41 @@ def read(text: str, asked: Asked) -> Source:
         NoReadyProgram: It is no name of one, and no file.
         BadScenario: The file, or an option, says what makes no sense.
         BadConfigFile: The configuration cannot be read.
+        NoSuchFile: There is no such Python file.
+        ProgramRaised: The Python file raised while it was imported.
     """
     from bb_sim import read_scenario
 
     ready = READY.get(text)
     if ready is not None:
         return Source(_asked_of(ready.begin(), asked, ready), text, ready)
+    file, _, name = text.rpartition(":") if ".py:" in text else (text, "", "")
+    if file.endswith(".py"):
+        return Source(_asked_of(_of_python(Path(file), name), asked, None), file, None)
     path = Path(text)
     if not path.suffix and not path.exists() and len(path.parts) == 1:
         raise _unknown(text)
     return Source(_asked_of(read_scenario(path), asked, None), text, None)
+
+
+def _of_python(path: Path, name: str) -> Scenario:
+    """Return the scenario of a Python file: the one of this name, or the only one."""
+    from bb_sim import BadScenario, Scenario
+    from bytesandbrains.cli._program import import_file
+
+    module = import_file(path)
+    found = {key: one for key, one in vars(module).items() if isinstance(one, Scenario)}
+    if name in found:
+        return found[name]
+    if not name and len(found) == 1:
+        return next(iter(found.values()))
+    there = f"there are {', '.join(found)}" if found else "it holds none"
+    raise BadScenario(
+        f"{path} holds no scenario {name!r}" if name else f"{path} holds {len(found)} scenarios",
+        expected=f"a bb_sim.Scenario at the top level; {there}",
+        fix="name one, such as FILE.py:NAME" if found else "write: world = bb_sim.Scenario(...)",
+        where=str(path),
+    )
 
 
 def prepare(source: Source) -> Prepared:

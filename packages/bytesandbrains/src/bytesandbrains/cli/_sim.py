@@ -143,10 +143,11 @@ def command(
 ) -> None:
     """Run a federation in virtual time: links that lose and delay, crashes, attackers.
 
-    SCENARIO is a ready-made program (fedavg, gossip), or a TOML file that names one and says what
-    the world is like; `bb sim --example` prints one. Options win over what it says. The same
-    scenario and seed give the same run, byte for byte. Ctrl-C keeps what was done; with --out,
-    --resume goes on from there.
+    SCENARIO is a ready-made program (fedavg, gossip), or a file that names one and says what the
+    world is like: TOML, of which `bb sim --example` prints one, or Python with a Scenario at its
+    top level, FILE.py or FILE.py:NAME. Options win over what it says. The same scenario and seed
+    give the same run, byte for byte. Ctrl-C keeps what was done; with --out, --resume goes on from
+    there.
 
     \b
     bb sim fedavg --aggregator krum --attack sign-flip --attackers 0.2 --plot out.png
