@@ -179,7 +179,9 @@ class Soak:
     def _sample(self, number: int, pool: Any) -> Sample:
         gc.collect()
         traced = tracemalloc.get_traced_memory()[0] if self._traced else 0
-        return Sample(number, len(gc.get_objects()), traced, _resident(), pool.held_bytes)
+        # What a test run has frozen is held by the process as well.
+        objects = len(gc.get_objects()) + gc.get_freeze_count()
+        return Sample(number, objects, traced, _resident(), pool.held_bytes)
 
 
 def _drop_report(simulation: Simulation, number: int) -> None:
