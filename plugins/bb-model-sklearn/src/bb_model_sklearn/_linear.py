@@ -16,6 +16,7 @@ The same calls give the same bits on one machine. On other machines they agree w
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
@@ -41,6 +42,11 @@ _SEEDS = 2**31
 #: From this version on scikit-learn has passive-aggressive as a schedule of SGD and warns of the
 #: class that it had before.
 _PASSIVE_AGGRESSIVE_IS_A_SCHEDULE = (1, 8)
+
+
+#: While it trains, scikit-learn sets the warning filters of the whole process and puts them back;
+#: two threads that do so at once leave each other's, or none, and it then warns of itself.
+_TRAINING = threading.Lock()
 
 
 class Linear(Model):
@@ -306,10 +312,11 @@ class Linear(Model):
         return metrics if self.config.regression else {**metrics, "accuracy": right / seen}
 
     def _partial_fit(self, rows: Tensor, targets: Tensor) -> None:
-        if self.config.regression:
-            self._estimator.partial_fit(rows, targets)
-        else:
-            self._estimator.partial_fit(rows, targets, classes=np.arange(self.config.classes))
+        with _TRAINING:
+            if self.config.regression:
+                self._estimator.partial_fit(rows, targets)
+            else:
+                self._estimator.partial_fit(rows, targets, classes=np.arange(self.config.classes))
         # With a single row scikit-learn leaves a new intercept, in double precision; what is kept
         # has to be what is saved and sent.
         self._estimator.intercept_ = np.asarray(self._estimator.intercept_, self._dtype)
