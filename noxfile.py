@@ -286,7 +286,10 @@ TRIED = ROOT / ".nox" / "matrix"
 @nox.parametrize("plugin", PLUGINS)
 def matrix(session: nox.Session, plugin: str, versions: str) -> None:
     """Run the tests of one plugin, alone with the core, on the newest or the oldest it allows."""
-    alone = [f"-e{member}" for member in (*members("packages"), f"plugins/{plugin}")]
+    project = nox.project.load_toml(f"plugins/{plugin}/pyproject.toml")
+    beside = [need.partition("~")[0] for need in project.get("dependency-groups", {}).get("test", ())]
+    plugins = [f"plugins/{name}" for name in (plugin, *beside)]
+    alone = [f"-e{member}" for member in (*members("packages"), *plugins)]
     if versions == "oldest":
         install_lowest(session, *alone)
     else:
