@@ -287,7 +287,8 @@ TRIED = ROOT / ".nox" / "matrix"
 def matrix(session: nox.Session, plugin: str, versions: str) -> None:
     """Run the tests of one plugin, alone with the core, on the newest or the oldest it allows."""
     project = nox.project.load_toml(f"plugins/{plugin}/pyproject.toml")
-    beside = [need.partition("~")[0] for need in project.get("dependency-groups", {}).get("test", ())]
+    needs = project.get("dependency-groups", {}).get("test", ())  # plugins that its tests use
+    beside = [need.partition("~")[0] for need in needs]
     plugins = [f"plugins/{name}" for name in (plugin, *beside)]
     alone = [f"-e{member}" for member in (*members("packages"), *plugins)]
     if versions == "oldest":
