@@ -26,11 +26,13 @@ nox -s bench-peers         our simulator beside Flower's and pfl, installed for 
 nox -s equal-flwr          our aggregators against Flower's strategies of the same rules, to 1e-6
 nox -s bench-flwr          the speed of both, as JSON in bench-out/
 nox -s constraints         write constraints.txt anew from what resolves today
-nox -s release -- minor    changelog, versions, wheels, checks, commit, tag; `--dry-run` tries it
+nox -s release -- minor    changelog, versions, wheels, checks, commit, tag; `--dry-run` tries it;
+                           `--plugin bb-aggregator-krum patch` releases one plugin alone
 """
 
 from __future__ import annotations
 
+import argparse
 import filecmp
 import json
 import os
@@ -56,8 +58,7 @@ LOCKSTEP = RELEASE["lockstep"]
 
 PYTHONS = ["3.11", "3.12", "3.13"]
 WHOLE_SUITE_ON = {PYTHONS[0], PYTHONS[-1]}
-PROTO = Path("packages/bb-ir/proto")
-GENERATED = Path("packages/bb-ir/src/bb_ir/_proto")
+PROTO = GENERATED = Path("packages/bb-ir/src/bb_ir/_proto")
 
 
 def members(*kinds: str) -> list[str]:
@@ -418,40 +419,112 @@ def constraints(session: nox.Session) -> None:
 def release(session: nox.Session) -> None:
     """Release X.Y.Z, or patch, minor, major: changelog, versions, wheels, checks, commit, tag.
 
-    All of it happens in a copy; when every check has passed, commit, tag and `dist/` are taken
-    over. `--dry-run` stops before that.
+    With `--plugin NAME` it is that plugin alone, with a number and a tag of its own. All of it
+    happens in a copy; when every check has passed, commit, tag and `dist/` are taken over.
+    `--dry-run` stops before that.
     """
-    dry = "--dry-run" in session.posargs
-    named = [word for word in session.posargs if word != "--dry-run"]
-    if len(named) != 1:
-        session.error("what? nox -s release -- 0.2.0 (or patch, minor, major); --dry-run tries it")
-    if not dry and git(session, "status", "--porcelain"):
+    asked = argparse.ArgumentParser(prog="nox -s release --", allow_abbrev=False)
+    asked.add_argument("version", help="patch, minor, major, or a version such as 0.2.0")
+    asked.add_argument("--plugin", metavar="NAME", help="a plugin, such as bb-aggregator-krum")
+    asked.add_argument("--dry-run", action="store_true", help="try it, and change nothing")
+    said = asked.parse_args(session.posargs)
+    if not said.dry_run and git(session, "status", "--porcelain"):
         session.error("there are changes that no commit holds: commit or stash them first")
-    install_editable(session, "test", "wheels", "release")
-    copy = Path(session.create_tmp()) / "release"
+    copy = Path(session.create_tmp()).resolve() / "release"
     shutil.rmtree(copy, ignore_errors=True)
     git(session, "clone", "--quiet", "--no-hardlinks", str(ROOT), str(copy))
     for key in ("user.name", "user.email"):
         git(session, "-C", str(copy), "config", key, git(session, "config", key))
-    what = ["--new-version", named[0]] if named[0][0].isdigit() else []
-    bump = ["bump-my-version", "bump", "--config-file=release.toml", *what]
-    with session.chdir(copy):
-        session.run(*bump, "patch" if what else named[0])
-    version = git(session, "-C", str(copy), "describe", "--tags").removeprefix("v")
-    dist = build_and_try(session, copy)
+    make = release_alone if said.plugin else release_all
+    tag, dist = make(session, copy, *filter(None, (said.plugin, said.version)))
     session.run("twine", "check", "--strict", *map(str, sorted(dist.iterdir())))
     told = git(session, "-C", str(copy), "show", "--stat", "HEAD")
-    session.log(f"{told}\n{len(list(dist.iterdir()))} files for {version} in {dist}")
-    if dry:
-        session.log(f"{version} could be released as it is; nothing was changed")
+    session.log(f"{told}\n{len(list(dist.iterdir()))} files for {tag} in {dist}")
+    if said.dry_run:
+        session.log(f"{tag} could be released as it is; nothing was changed")
         return
     git(session, "fetch", "--quiet", "--tags", str(copy), "HEAD")
     git(session, "merge", "--quiet", "--ff-only", "FETCH_HEAD")
     shutil.rmtree(ROOT / "dist", ignore_errors=True)
     shutil.copytree(dist, ROOT / "dist")
     session.log(
-        f"{version} is committed and tagged here. Now: git push --follow-tags; twine upload dist/*"
+        f"{tag} is committed and tagged here. Now: git push --follow-tags; twine upload dist/*"
     )
+
+
+def release_all(session: nox.Session, copy: Path, version: str) -> tuple[str, Path]:
+    """Release the core and all plugins that have its number, in a copy; return tag and files."""
+    install_editable(session, "test", "wheels", "release")
+    what = ["--new-version", version, "patch"] if version[0].isdigit() else [version]
+    with session.chdir(copy):
+        session.run("bump-my-version", "bump", "--config-file=release.toml", *what)
+    dist = build_and_try(session, copy)
+    before = ("python", str(ONE_PLUGIN), "released", str(copy), str(dist))
+    for file in str(session.run(*before, silent=True)).split():
+        session.log(f"{file} was released before, with its plugin alone: it is left out")
+        (dist / file).unlink()
+    return git(session, "-C", str(copy), "describe", "--tags", "--match=v*"), dist
+
+
+#: Releases one plugin in a copy; says what was released before; unpacks tests.
+ONE_PLUGIN = ROOT / "tests/releases/one_plugin.py"
+
+
+def release_alone(session: nox.Session, copy: Path, plugin: str, version: str) -> tuple[str, Path]:
+    """Release one plugin, in a copy; return tag and files."""
+    session.install(*group("wheels", "release"), "packaging>=24", "-c", "constraints.txt")
+    script = ("python", str(ONE_PLUGIN))
+    tag = str(session.run(*script, "release", str(copy), plugin, version, silent=True)).strip()
+    dist = copy / "dist"
+    build = ("python", "-m", "build", "--no-isolation")
+    session.run(*build, f"--outdir={dist}", str(copy / "plugins" / plugin))
+    project = nox.project.load_toml(copy / "plugins" / plugin / "pyproject.toml")
+    needs = project.get("dependency-groups", {}).get("test", ())  # plugins that its tests use
+    core = released_core(session, copy, [f"plugins/{need.partition('~')[0]}" for need in needs])
+    (wheel,), (sdist,) = dist.glob("*.whl"), dist.glob("*.tar.gz")
+    python = fresh_environment(session, copy.parent / "alone", [*core, wheel])
+    tests = str(session.run(*script, "unpack", str(sdist), str(copy.parent / "sdist"), silent=True))
+    settings = ("-c", "pyproject.toml", "--import-mode=importlib", "-o", "markers=slow: takes long")
+    with session.chdir(tests.strip()):
+        session.run(
+            python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *settings,
+            "--benchmark-disable", "-m", "not slow", "-W", "error", "tests", external=True,
+        )  # fmt: skip
+        for point in project["project"]["entry-points"]["bytesandbrains.v1"]:
+            bb = str(Path(python).with_name("bb"))
+            session.run(bb, "plugins", "--check", point, external=True)
+    return tag, dist
+
+
+def released_core(session: nox.Session, copy: Path, beside: list[str]) -> list[Path]:
+    """Build the wheels of the core as it was released last, and of other plugins of that time."""
+    core, wheels = copy.parent / "core", copy.parent / "core-wheels"
+    for folder in (core, wheels):
+        shutil.rmtree(folder, ignore_errors=True)
+    git(session, "clone", "--quiet", "--no-hardlinks", str(copy), str(core))
+    tag = f"v{RELEASE['tool']['bumpversion']['current_version']}"
+    if git(session, "-C", str(core), "tag", "--list", tag):
+        git(session, "-C", str(core), "checkout", "--quiet", tag)
+    else:
+        session.log(f"there is no tag {tag}: the plugin is tried with the core as it is here")
+    for member in [*members("packages"), *beside]:
+        build = ("python", "-m", "build", "--wheel", "--no-isolation", f"--outdir={wheels}")
+        session.run(*build, str(core / member), silent=True)
+    return sorted(wheels.glob("*.whl"))
+
+
+def fresh_environment(session: nox.Session, home: Path, wheels: list[Path]) -> str:
+    """Make an environment of some wheels and what tests need; return its Python."""
+    shutil.rmtree(home, ignore_errors=True)
+    python = str(home / "bin" / "python")
+    wanted = [*map(str, wheels), *group("test"), "-c", "constraints.txt"]
+    if uv := with_uv().get("UV"):
+        session.run(uv, "venv", "--quiet", str(home), external=True)
+        session.run(uv, "pip", "install", "--quiet", "--python", python, *wanted, external=True)
+    else:
+        session.run("python", "-m", "venv", str(home))
+        session.run(python, "-m", "pip", "install", "--quiet", *wanted, external=True)
+    return python
 
 
 def git(session: nox.Session, *arguments: str) -> str:

@@ -50,6 +50,7 @@ HOOKS = {
     "bb_stage": Hook(("StageSuite",), "docs/how-to/your-own-stage.md"),
     "bb_transport": Hook(("TransportSuite",), "docs/how-to/publish-a-plugin.md"),
     "bb_planner": Hook(("PlannerSuite",), "docs/reference/plans.md"),
+    "bb_executor": Hook(("ExecutorSuite",), "docs/reference/executors.md"),
     "bb_command": Hook(
         (), "docs/reference/cli.md", "a command of click is tested by click's own runner"
     ),

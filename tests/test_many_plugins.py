@@ -8,7 +8,7 @@ import pytest
 
 COUNT = 50
 KINDS = [
-    "aggregator", "backend", "codec", "command", "data_source", "index", "model", "op",
+    "aggregator", "backend", "codec", "command", "data_source", "executor", "index", "model", "op",
     "peer_selector", "planner", "protocol", "stage", "transport", "type",
 ]  # fmt: skip
 #: What the modules do when they are imported is to end the interpreter.

@@ -50,21 +50,30 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 #: Files of cases in the order in which a user meets the errors.
 ORDER = (
-    "recording", "compiling", "installing", "running", "simulating", "data_and_wire", "plugins",
-    "components", "command_line",
+    "recording", "compiling", "installing", "running", "simulating", "data_and_wire", "swapping",
+    "executing", "storing", "plugins", "components", "command_line",
 )  # fmt: skip
 #: Classes that only stand for others: they are caught, never raised.
 ABSTRACT = frozenset(
-    {"BuildError", "CliError", "CompileError", "SimulationError", "TransportError"}
+    {
+        "BuildError",
+        "CliError",
+        "CompileError",
+        "PlansError",
+        "SimulationError",
+        "StoreError",
+        "TransportError",
+    }
 )
 #: What the page may mention; plugins of others, wherever they are installed, must not change it.
 PLUGINS = (
     "aggregator.fedavg", "aggregator.fedopt", "aggregator.krum", "aggregator.median",
     "aggregator.trimmed-mean", "backend.numpy", "backend.onnxruntime", "codec.chain",
     "codec.quantize", "codec.topk", "codec.zstd", "data_source.arrays", "data_source.digits",
-    "data_source.parquet", "index.flat", "index.usearch", "model.mlp", "model.sklearn",
-    "peer_selector.random", "peer_selector.registry", "peer_selector.static",
-    "protocol.gossip", "protocol.registry",
+    "data_source.parquet", "data_source.trace", "executor.cpu", "index.flat", "index.usearch",
+    "model.mlp", "model.sklearn", "peer_selector.random", "peer_selector.registry",
+    "peer_selector.static", "planner.kvcache", "planner.swap",
+    "protocol.gossip", "protocol.registry", "protocol.swap",
 )  # fmt: skip
 _CELL = re.compile(r"^# %% (\S+?)(?:: (.*))?$", re.MULTILINE)
 _MARK = re.compile(r"  # \((\d)\)$", re.MULTILINE)

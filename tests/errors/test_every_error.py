@@ -12,7 +12,7 @@ PAGE = HERE.parents[1] / "docs/reference/errors.md"
 #: What they say is in what they hold: other errors, or a traceback.
 WITHOUT_HELP = {"FrameFailed", "SeveralErrors"}
 #: Usage errors are printed as click prints them.
-BY_CLICK = {"NoSuchRole"}
+BY_CLICK = {"NoSuchRole", "WrongUsage"}
 
 
 def load(name):

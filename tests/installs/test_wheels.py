@@ -25,6 +25,22 @@ def test_wheel_holds_one_package_with_types_and_licence(wheels, name):
     assert f"{information}/licenses/LICENSE" in files
 
 
+def test_schemas_stubs_and_header_are_in_the_wheel(wheels):
+    with zipfile.ZipFile(wheels["bb_ir"]) as wheel:
+        files = {name for name in wheel.namelist() if name.startswith("bb_ir/_proto/")}
+
+    kinds = ("_pb2.py", "_pb2.pyi", ".proto")
+    named = {f"{name}{kind}" for name in ("core", "plan") for kind in kinds}
+    assert files == {f"bb_ir/_proto/{name}" for name in (*named, "__init__.py", "bb_plan.hpp")}
+
+
+def test_schema_is_found_where_it_is_installed(edge_python, run_in):
+    script = "from bb_ir.plan import proto_path; print(proto_path().read_text())"
+    told = run_in(edge_python, "-c", script)
+
+    assert "package bb.plan.v1;" in told
+
+
 def test_command_explains_itself(whole_python, run_in):
     for command in ["bb", "bytesandbrains"]:
         assert "demo" in run_in(whole_python.with_name(command), "--help")

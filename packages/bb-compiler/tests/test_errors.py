@@ -1006,6 +1006,22 @@ def test_value_of_unknown_type_is_not_sent(refused):
     refused(SendsAnything(), NotSendable, "its type is not known", 'g.input("name", type)')
 
 
+class SendsWhatACodecMade(Federated):
+    codec = slots.Codec()
+
+    def body(self, g):
+        encoded = self.codec.encode(g, self.model.params(g))  # (2)
+        g.net_out("data", self.peers.sample(g, 1), encoded)  # (1)
+
+
+def test_value_of_unknown_type_that_a_component_made_is_told_by_it(refused):
+    error = refused(
+        SendsWhatACodecMade(), NotSendable, "its type is not known", "component of slot 'codec'"
+    )
+
+    assert "g.input" not in str(error)
+
+
 class SendsAFieldOfUnknownType(Federated):
     def body(self, g):
         loss = self.model.fit(g, self.data.batches(g))["loss"]  # (2)

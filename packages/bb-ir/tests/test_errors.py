@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from bb_ir import errors
-from bb_ir.errors import BytesAndBrainsError, SourceLine, WireError, did_you_mean
+from bb_ir.errors import BytesAndBrainsError, SourceLine, WireError, closest, did_you_mean
 
 
 def test_error_says_what_where_expected_and_fix(tmp_path):
@@ -76,3 +76,23 @@ def test_all_errors_have_one_base():
 def test_name_that_is_almost_known_is_asked_for():
     assert did_you_mean("modle", ["model", "data"]) == "did you mean 'model'?"
     assert did_you_mean("modle", iter(["backend"])) == ""
+
+
+@pytest.mark.parametrize(
+    ("wanted", "known", "meant"),
+    [
+        ("codek", ["model", "data"], ""),
+        ("codek", ["model", "codec"], "codec"),
+        ("nope", ["op", "type"], ""),
+        ("mpl", ["sklearn", "mlp"], "mlp"),
+        ("nam", ["huge", "nan"], "nan"),
+        ("a", ["b"], ""),
+        ("evaluate", ["train", "eval"], "eval"),
+        ("quant", ["topk", "quantize"], "quantize"),
+        ("kurm", ["median", "krum"], "krum"),
+        ("", ["model"], ""),
+        ("model", [], ""),
+    ],
+)
+def test_only_what_is_close_is_suggested(wanted, known, meant):
+    assert closest(wanted, known) == meant

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import pickle
 import typing
 from enum import IntEnum
 
@@ -20,11 +21,16 @@ from bb_ir.plan import (
     KvPageRef,
     Plan,
     PlanFormatError,
+    Rejected,
     SwapPlan,
     SwapWindow,
+    TensorSpan,
     TransferKind,
     TransferOp,
     WeightManifest,
+    _bulk,
+    _json,
+    _twins,
     binary,
     chunk_digest,
     content_digest,
@@ -185,6 +191,161 @@ def test_canonical_json_is_this_text():
     )
     with pytest.raises(PlanFormatError, match="is a int"):
         to_json(plan)
+
+
+# Whole columns at a time, and value by value.
+
+
+def outcome(function, *given):
+    """What comes of a call: a value, or what an error of ours says."""
+    try:
+        return function(*given)
+    except PlanFormatError as error:
+        return error.found, error.expected, error.fix, error.where
+
+
+def without_columns(monkeypatch):
+    """Send all that is read and written through the code that looks at each value."""
+    monkeypatch.setattr(_twins, "canonical", lambda _: None)
+    monkeypatch.setattr(_twins, "read", lambda *_: None)
+    monkeypatch.setattr(binary, "table_of", lambda *_: None)
+    monkeypatch.setattr(_bulk, "read", lambda *_: None)
+
+
+def both(function, *given):
+    """The outcomes of a call by columns and by values."""
+    with pytest.MonkeyPatch.context() as patch:
+        without_columns(patch)
+        slow = outcome(function, *given)
+    return outcome(function, *given), slow
+
+
+@slow
+@given(plans)
+@example(SwapPlan(to=WeightManifest(files=(FileChunk(tensor=TensorSpan(shape=(0, 2**64 - 1))),))))
+@example(CachePlan('\x00\x1f\x7f\u2028"\\/ü😀', rejected=(Rejected(), Rejected("", "", "é"))))
+@example(SwapPlan(ops=(TransferOp(note=""), TransferOp(), TransferOp(deps=("", "a"), priority=-1))))
+def test_columns_write_what_values_do(plan):
+    for write in (to_json, to_bytes):
+        fast, slow = both(write, plan)
+        assert fast == slow
+    assert _twins.canonical(plan).decode() == _json.value_by_value(plan)
+    assert _twins.read(type(plan), to_json(plan).encode()) == plan
+    for fast, slow in (
+        both(from_json, type(plan), to_json(plan)),
+        both(from_bytes, type(plan), to_bytes(plan)),
+    ):
+        assert fast == slow == plan
+
+
+@slow
+@given(plans, st.data())
+def test_columns_read_what_values_do(plan, data):
+    told, whole = to_json(plan), bytearray(to_bytes(plan) or b"\0")
+    at, cut = data.draw(st.integers(0, len(told))), data.draw(st.integers(0, 3))
+    put = data.draw(st.sampled_from([*'"{}[]:,0-1.eE\\ tfn\0ü\ud800', ""]))
+    whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+
+    for read, given_ in (
+        (from_json, told[:at] + put + told[at + cut :]),
+        (from_bytes, bytes(whole)),
+    ):
+        fast, slow = both(read, type(plan), given_)
+        assert fast == slow
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"planId":""}',
+        '{"nowNs":"0"}',
+        '{"nowNs":""}',
+        '{"nowNs":7}',
+        '{"nowNs":"7","nowNs":"7"}',
+        '{"nowNs":"1,2"}',
+        '{"nowNs":"-0"}',
+        '{"nowNs":" 1"}',
+        '{"nowNs":"1_0"}',
+        '{"nowNs":"\u0661"}',
+        '{"nowNs":"%s"}' % ("9" * 5000),
+        '{"nowNs":"18446744073709551616"}',
+        '{"ops":[{"fanout":1.0}]}',
+        '{"ops":[{"fanout":4294967296}]}',
+        '{"ops":[{"fanout":"1"}]}',
+        '{"ops":[{"kind":"KIND_UNSPECIFIED"}]}',
+        '{"ops":[{"kind":"_value_"}]}',
+        '{"ops":[{"note":null}]}',
+        '{"ops":[{"priority":"-1"},{"priority":"1,-2"},{}]}',
+        '{"ops":[null]}',
+        '{"ops":[{"digest":{"value":"/x=="}}]}',
+        '{"ops":[{"digest":{"value":"%s"}}]}' % ("A" * 88),
+        '{"evict":[{"head":true}]}',
+        '{"planId":"\\u0041"}',
+        '{"planId":"%s"}' % ("x" * 5000),
+        '{"planId":"\\ud800"}',
+        '{"planId":"x"} ',
+        "\ufeff{}",
+        "{}",
+    ],
+)
+def test_columns_take_nothing_that_values_refuse(text):
+    for given_ in (text, text.encode("utf-8", "surrogatepass")):
+        fast, slow = both(from_json, CachePlan, given_)
+        assert fast == slow
+
+
+def test_empty_texts_in_lists_are_no_numbers():
+    fast, slow = both(from_json, TensorSpan, '{"shape":[""]}')
+
+    assert fast == slow
+    assert "whole number" in fast[1]
+
+
+@pytest.mark.parametrize("length", [600, 1025])
+def test_plans_of_many_ops_go_by_columns(monkeypatch, length):
+    refs = (KvPageRef("kv", 5), KvPageRef("kv", 7, node="ü"))
+    ops = tuple(
+        TransferOp(
+            TransferKind(1 + index % 8), f"mem://{index}", "mem://b", index,
+            kv_refs=refs[: index % 3], op_id=f"{index}",
+            deps=(f"{index - 1}",) * (index % 2), note=None if index % 5 else "",
+            digest=Digest(DigestAlgorithm.SHA256, bytes(32)) if index % 4 else None,
+        )
+        for index in range(length)
+    )  # fmt: skip
+    plan = CachePlan("many", ops)
+    told, data = _json.value_by_value(plan), both(to_bytes, plan)[1]
+
+    def never(*args):
+        raise AssertionError("one value after the other")
+
+    for module, name in ((_json, "fit"), (_json, "_message"), (binary, "_fill"), (binary, "_read")):
+        monkeypatch.setattr(module, name, never)
+
+    assert to_json(plan) == told
+    assert from_json(CachePlan, told) == plan
+    assert to_bytes(plan) == data
+    assert from_bytes(CachePlan, data) == plan
+
+
+def test_what_columns_make_are_the_messages_themselves():
+    read = from_json(CachePlan, '{"ops":[{"length":"1"}]}').ops[0]
+
+    assert type(read) is TransferOp
+    assert hash(read) == hash(TransferOp(length=1))
+    assert pickle.loads(pickle.dumps(read)) == read
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        read.length = 2
+
+
+def test_texts_and_bytes_of_other_classes_are_written_as_such():
+    class Word(str):
+        __slots__ = ()
+
+    plan = CachePlan(Word("x"), ops=(TransferOp(op_id=Word()),))
+
+    assert to_json(plan) == '{"planId":"x","ops":[{}]}'
+    assert from_bytes(CachePlan, to_bytes(plan)) == plan
 
 
 # Digests.
@@ -369,6 +530,7 @@ def test_values_that_do_not_fit_are_refused_and_named(plan):
 def test_what_is_too_long_is_refused_unread_and_unwritten(monkeypatch):
     monkeypatch.setattr(binary, "MAX_BYTES", 100)
     monkeypatch.setattr("bb_ir.plan.text.MAX_BYTES", 100)
+    monkeypatch.setattr("bb_ir.plan._json.MAX_BYTES", 100)
     plan = CachePlan(plan_id="x" * 101)
 
     for write in (to_bytes, to_json):

@@ -28,6 +28,7 @@ from bb_ir.plan import (
     check,
     parse_place,
     validate,
+    validation,
 )
 
 NOW = 1_000_000_000
@@ -155,7 +156,13 @@ BROKEN = {
     "nothing that shall be": (
         "account", "to", SwapPlan(from_=WeightManifest(files=(GONE,)), deletes=(GONE,)),
     ),
-    "a chunk that nobody brings": ("account", "to.files[0]", but(SWAP, shared=())),
+    "an add that no op brings": ("account", "adds[1]", but(SWAP, ops=SWAP.ops[:1], total_bytes=18)),
+    "pages with a gap": (
+        "pages", "ops[0].kv_refs",
+        ops(CACHE, 0, kv_refs=(KvPageRef("kv", page_bytes=256 * KIB),
+                               KvPageRef("kv", 2, page_bytes=256 * KIB))),
+    ),
+    "a chunk that is not told": ("account", "to.files[0]", but(SWAP, shared=())),
     "an add that nobody wants": ("account", "adds[2]", but(SWAP, adds=(NEW, FRESH, OLD))),
     "a delete that is missing": ("account", "from_.files[2]", but(SWAP, deletes=())),
     "a delete of what is kept": ("account", "deletes[1]", but(SWAP, deletes=(GONE, OLD))),
@@ -303,6 +310,43 @@ def test_a_chunk_of_either_version_may_be_read():
     assert validate(plan) == ()
 
 
+def test_an_add_may_come_in_parts():
+    half = [bring(NEW, digest=digest(40 + i), src_offset=9 * i, at=9 * i) for i in (0, 1)]
+    half = [but(op, length=9) for op in half]
+    plan = but(SWAP, ops=(*half, but(SWAP.ops[1], deps=())))
+
+    assert validate(plan) == ()
+    lost = but(plan, ops=(half[0], plan.ops[2]), total_bytes=22)
+    assert [(one.rule, one.at) for one in validate(lost)] == [("account", "adds[0]")]
+
+
+def test_ops_that_may_bring_anything_leave_it_open():
+    """Parts from the network have digests of their own, which no chunk has."""
+    part = TransferOp(TransferKind.NET2H, "net://p/emb", "mem://bucket/0", 9, digest=digest(50))
+    parts = (part, but(part, dst_offset=9, src_offset=9, digest=digest(51)))
+    plan = but(SWAP, ops=(*parts, but(SWAP.ops[1], deps=())))
+
+    assert validate(plan) == ()
+    assert [one.at for one in validate(but(plan, ops=plan.ops[1:], total_bytes=22))] == ["adds[0]"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"kv_refs": (KvPageRef("kv", 0, page_bytes=KIB), KvPageRef("kv", 2, 1, page_bytes=KIB))},
+        {"kv_refs": (KvPageRef("kv", 1, page_bytes=KIB), KvPageRef("kv", 0, page_bytes=KIB))},
+        {"src_offset": KIB, "dst_offset": KIB},
+        {"src": "file://packed", "dst_offset": 7 * KIB},
+    ],
+    ids=["two stacks", "another order", "not by number", "a file"],
+)
+def test_gaps_are_told_only_where_pages_lie_by_number(more):
+    apart = (KvPageRef("kv", 0, page_bytes=KIB), KvPageRef("kv", 2, page_bytes=KIB))
+    op = but(page_op(0, 2, KIB, kv_refs=apart), **more)
+
+    assert validate(CachePlan(ops=(op,))) == ()
+
+
 def test_what_is_encoded_is_read_elsewhere():
     plan = ops(SWAP, 0, src="cas://sha256:" + "0" * 64, codec="zstd", encoded_length=5)
 
@@ -405,3 +449,80 @@ def test_the_validator_is_total(plan, rate, limit):
     assert found == validate(
         plan, lane_rate=rate, quotas=(Quota(limit),), regions={"mem://a": limit}
     )
+
+
+def by_values(plan, **known):
+    """What the validator finds when no column tells it that a rule is kept."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validation, "table_of", lambda *_: None)
+        return validate(plan, **known)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(wild, st.integers(0, 5), small)
+def test_columns_hide_nothing(plan, rate, limit):
+    known = {"lane_rate": rate, "quotas": (Quota(limit),), "regions": {"mem://a": limit}}
+
+    assert validate(plan, **known) == by_values(plan, **known)
+
+
+def of_field(message, name):
+    """Other values for a field of a message, of which some break a rule."""
+    value = getattr(message, name)
+    if isinstance(value, TransferKind):
+        return st.sampled_from(TransferKind)
+    if isinstance(value, int):
+        return st.sampled_from([0, 1, value + 1, max(0, value - 1), 2**63, 2**64 - 1])
+    if isinstance(value, tuple):
+        return st.sampled_from([(), value, value + value, value[::-1]])
+    if isinstance(value, Digest) or "digest" in name:
+        return digests | st.sampled_from([digest(1), digest(3)])
+    if isinstance(value, str):
+        return words | st.sampled_from(["a", "b", "sha256:" + "3" * 64, "file://emb", "mem://x"])
+    return st.just(value)
+
+
+def a_little_wrong(plan):
+    """A sound plan of which a few fields are others."""
+
+    @st.composite
+    def draw_one(draw):
+        changed = plan
+        for _ in range(draw(st.integers(1, 3))):
+            changed = draw(one_other(changed))
+        return changed
+
+    return draw_one()
+
+
+@st.composite
+def one_other(draw, message):
+    name = draw(st.sampled_from([field.name for field in dataclasses.fields(message)]))
+    value = getattr(message, name)
+    entries = isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0])
+    if entries and draw(st.booleans()):
+        at = draw(st.integers(0, len(value) - 1))
+        value = (*value[:at], draw(one_other(value[at])), *value[at + 1 :])
+    elif dataclasses.is_dataclass(value) and draw(st.booleans()):
+        value = draw(one_other(value))
+    else:
+        value = draw(of_field(message, name))
+    return dataclasses.replace(message, **{name: value})
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=300)
+@given(a_little_wrong(SWAP) | a_little_wrong(CACHE), st.sampled_from([{}, {"mem://bucket/0": 31}]))
+def test_columns_hide_nothing_of_what_is_nearly_right(plan, regions):
+    known = {"regions": regions, "quotas": (Quota(2**20, tier=1),), "lane_rate": 10**9}
+    swap = plan if isinstance(plan, SwapPlan) else None
+    whole = Plan(1, "x", cache=None if swap else plan, swap=swap)
+
+    assert validate(plan, **known) == by_values(plan, **known)
+    assert validate(whole, **known) == by_values(whole, **known)
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_columns_see_every_broken_rule(name):
+    _, _, plan = BROKEN[name]
+
+    assert validate(plan) == by_values(plan)

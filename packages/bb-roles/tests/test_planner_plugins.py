@@ -80,7 +80,7 @@ def test_class_that_is_no_planner(bb_install, cls, text):
 def test_unknown_planner_says_what_there_is(bb_install):
     bb_install("planner.swaps", planner())
 
-    refused(lambda: planner_spec("swap"), "did you mean 'swaps'?", kind=UnknownPluginError)
+    refused(lambda: planner_spec("swapss"), "did you mean 'swaps'?", kind=UnknownPluginError)
 
 
 def test_contract_needs_neither_plans_nor_protobuf():

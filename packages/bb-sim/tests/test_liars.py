@@ -125,6 +125,25 @@ def test_some_envelopes_only(simulation):
         liars=(Liar("client[2]", "nan", share=0.3),),
     )
 
-    refused = sum(one.failures["UpdateOutOfRange"] for one in running.run().rounds)
+    rounds = running.run().rounds
+    refused = sum(one.failures["UpdateOutOfRange"] for one in rounds)
 
     assert 4 <= refused <= 20
+    assert sum(one.rejected for one in rounds) == refused
+    assert {one.answered + one.rejected for one in rounds} == {6}
+    assert {one.stragglers for one in rounds} == {0}
+
+
+def test_nobody_is_blamed_for_a_gather_that_falls_short(simulation):
+    running = simulation(
+        4,
+        program={"quorum": 1.0, "aggregator": "fedavg"},
+        rounds=1,
+        liars=(Liar("client[0]", "nan"),),
+    )
+
+    (only,) = running.run().rounds
+
+    assert dict(only.failures) == {"UpdateOutOfRange": 1, "QuorumNotMet": 1}
+    assert dict(only.failed_on) == {"client[0]": 1}
+    assert only.advice["UpdateOutOfRange"]

@@ -5,6 +5,7 @@ import pytest
 
 import bb_dsl as dsl
 from bb_ir.types import peers as peers_type
+from bb_roles.registry import bound_class
 from bb_sim import Compute, Crash, Liar, Link, Scenario, Simulation
 from bb_testing.programs import CountingModel
 
@@ -46,6 +47,25 @@ class Parts(dsl.Module):
         with g.loop(4) as turn:
             part = g.net_out("part", g.sender(asked), turn, replies=4)
         g.output("count", g.gather(part, deadline="5s", quorum=2, wait="all").count)
+
+
+class Twice(dsl.Module):
+    peer_class = "server"
+    peers = dsl.slots.PeerSelector(of="client")
+
+    def body(self, g):
+        asked = g.net_out("ask", self.peers.sample(g, 3))
+        first = g.net_out("first", g.sender(asked), asked)
+        second = g.net_out("second", g.sender(asked), asked)
+        g.output("first", g.gather(first, deadline="5s").count)
+        g.output("second", g.gather(second, deadline="5s").count)
+
+
+def neighbours():
+    return {
+        "gossip": bound_class("protocol", "gossip"),
+        "peers": bound_class("peer_selector", "random"),
+    }
 
 
 class SlowModel(CountingModel):
@@ -98,7 +118,7 @@ def test_time_ends_what_never_ends(compiled):
     assert [one.number for one in result.rounds] == [1, 2, 3]
 
 
-def test_every_answer_of_a_peer_that_answers_more_than_once_is_asked_for(compiled):
+def test_peer_that_answers_in_parts_answered_when_the_last_one_came(compiled):
     world = Scenario(
         peers={"client": 3}, rounds=1, links=Link("10ms"), liars=(Liar("client[1]", "silence"),)
     )
@@ -106,7 +126,40 @@ def test_every_answer_of_a_peer_that_answers_more_than_once_is_asked_for(compile
 
     [only] = result.rounds
     assert only.outputs["count"].last == 2
-    assert (only.asked, only.answered, only.stragglers) == (12, 8, 4)
+    assert (only.asked, only.answered, only.stragglers) == (3, 2, 1)
+    assert only.answers == 8
+
+
+def test_answer_on_two_edges_counts_once(compiled):
+    result = Simulation(compiled(Twice()), Scenario(peers={"client": 3}, rounds=2)).run()
+
+    for one in result.rounds:
+        assert (one.asked, one.answered, one.answers) == (3, 3, 6)
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_every_peer_of_a_gossip_has_its_own_rounds(compiled, late):
+    from bytesandbrains.programs import GossipAveraging
+
+    artifact = compiled(GossipAveraging(), **neighbours())
+    world = Scenario(peers={"peer": 8}, rounds=4, start="all", links=Link("20ms", "30ms"))
+    config = {"gossip": lambda index: {"value": float(index)}}
+    result = Simulation(artifact, world, config=config, late=late).run()
+
+    assert [(one.asked, one.answered) for one in result.rounds] == [(8, 8)] * 4
+
+
+def test_question_that_is_sent_again_is_one(compiled):
+    from bytesandbrains.programs import GossipAveraging
+
+    artifact = compiled(GossipAveraging(retries=3), **neighbours())
+    world = Scenario(peers={"peer": 6}, rounds=5, start="all", links=Link("5ms", loss=0.3))
+    config = {"gossip": lambda index: {"value": float(index)}}
+    result = Simulation(artifact, world, config=config).run()
+
+    assert sum(one.envelopes["exchange"] for one in result.rounds) > 30
+    assert [one.asked for one in result.rounds] == [6] * 5
+    assert sum(one.answered for one in result.rounds) <= 30
 
 
 def test_rounds_of_the_program_are_rounds_of_the_result(compiled):

@@ -8,6 +8,7 @@ import pytest
 
 from bb_ir.params import ParameterSet
 from bb_sim import Compute, Crash, Link, Partition
+from bb_sim.plots import _title
 from bb_sim.results import Output, plain, series_of
 
 PNG = b"\x89PNG\r\n"
@@ -108,3 +109,24 @@ def test_published_values_become_plain():
     assert plain(np.zeros((2, 3))) == {"dtype": "float64", "shape": [2, 3]}
     assert plain(params)["elements"] == 3
     assert plain(object()).startswith("<object")
+
+
+def test_title_names_what_ran_and_who_attacked(result):
+    pytest.importorskip("matplotlib")
+    from bb_sim.plots import draw_rounds
+
+    result.program, result.attack, result.attackers = "Averaging", "scale", ["client[1]"]
+    result.components = {"aggregator": "krum", "model": "mine.nets:Small", "peers": "static"}
+
+    lines = _title(result).splitlines()
+
+    assert lines[0] == "Averaging with aggregator krum, model Small; 1 attacker by scale"
+    assert lines[1].startswith("1 server, 8 client; 3 rounds, seed ")
+    assert draw_rounds(result).startswith(PNG)
+
+
+def test_result_says_what_filled_the_slots(simulation):
+    told = simulation(1, rounds=1).run().to_dict()
+
+    assert told["program"] == "FederatedAveraging"
+    assert sorted(told["components"]) == ["aggregator", "data", "model", "peers"]

@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bb_ir.plan import (
@@ -26,7 +27,7 @@ from bb_ir.plan import (
     WeightManifest,
     changes,
 )
-from bb_roles import CacheRequest, PageDemand, Planner, SwapRequest
+from bb_roles import CacheRequest, CacheTables, PageDemand, Planner, SwapRequest
 from bb_roles.errors import UnplannableRequest
 from bb_testing import PlannerSuite
 
@@ -80,7 +81,7 @@ class Weights(Planner):
         adds, shared, deletes = changes(request.from_ or WeightManifest(), request.to)
         return SwapPlan(
             "weights", request.from_, request.to, tuple(map(self.op, adds)), request.window,
-            deletes, adds, shared,
+            deletes, adds, shared, request.commit_group,
         )  # fmt: skip
 
     def op(self, chunk):
@@ -129,10 +130,46 @@ class TestWeights(PlannerSuite):
 
     def requests(self):
         first = manifest("1", "a", "b")
-        return [SwapRequest(first), SwapRequest(manifest("2", "b", "c", "d"), first)]
+        return [
+            SwapRequest(first),
+            SwapRequest(manifest("2", "b", "c", "d"), first, commit_group="all"),
+        ]
 
     def refused(self):
         return [SwapRequest(WeightManifest(files=(FileChunk("a"),)))]
+
+
+class Columns(Pages):
+    """Takes demands that come as columns, too."""
+
+    def plan(self, request):
+        tables = getattr(request, "tables", None)
+        if tables is None:
+            return super().plan(request)
+        demands, held = tuple(tables.demands()), tuple(tables.held_pages())
+        return super().plan(replace(request, demands=demands, held=held, tables=None))
+
+
+class TestColumns(PlannerSuite):
+    planner = Columns
+
+    def make(self):
+        return self.planner()
+
+    def requests(self):
+        pages, ones = np.arange(4), np.ones(4, np.int64)
+        columns = {
+            "page_start": pages, "page_end": pages, "page_bytes": 4096 * ones,
+            "tier_src": 0 * ones, "tier_dst": ones,
+        }  # fmt: skip
+        held = {name: columns[name][3:] for name in ("page_start", "page_end", "page_bytes")}
+        tables = CacheTables(columns, held=held | {"tier": ones[3:]}, names={"node": ("n",)})
+        return [
+            CacheRequest(NOW, 20, quotas=(Quota(4096 * pages),), tables=tables) for pages in (2, 3)
+        ]
+
+    def refused(self):
+        return [CacheRequest(NOW, 0)]
 
 
 # Each of these is broken in one way.
@@ -165,6 +202,13 @@ class Elsewhere(Weights):
         return replace(super().plan(request), from_=WeightManifest(), deletes=())
 
 
+class Lonely(Weights):
+    """It forgets who flips together."""
+
+    def plan(self, request):
+        return replace(super().plan(request), commit_group="")
+
+
 class Timeless(Pages):
     def plan(self, request):
         return replace(super().plan(request), window_ms=7)
@@ -189,6 +233,14 @@ class Unsound(Weights):
 class Forgetful(Pages):
     def plan(self, request):
         return replace(super().plan(request), rejected=())
+
+
+class Blind(Columns):
+    """It overlooks a row of a table."""
+
+    def plan(self, request):
+        made = super().plan(request)
+        return replace(made, ops=made.ops[1:])
 
 
 class Inventive(Pages):
@@ -301,11 +353,13 @@ BROKEN = {
     Indifferent: "test_make_is_a_factory",
     Confused: "test_plans_are_of_the_kind_that_was_asked_for",
     Elsewhere: "test_plans_are_of_the_kind_that_was_asked_for",
+    Lonely: "test_plans_are_of_the_kind_that_was_asked_for",
     Timeless: "test_plans_are_of_the_kind_that_was_asked_for",
     Overdrawn: "test_plans_are_sound",
     Unsound: "test_plans_are_sound",
     Unwritable: "test_plans_can_be_written_and_read",
     Forgetful: "test_nothing_gets_lost",
+    Blind: "test_nothing_gets_lost",
     Inventive: "test_nothing_gets_lost",
     Lazy: "test_nothing_gets_lost",
     Counting: "test_same_request_gives_the_same_plan",
@@ -325,6 +379,7 @@ BROKEN = {
 
 def of(planner):
     base = TestWeights if issubclass(planner, Weights) else TestPages
+    base = TestColumns if issubclass(planner, Columns) else base
     return type("Suite", (base,), {"planner": planner})()
 
 

@@ -122,3 +122,34 @@ def test_closed_pipe_is_no_traceback():
     )
 
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (["sim", "fedavg", "--json", "--bogus"], "No such option"),
+        (["sim", "--json"], "Missing argument 'SCENARIO'"),
+        (["sim", "fedavg", "--peers", "many", "--json"], "a number of peers"),
+        (["sim", "fedavg", "--resume", "--json"], "--resume needs --out"),
+        (["demo", "--rounds", "none", "--json"], "is not a valid integer"),
+        (["plugins", "--json", "a", "b"], "give one ROLE"),
+        (["smi", "--json"], "Did you mean 'sim'?"),
+    ],
+)
+def test_wrong_usage_is_json_where_that_is_asked_for(bb, arguments, found):
+    done = bb(*arguments)
+
+    (error,) = done.json["errors"]
+    assert done.code == 2
+    assert done.err == ""
+    assert error["code"] == "WrongUsage"
+    assert found in error["found"]
+    assert error["expected"].startswith("bb ")
+
+
+def test_wrong_usage_is_text_elsewhere(bb):
+    done = bb("sim", "--bogus")
+
+    assert done.code == 2
+    assert done.out == ""
+    assert "Usage: bb sim" in done.err

@@ -28,7 +28,7 @@ def written(bb, kind, name, *more):
 def test_kinds_of_the_command_are_those_that_have_templates():
     assert list(_new.KINDS) == KINDS
     assert list(_new.LICENSES) == list(scaffold.LICENSES)
-    assert set(KINDS) == set(kinds()) - {"op"}
+    assert set(KINDS) == set(kinds())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -186,6 +186,9 @@ def test_a_name_that_is_none_is_refused_with_one_that_is(bb, name, near):
         ("aggregator", "lambda", "BadName"),
         ("aggregator", "json", "NameTaken"),
         ("aggregator", "numpy", "NameTaken"),
+        ("model", "tensorflow", "NameTaken"),
+        ("model", "tests", "NameTaken"),
+        ("index", "scikit-learn", "NameTaken"),
         ("aggregator", "bytesandbrains", "NameTaken"),
         ("aggregator", "bb-roles", "NameTaken"),
         ("aggregator", "bb-aggregator-fedavg", "NameTaken"),

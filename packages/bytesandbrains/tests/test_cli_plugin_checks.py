@@ -283,11 +283,25 @@ def test_wrong_usage_of_show(bb, asked):
     assert bb("plugins", *asked).code == 2
 
 
-def test_a_name_without_show_says_how_to_show_it(bb):
-    done = bb("plugins", "krum")
+def test_a_name_alone_shows_and_checks_the_plugin_that_has_it(bb):
+    assert bb("plugins", "krum").out == bb("plugins", "show", "krum").out
+    checked = bb("plugins", "--check", "krum", "--json").json["plugins"]
 
-    assert done.code == 2
-    assert "bb plugins show aggregator.krum" in " ".join(done.err.split())
+    assert [(one["role"], one["name"], one["state"]) for one in checked] == [
+        ("aggregator", "krum", "ok")
+    ]
+
+
+def test_a_name_alone_that_several_plugins_have_is_not_guessed(bb):
+    done = bb("plugins", "--check", "registry")
+
+    assert done.code == 3
+    assert "one of peer_selector.registry, protocol.registry" in done.err
+
+
+def test_a_name_that_is_almost_right_is_asked_for(bb):
+    assert "did you mean 'krum'?" in " ".join(bb("plugins", "kurm").err.split())
+    assert "did you mean 'aggregator'?" in " ".join(bb("plugins", "agregator").err.split())
 
 
 def test_a_broken_plugin_cannot_be_shown(bb, bb_install):

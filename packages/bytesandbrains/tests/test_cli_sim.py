@@ -46,6 +46,43 @@ def test_table_and_summary_are_printed(bb, scenario):
     assert "5/5" in done.out
 
 
+def test_figures_are_told_once(bb, scenario):
+    done = bb("sim", scenario)
+
+    lines = [line.split() for line in done.out.splitlines()]
+    assert [line[0] for line in lines if line[0].isdecimal()] == ["1", "2", "3", "4", "4"]
+    assert [line[0] for line in lines[1:6]] == ["round", "1", "2", "3", "4"]
+    assert "round 1 " not in done.out
+
+
+def test_some_lines_of_many_rounds_are_told(bb, scenario):
+    done = bb("sim", scenario, "--rounds", 35)
+
+    told = [line.split()[0] for line in done.out.splitlines() if " done " in line]
+    assert told == ["1", "4", "8", "12", "16", "20", "24", "28", "32", "35"]
+
+
+def test_run_of_which_no_round_succeeded_says_why(bb, scenario):
+    with scenario.open("a") as more:
+        more.write('[[liars]]\npeers = "client[0:5]"\nkind = "silence"\n')
+    done, told = bb("sim", scenario), bb("sim", scenario, "--json")
+
+    assert done.code == told.code == 1
+    said = " ".join(done.err.split())
+    assert "error[NoRoundDone]: no round succeeded: 4 failed; first QuorumNotMet" in said
+    assert "lower the quorum" in said
+    assert [error["code"] for error in told.json["errors"]] == ["NoRoundDone"]
+    assert [one["answered"] for one in told.json["rounds"]] == [0] * 4
+
+
+def test_run_in_which_nothing_ended_is_told(bb, scenario):
+    done = bb("sim", scenario, "--until", "1ms")
+
+    assert done.code == 1
+    assert "no round ended within 1ms" in done.err
+    assert "0 rounds in 0.00 virtual seconds" in done.out
+
+
 def test_options_win_over_the_scenario(bb, scenario):
     options = ["--peers", "client=3", "--rounds", 2, "--seed", 9, "--until", "1h"]
 

@@ -121,6 +121,24 @@ def test_robust_rules_are_told_how_many_attackers_there_are(bb):
     assert more.code == 3
     assert "attackers is 2" in more.out
     assert "from 0 to 1" in more.out
+    assert "2 of 6 peers attack: lower --attackers" in more.out
+
+
+def test_rule_that_was_told_itself_how_many_attackers_there_are_is_blamed_itself(bb):
+    options = ("--aggregator", "trimmed-mean", "--set", "aggregator.trim=3")
+    done = bb("sim", "fedavg", *options, "--attack", "scale", *QUICK)
+
+    assert done.code == 3
+    assert "lower trim, or raise cohort" in done.out
+    assert "--attackers" not in done.out
+
+
+def test_peers_of_gossip_answer_no_more_than_they_are_asked(bb):
+    told = bb("sim", "gossip", "--rounds", 4, "--peers", 6, "--json").json
+
+    assert [(one["asked"], one["answered"]) for one in told["rounds"]] == [(6, 6)] * 4
+    assert told["program"] == "GossipLearning"
+    assert told["components"]["model"] == "mlp"
 
 
 def test_attack_and_parts_lie_over_a_scenario_of_ones_own(bb, tmp_path):
@@ -153,6 +171,13 @@ def test_attack_and_parts_lie_over_a_scenario_of_ones_own(bb, tmp_path):
         (["fedavg", "--set", "trim=2"], 3, "SLOT.FIELD=VALUE"),
         (["fedavg", "--set", "aggregator.trimm=2"], 3, "trimm"),
         (["fedavg", "--bind", "nothing=mlp"], 3, "no slot 'nothing'"),
+        (["fedavg", "--bind", "codek=quantize"], 3, "did you mean 'codec'"),
+        (["fedavg", "--bind", "data_surce=digits"], 3, "did you mean 'data_source'"),
+        (["fedavg", "--bind", "modle=mlp"], 3, "did you mean 'model'"),
+        (["fedavg", "--peers", "5000"], 3, "--peers 1438, or fewer"),
+        (["gossip", "--peers", "2000"], 3, "at most 1438 peers"),
+        (["fedavg", "--peers", "1000", "--set", "data.partition=shard"], 3, "--peers 719"),
+        (["fedavg", "--aggregator", "krum", "--peers", "2"], 3, "raise --peers or --arg cohort"),
         (["fedavg", "--plot", "out.pdf"], 2, ".png"),
         (["fedavg", "--plot", "nowhere/out.png"], 2, "there is no folder"),
         (["fedavg", "--peers", "none"], 2, "a number of peers"),
@@ -178,6 +203,8 @@ def test_who_sent_what_was_refused_is_told(bb, tmp_path):
 
     told = json.loads((tmp_path / "kept" / "metrics.json").read_text())
     assert told["rounds"][0]["failures"] == {"UpdateOutOfRange": 2}
+    assert [(one["answered"], one["rejected"]) for one in told["rounds"]] == [(6, 2)] * 2
+    assert "6/8       2 " in done.out
     assert sorted(told["rounds"][0]["failed_on"]) == sorted(told["attackers"])
     assert f"failed on what came from {told['attackers'][0]} (2)" in done.out
 

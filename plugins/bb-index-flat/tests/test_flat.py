@@ -23,6 +23,7 @@ from bb_roles.config import build_config
 from bb_roles.errors import ConfigError
 from bb_roles.registry import component_class
 from bb_testing.context import FakeContext, environment
+from bb_testing.neighbours import check_neighbours, exact_distance, exact_search
 
 CTX = FakeContext()
 METRICS = ["l2", "ip", "cosine"]
@@ -40,35 +41,6 @@ def filled(vectors, **config):
     index = make(**config)
     index.add(CTX, vectors)
     return index
-
-
-def distance(metric, query, vector):
-    """One distance, as the documentation defines it."""
-    query, vector = query.astype(np.float64), vector.astype(np.float64)
-    if metric == "l2":
-        return np.float32(((vector - query) ** 2).sum())
-    product = (vector * query).sum()
-    if metric == "ip":
-        return np.float32(0.0 - product)
-    lengths = np.sqrt((vector * vector).sum() * (query * query).sum())
-    return np.float32(np.clip(1.0 - product / lengths, 0.0, 2.0))
-
-
-def naive(metric, vectors, queries, k, ids=None):
-    """Measure everything and sort it."""
-    ids = range(len(vectors)) if ids is None else ids
-    found_ids = np.full((len(queries), k), -1, np.int64)
-    distances = np.full((len(queries), k), np.inf, np.float32)
-    for at, query in enumerate(queries):
-        pairs = [(distance(metric, query, v), i) for i, v in zip(ids, vectors, strict=True)]
-        for place, (found, i) in enumerate(sorted(pairs)[:k]):
-            found_ids[at, place], distances[at, place] = i, found
-    return found_ids, distances
-
-
-def assert_same(found, expected):
-    assert found[0].tolist() == expected[0].tolist()
-    assert found[1].tobytes() == expected[1].tobytes()
 
 
 # ---- the nearest
@@ -93,7 +65,7 @@ def test_search_is_that_of_a_naive_one_bit_for_bit(metric, data, k, elements):
 
     vectors, queries = batch(20), batch(5)
     found = filled(vectors, metric=metric).search(CTX, queries, k=k)
-    assert_same(found, naive(metric, vectors, queries, k))
+    check_neighbours(found, exact_search(metric, vectors, queries, k))
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -106,7 +78,7 @@ def test_search_over_many_blocks_is_that_of_a_naive_one(metric, dim, offset, mon
     vectors, queries = draw(300, dim) + np.float32(offset), draw(10, dim, seed=1)
     vectors[100:110] = vectors[200:210]
     found = filled(vectors, metric=metric).search(CTX, queries, k=7)
-    assert_same(found, naive(metric, vectors, queries, 7))
+    check_neighbours(found, exact_search(metric, vectors, queries, 7))
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -125,8 +97,8 @@ def test_adding_and_removing_is_that_of_a_dictionary(metric, random):
         for i in gone:
             del stored[i]
         queries = draw(3, 3, seed=turn)
-        expected = naive(metric, list(stored.values()), queries, 5, list(stored))
-        assert_same(index.search(CTX, queries, k=5), expected)
+        expected = exact_search(metric, list(stored.values()), queries, 5, list(stored))
+        check_neighbours(index.search(CTX, queries, k=5), expected)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -146,7 +118,9 @@ def test_distance_of_a_pair_depends_on_nothing_else(metric):
             vector = vectors[ids[query, place]]
             alone = filled(vector[None], metric=metric).search(CTX, queries[[query]], k=1)[1]
             assert (
-                alone[0, 0] == distances[query, place] == distance(metric, queries[query], vector)
+                alone[0, 0]
+                == distances[query, place]
+                == exact_distance(metric, queries[query], vector)
             )
 
 

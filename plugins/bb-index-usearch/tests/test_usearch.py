@@ -25,6 +25,7 @@ from bb_roles.config import build_config
 from bb_roles.errors import ConfigError
 from bb_roles.registry import component_class
 from bb_testing.context import FakeContext, environment
+from bb_testing.neighbours import check_neighbours, exact_distance, exact_search
 
 CTX = FakeContext()
 METRICS = ["l2sq", "ip", "cosine"]
@@ -42,35 +43,6 @@ def filled(vectors, **config):
     index = make(**config)
     index.add(CTX, vectors)
     return index
-
-
-def distance(metric, query, vector):
-    """One distance, as the documentation defines it; index.flat's tests say the same."""
-    query, vector = query.astype(np.float64), vector.astype(np.float64)
-    if metric == "l2sq":
-        return np.float32(((vector - query) ** 2).sum())
-    product = (vector * query).sum()
-    if metric == "ip":
-        return np.float32(0.0 - product)
-    lengths = np.sqrt((vector * vector).sum() * (query * query).sum())
-    return np.float32(np.clip(1.0 - product / lengths, 0.0, 2.0))
-
-
-def naive(metric, vectors, queries, k, ids=None):
-    """Measure everything and sort it."""
-    ids = range(len(vectors)) if ids is None else ids
-    found_ids = np.full((len(queries), k), -1, np.int64)
-    distances = np.full((len(queries), k), np.inf, np.float32)
-    for at, query in enumerate(queries):
-        pairs = [(distance(metric, query, v), i) for i, v in zip(ids, vectors, strict=True)]
-        for place, (found, i) in enumerate(sorted(pairs)[:k]):
-            found_ids[at, place], distances[at, place] = i, found
-    return found_ids, distances
-
-
-def assert_same(found, expected):
-    assert found[0].tolist() == expected[0].tolist()
-    assert found[1].tobytes() == expected[1].tobytes()
 
 
 def recall(found, expected):
@@ -98,7 +70,7 @@ def test_few_vectors_are_searched_exactly(metric, data, k):
 
     vectors, queries = batch(40), batch(5)
     found = filled(vectors, metric=metric, batch=16).search(CTX, queries, k=k)
-    assert_same(found, naive(metric, vectors, queries, k))
+    check_neighbours(found, exact_search(metric, vectors, queries, k))
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -107,11 +79,11 @@ def test_recall_of_the_graph(metric, dim):
     vectors, queries = draw(2000, dim), draw(40, dim, seed=1)
     index = filled(vectors, metric=metric, batch=500)
     assert len(index._held.graph) == 2000
-    found, expected = index.search(CTX, queries), naive(metric, vectors, queries, 10)
+    found, expected = index.search(CTX, queries), exact_search(metric, vectors, queries, 10)
 
     assert recall(found, expected) >= 0.95
     for line in range(40):
-        measured = [distance(metric, queries[line], vectors[i]) for i in found[0][line]]
+        measured = [exact_distance(metric, queries[line], vectors[i]) for i in found[0][line]]
         assert found[1][line].tolist() == measured
         assert (found[1][line] >= expected[1][line]).all()
 
@@ -128,7 +100,7 @@ def test_recall_after_removing_and_adding(metric):
     found = index.search(CTX, queries)
 
     assert not set(found[0].ravel().tolist()) & set(gone.tolist())
-    assert recall(found, naive(metric, vectors[kept], queries, 10, kept.tolist())) >= 0.95
+    assert recall(found, exact_search(metric, vectors[kept], queries, 10, kept.tolist())) >= 0.95
 
 
 def test_a_graph_is_really_walked(monkeypatch):
@@ -151,7 +123,7 @@ def test_what_the_graph_misses_is_looked_for(monkeypatch):
 
     found = index.search(CTX, queries, k=5)
 
-    assert_same(found, naive("l2sq", vectors[20:], queries, 5, range(20, 500)))
+    check_neighbours(found, exact_search("l2sq", vectors[20:], queries, 5, range(20, 500)))
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -170,8 +142,10 @@ def test_adding_and_removing_is_that_of_a_dictionary(metric, random):
         for i in gone:
             del stored[i]
         k = len(stored) + 1  # so many that all are looked at
-        expected = naive(metric, list(stored.values()), draw(2, 3, seed=turn), k, list(stored))
-        assert_same(index.search(CTX, draw(2, 3, seed=turn), k=k), expected)
+        expected = exact_search(
+            metric, list(stored.values()), draw(2, 3, seed=turn), k, list(stored)
+        )
+        check_neighbours(index.search(CTX, draw(2, 3, seed=turn), k=k), expected)
 
 
 def test_equal_vectors_are_found():
@@ -238,7 +212,7 @@ def test_a_loaded_index_goes_on_as_the_first():
 
     assert bits(first) == bits(second)
     queries = draw(9, 6, seed=4)
-    assert_same(first.search(CTX, queries), second.search(CTX, queries))
+    check_neighbours(first.search(CTX, queries), second.search(CTX, queries))
 
 
 def test_memory_of_removed_vectors_is_given_back():

@@ -96,6 +96,10 @@ class Echo(bb.Module):
 # $ bb sim scenario.toml
 
 
+# %% NoRoundDone: 2 failed
+# $ bb sim fedavg --rounds 2 --peers 8 --attack scale --attack-scale 1e9
+
+
 # %% NoSuchFile: 'progam.py'
 # $ bb compile progam.py:Trains
 
@@ -168,3 +172,7 @@ class Trains(bb.Module):
 
 
 # $ bb compile program.py:Trains --arg epoch=3
+
+
+# %% WrongUsage: Missing argument
+# $ bb sim

@@ -106,6 +106,10 @@ make("codec", "quantize").encode(ctx, weights(1.0, np.inf))
 make("data_source", "arrays", path="parts.npz")
 
 
+# %% TooFewExamples: 1438 examples cannot give 2000 clients
+make("data_source", "digits", split="train", partition="iid", clients=2000, client=0)
+
+
 # %% ChainMisfit: 'quantize' takes params
 make("codec", "chain", codecs=("zstd", "quantize"))
 
@@ -184,6 +188,54 @@ make("data_source", "parquet", path="readings.parquet", label="kind")
 table = pa.table({"width": [0.5, None], "kind": [0, 1]})
 pq.write_table(table, "leaves.parquet")
 make("data_source", "parquet", path="leaves.parquet", label="kind")
+
+
+# %% ReductionDamaged: 'stored'; requests is not what its record says
+from bb_datasource_trace.tables import read_tables, synthetic, write_tables
+
+write_tables(synthetic(requests=10), "stored")
+pq.write_table(pa.table({"req_id": [0]}), "stored/requests.parquet")
+read_tables("stored")
+
+
+# %% TablesDiffer: requests and heat came out other
+from pathlib import Path
+
+from bb_datasource_trace import tables
+
+tables.write_tables(tables.synthetic(requests=10), "stored")
+record = Path("stored/reduction.json")
+record.write_text(record.read_text().replace('"seed": 0', '"seed": 1'))
+tables.replay("stored")
+
+
+# %% TraceLineMalformed: line 1 of; 13 hash_ids for 6955 tokens
+from pathlib import Path
+
+from bb_datasource_trace.importers import import_mooncake
+
+ids = ", ".join(str(number) for number in range(13))
+line = f'{{"timestamp": 0, "input_length": 6955, "output_length": 9, "hash_ids": [{ids}]}}'
+Path("requests.jsonl").write_text(line)
+import_mooncake("requests.jsonl", "trace.parquet", model="")
+
+
+# %% TraceMismatch: no column 'slo_ns'
+from bb_datasource_trace.generators import sessions
+
+sessions(requests=10).drop("slo_ns").write_parquet("trace.parquet")
+make("data_source", "trace", path="trace.parquet")
+
+
+# %% TraceRowInvalid: row 1; ts_ns before
+from bb_datasource_trace.generators import sessions
+
+sessions(requests=10).reverse().write_parquet("trace.parquet")
+make("data_source", "trace", path="trace.parquet")
+
+
+# %% TraceUnreadable: trace.parquet
+make("data_source", "trace", path="trace.parquet")
 
 
 # %% SklearnError: loss is 'huber'
@@ -368,3 +420,24 @@ ctx.sender = bb.PeerId.from_seed(7)
 for _ in range(400):  # it sends, and nobody sends to it
     _, note, _ = gossip.share(ctx, (ctx.sender,))
     gossip.confirm(ctx, {"sequence": note["sequence"]})
+
+
+# %% BadColumn: policy is 'mru'
+from bb_planner_kvcache.simulator import hits
+
+hits(np.array([1, 2, 1, 3]), capacity=2, policy="mru")
+
+
+# %% InvalidWave: swap window is 4 to 4
+from dataclasses import replace
+
+from bb_planner_kvcache.planner import KvCachePlanner
+from bb_planner_kvcache.waves import check_wave, waves_of
+from bb_roles import CacheRequest, CacheTables
+
+one, zero = np.array([1]), np.array([0])
+demand = {"page_start": zero, "page_end": zero, "page_bytes": one}
+demand |= {"tier_src": zero, "tier_dst": one}
+planner = KvCachePlanner(KvCachePlanner.Config(min_io_bytes=0))
+window = planner.columns(CacheRequest(0, 20, tables=CacheTables(demand)))
+check_wave(replace(waves_of(window.ops)[0, 1], swap_window=(4, 4)))

@@ -5,10 +5,8 @@ Names of installed types are read from metadata; no plugin is imported.
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-
 from bb_compiler.errors import NotSendable
-from bb_ir.errors import SourceLine
+from bb_ir.errors import SourceLine, closest
 from bb_ir.types import Type, custom_names
 from bb_roles.registry import installed_types, type_point
 
@@ -29,7 +27,8 @@ def not_installed(name: str, value: str, edge: str, where: tuple[SourceLine, ...
     there = installed_types()
     own = name.partition("/")[0]
     versions = [one for one in there if one.partition("/")[0] == own]
-    close = versions or get_close_matches(name, there, n=1)
+    near = closest(name, there)
+    close = versions or ([near] if near else [])
     hint = f"did you mean {' or '.join(map(repr, close))}? otherwise " if close else ""
     return NotSendable(
         f"{value} cannot cross edge {edge!r}: no installed plugin adds type {name!r}, so nothing "

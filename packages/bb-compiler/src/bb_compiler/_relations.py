@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -22,10 +22,11 @@ from onnx import FunctionProto, NodeProto
 
 from bb_ir import keys, onnx_tools
 from bb_ir.errors import TypeTextError
+from bb_ir.lengths import Lengths
 from bb_ir.ops import schema_of
-from bb_ir.types import ANY, Dim, Type, meet, parse_type
+from bb_ir.types import ANY, Type, meet, parse_type
 
-__all__ = ["Fact", "Facts", "Lengths", "declared", "linked", "promised", "rounds_of"]
+__all__ = ["Fact", "Facts", "declared", "lengths_of", "linked", "promised", "rounds_of"]
 
 Key = tuple[Any, ...]
 
@@ -68,53 +69,9 @@ def linked(row: Mapping[str, Any], *ports: str) -> bool:
     return not all(port in row.get("types", {}) for port in ports)
 
 
-class Lengths:
-    """What the names in the types of one op's ports stand for.
-
-    Args:
-        node: The op.
-    """
-
-    def __init__(self, node: NodeProto) -> None:
-        attributes = {a.name: a.i for a in node.attribute if a.type == a.INT}
-        self.known: dict[str, Dim] = {**attributes}
-        self._open: set[str] = set()
-
-    def fill(self, port: Type) -> Type:
-        """Return a port's type with what is known in place of names; others stay."""
-        return _replaced(port, self.known)
-
-    def learn(self, port: Type, given: Type) -> None:
-        """Note what the names in an input's type stand for, as far as the given value says."""
-        for name, dim in _pairs(port, given):
-            if isinstance(dim, int) or name not in self.known:
-                self._open.add(name)
-                if dim is not None:
-                    self.known[name] = dim
-
-    def result(self, port: Type) -> Type:
-        """Return the type of a result; names that inputs left open stand for nothing known."""
-        return _replaced(port, {**dict.fromkeys(self._open), **self.known})
-
-
-def _pairs(port: Type, given: Type) -> Iterator[tuple[str, Dim]]:
-    """Yield the names in a type with the dimensions that stand there in another one."""
-    shape = given.shape or ()
-    for at, name in enumerate(port.shape or ()):
-        if isinstance(name, str):
-            yield name, shape[at] if at < len(shape) else None
-    others = dict(given.items or ())
-    for entry, item in port.items or ():
-        yield from _pairs(item, others.get(entry, ANY))
-
-
-def _replaced(port: Type, known: Mapping[str, Dim]) -> Type:
-    shape, items = port.shape, port.items
-    if shape is not None:
-        shape = tuple(known.get(d, d) if isinstance(d, str) else d for d in shape)
-    if items is not None:
-        items = tuple((name, _replaced(item, known)) for name, item in items)
-    return replace(port, shape=shape, items=items)
+def lengths_of(node: NodeProto) -> Lengths:
+    """Return what an op's attributes tell of the names in the types of its ports."""
+    return Lengths({a.name: a.i for a in node.attribute if a.type == a.INT})
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,11 @@ from onnx import FunctionProto, NodeProto
 from bb_compiler import _type_errors as errors
 from bb_compiler._inferences import Inferences, misfit
 from bb_compiler._placement_errors import lines_of
-from bb_compiler._relations import Facts, Lengths, declared, linked, promised, rounds_of
+from bb_compiler._relations import Facts, declared, lengths_of, linked, promised, rounds_of
 from bb_compiler._values import Row, Rows, Values
 from bb_compiler.errors import TypeMismatch
 from bb_ir import keys, onnx_tools
+from bb_ir.lengths import Lengths
 from bb_ir.ops import ROLE_OPS, OpSchema
 from bb_ir.type_texts import brief
 from bb_ir.types import ANY, Shape, Type, meet, parse_type, scalar, tensor
@@ -76,7 +77,10 @@ class RoleTypes:
         if not self._counts(node, schema):
             return
         row, takes = self._rows.of(node), _takes(node, schema)
-        schemes = [(Lengths(node), promised(node)), (Lengths(node), declared(node, row))]
+        schemes = [
+            (lengths_of(node), promised(node)),
+            (lengths_of(node), declared(node, row)),
+        ]
         fits = True
         for at, port in enumerate(schema.inputs):
             fits = self._take(node, at, takes[at], port.name, schemes) and fits

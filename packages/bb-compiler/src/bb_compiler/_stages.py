@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from onnx import ModelProto
 
 from bb_compiler.errors import BadStage, CompileError, RefusedByStage, StageFailed, UnknownStage
 from bb_compiler.passes import CANONICAL, Pass
-from bb_ir.errors import BytesAndBrainsError, SourceLine
+from bb_ir.errors import BytesAndBrainsError, SourceLine, closest
 from bb_roles.errors import UnknownPluginError
 from bb_roles.registry import installed, stage_function, stage_spec
 
@@ -108,11 +107,11 @@ def unknown_stage(name: str, present: Sequence[str], fix: str = "") -> UnknownSt
         fix: What to do about it, where more is known than the name.
     """
     there = [one.name for one in installed("stage")]
-    close = get_close_matches(name, dict.fromkeys([*present, *there]), n=1)
+    close = closest(name, dict.fromkeys([*present, *there]))
     return UnknownStage(
         f"there is no stage {name!r}",
         expected=f"{', '.join(present)}; installed: {', '.join(there) or 'none'}",
-        fix=fix or (f"did you mean {close[0]!r}?" if close else "`bb plugins stage` lists them"),
+        fix=fix or (f"did you mean {close!r}?" if close else "`bb plugins stage` lists them"),
     )
 
 

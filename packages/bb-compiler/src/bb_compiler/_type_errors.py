@@ -175,15 +175,28 @@ def not_sendable(
 ) -> NotSendable:
     """Complain about a value that cannot cross the network."""
     why, fix = _unsendable(known)
-    if known.kind == "any" and maker is not None and maker.op_type == "Field":
-        field = onnx_tools.attributes(maker)["name"]
-        fix = f'say its type: g.field(record, "{field}", "float64")'
+    if known.kind == "any" and maker is not None:
+        fix = _how_to_know(maker)
     return NotSendable(
         f"{value_text(name, maker, node)} of type {brief(known)} cannot cross edge "
         f"{onnx_tools.get_meta(node, keys.EDGE)!r}: {why}",
         expected="tensors, parameters, metrics, numbers, texts, bytes or peers",
         fix=fix,
         where=where,
+    )
+
+
+def _how_to_know(maker: NodeProto) -> str:
+    """Return how the type of what an op gives can be made known."""
+    if maker.op_type == "Field":
+        field = onnx_tools.attributes(maker)["name"]
+        return f'say its type: g.field(record, "{field}", "float64")'
+    slot = onnx_tools.get_meta(maker, keys.SLOT)
+    if not slot:
+        return f"say the types of what {maker.op_type} is given"
+    return (
+        f"let the component of slot {slot!r} tell what {maker.op_type} gives, by value_types or "
+        "infer_types; they are asked where it is bound with a configuration, if only config={}"
     )
 
 

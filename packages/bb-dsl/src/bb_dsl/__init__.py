@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from bb_dsl._blocks import Turn
     from bb_dsl._graph import Graph
     from bb_dsl._module import Module
+    from bb_dsl._op_function import op_function
     from bb_dsl._output import Gathered, Output
     from bb_dsl.errors import BuildError
 
@@ -22,8 +23,18 @@ _HOME = {
     "Module": "_module",
     "Output": "_output",
     "Turn": "_blocks",
+    "op_function": "_op_function",
 }
-__all__ = ["BuildError", "Gathered", "Graph", "Module", "Output", "Turn", "slots"]
+__all__ = [
+    "BuildError",
+    "Gathered",
+    "Graph",
+    "Module",
+    "Output",
+    "Turn",
+    "op_function",
+    "slots",
+]
 
 
 def __getattr__(name: str) -> Any:

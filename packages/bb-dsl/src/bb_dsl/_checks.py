@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from fractions import Fraction
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, cast
@@ -13,7 +12,7 @@ from bb_dsl._source import user_line
 from bb_dsl.errors import BadOption
 from bb_ir import keys
 from bb_ir.durations import parse_duration
-from bb_ir.errors import TypeTextError
+from bb_ir.errors import TypeTextError, closest
 from bb_ir.types import Type, parse_type
 
 if TYPE_CHECKING:
@@ -203,8 +202,8 @@ def read_replies(given: object) -> int:
 
 def suggest(word: str, known: Sequence[str]) -> str:
     """Return a question that names the closest known word, or nothing."""
-    close = get_close_matches(word, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else ""
+    close = closest(word, known)
+    return f"did you mean {close!r}?" if close else ""
 
 
 def read_type(given: Type | str) -> Type:

@@ -30,6 +30,7 @@ from bb_dsl._checks import (
 from bb_dsl._framework import Framework
 from bb_dsl._misuse import OfGraph
 from bb_dsl._output import Gathered, Output
+from bb_dsl._plugin_ops import types_of_results
 from bb_dsl._recorder import type_name
 from bb_dsl._source import user_line
 from bb_dsl.errors import (
@@ -401,6 +402,38 @@ class Graph(Framework, Blocks, OfGraph):
         onnx_tools.set_meta(node, keys.AFTER, names)
         if role_op(node.domain, schema.name) is None:
             onnx_tools.set_meta(node, keys.SCHEMA, schema.text())
+        return outs
+
+    def plugin_op(
+        self,
+        domain: str,
+        schema: OpSchema,
+        inputs: Sequence[Output],
+        attributes: Mapping[str, Any],
+        *,
+        after: Output | Sequence[Output] | None = None,
+    ) -> list[Output]:
+        """Record one op that a plugin adds; returns one Output per result.
+
+        Plugins offer functions of their own that call this: `clip(g, x, limit=1.0)`.
+
+        Args:
+            domain: The plugin's op domain.
+            schema: The op.
+            inputs: The values that it is given.
+            attributes: Its attributes by name; floats of ONNX attributes have 32 bits.
+            after: What must have been done before.
+
+        Raises:
+            BadOption: The domain is not a plugin's, or the op cannot take what it is given.
+        """
+        own = [self.own(value) for value in inputs]
+        found = types_of_results(domain, schema, own, attributes)
+        names = self._listed(after)
+        outs = [self._fresh(p.name, t) for p, t in zip(schema.results, found, strict=True)]
+        node = self._append(domain, schema.name, own, [o.name for o in outs], attributes)
+        onnx_tools.set_meta(node, keys.AFTER, names)
+        onnx_tools.set_meta(node, keys.SCHEMA, schema.text())
         return outs
 
     def slot_name(self, owner: Module, name: str, role: str, facts: Mapping[str, str]) -> str:

@@ -77,7 +77,7 @@ def _wants_graph(method: Callable[..., Any]) -> Callable[..., Any]:
         if not isinstance(args[0] if args else kwargs.get("g"), Graph):
             given = tuple(one for one in args if not isinstance(one, Graph))
             names = [name for name in kwargs if name != "g"]
-            raise missing_graph(self.name, method.__name__, given, names)
+            raise missing_graph(f"self.{self.name}.{method.__name__}", given, names)
         return method(self, *args, **kwargs)
 
     return method_of_slot

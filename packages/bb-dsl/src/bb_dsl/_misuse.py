@@ -173,13 +173,13 @@ for _name, _call in _CONVERSIONS.items():
     setattr(OfValue, _name, _conversion(_name, _call))
 
 
-def missing_graph(slot: str, method: str, args: tuple[Any, ...], names: list[str]) -> MissingGraph:
-    """Complain about a method of a slot that is called without the graph."""
+def missing_graph(function: str, args: tuple[Any, ...], names: list[str]) -> MissingGraph:
+    """Complain about a function, or a method of a slot, that is called without the graph."""
     texts = [repr(one) if isinstance(one, (int, float, str)) else "..." for one in args]
     call = ", ".join(["g", *texts, *(f"{name}=..." for name in names)])
     return MissingGraph(
-        f"the first argument of self.{slot}.{method} is g, the graph that body is given",
-        fix=f"self.{slot}.{method}({call})",
+        f"the first argument of {function} is g, the graph that body is given",
+        fix=f"{function}({call})",
         where=user_line(),
     )
 

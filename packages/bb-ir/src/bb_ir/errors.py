@@ -21,6 +21,7 @@ __all__ = [
     "SourceLine",
     "TypeTextError",
     "WireError",
+    "closest",
     "did_you_mean",
 ]
 
@@ -47,12 +48,41 @@ class SourceLine:
         return cls(file, int(line))
 
 
+#: How much two names have to have in common, from 0 to 1: `modle` and `model` have 0.8, `codek` and
+#: `model` 0.6.
+_CLOSE = 0.7
+#: Letters of a name of which one may be wrong, or that is the beginning of another: `eval`.
+_SHORTEST = 3
+
+
+def closest(wanted: str, known: Iterable[str]) -> str:
+    """Return the one of some names that another was probably meant to be, or an empty text.
+
+    Args:
+        wanted: What was written.
+        known: What could have been.
+    """
+    near = [(_likeness(wanted, name), name) for name in known]
+    likeness, name = max(near, key=lambda pair: pair[0], default=(0.0, ""))
+    return name if likeness >= _CLOSE else ""
+
+
+def _likeness(wanted: str, name: str) -> float:
+    """Return how alike two names are, from 0 to 1."""
+    from difflib import SequenceMatcher
+
+    ratio = SequenceMatcher(None, name, wanted).ratio()
+    short, long = sorted((wanted, name), key=len)
+    # Letters that changed places, one that is another, or a name that was not written to its end.
+    one_off = len(short) == len(long) and sum(map(str.__ne__, short, long)) == 1
+    almost = sorted(short) == sorted(long) or one_off or long.startswith(short)
+    return max(ratio, _CLOSE) if almost and len(short) >= _SHORTEST else ratio
+
+
 def did_you_mean(wanted: str, known: Iterable[str]) -> str:
     """Return the question for a name that is almost one of those known, or an empty text."""
-    from difflib import get_close_matches
-
-    close = get_close_matches(wanted, list(known), n=1)
-    return f"did you mean {close[0]!r}?" if close else ""
+    close = closest(wanted, known)
+    return f"did you mean {close!r}?" if close else ""
 
 
 def _quoted(place: SourceLine | str) -> str:

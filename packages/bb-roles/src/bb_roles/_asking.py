@@ -9,12 +9,12 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
 import pluggy
 
+from bb_ir.errors import closest
 from bb_roles import hookspecs
 from bb_roles._hooks import PROJECT
 from bb_roles.entry_points import find, installed
@@ -105,8 +105,8 @@ def check_api(point: str, api: object) -> None:
 def _unknown(point: str) -> UnknownPluginError:
     kind, _, short = point.partition(".")
     names = [one.name for one in installed(kind)]
-    close = get_close_matches(short, names, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    close = closest(short, names)
+    hint = f"did you mean {close!r}? " if close else ""
     if os.environ.get("BB_PLUGINS"):
         hint += "BB_PLUGINS is set and hides all others; "
     return UnknownPluginError(

@@ -11,13 +11,16 @@ from typing import Any, NamedTuple, cast
 
 from bb_ir import keys
 from bb_ir.ops import role_op
+from bb_ir.plugin_ops import is_plugin_domain
 from bb_roles._asking import ask, check_api, import_named
 from bb_roles.contracts import CONTRACTS, Component
 from bb_roles.errors import PluginError
+from bb_roles.executor import Executor
 from bb_roles.planner import Planner
 from bb_roles.spec import (
     CommandSpec,
     ComponentSpec,
+    ExecutorSpec,
     OpsSpec,
     PlannerSpec,
     StageSpec,
@@ -37,6 +40,10 @@ _STAGE_NAME = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
 _COMMAND_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", re.ASCII)
 #: What planners may say that they plan.
 _PLANS = ("swap", "cache")
+#: What executors may say that they move: the kinds of ops, named as in `bb_ir.plan.TransferKind`.
+_MOVES = (
+    "H2D", "D2H", "P2P", "STORAGE2H", "H2STORAGE", "H2H", "NET2H", "STORAGE2STORAGE",
+)  # fmt: skip
 _SCHEME = re.compile(r"[a-z][a-z0-9-]*(/[a-z][a-z0-9-]*)*", re.ASCII)
 
 
@@ -128,6 +135,26 @@ def _import_class(path: str, label: str, contract: type[Any]) -> type[Any]:
 
 
 # --- ops
+
+
+def _check_ops(spec: OpsSpec) -> None:
+    # The domain of the framework's own ops is that of a plugin, too: bb-ops.
+    if spec.domain != keys.SYSCALL and not is_plugin_domain(spec.domain):
+        raise PluginError(
+            f"plugin {spec.point} declares domain {spec.domain!r}, which is not free",
+            expected="a domain of its own, such as the name of its distribution",
+        )
+    for name, schema in spec.schemas.items():
+        if name not in spec.ops or schema.name != name:
+            raise PluginError(
+                f"plugin {spec.point} has a schema of {schema.name!r} under {name!r}",
+                expected=f"schemas of its ops, {', '.join(spec.ops)}, under their names",
+            )
+        if not schema.outputs:
+            raise PluginError(
+                f"plugin {spec.point}: op {name} gives nothing",
+                expected="an output: a function without one has no use",
+            )
 
 
 def _import_ops(spec: OpsSpec) -> dict[str, Callable[..., Any]]:
@@ -283,13 +310,38 @@ def _import_planner(spec: PlannerSpec) -> type[Planner]:
     return cls
 
 
+# --- executors
+
+
+def _check_executor(spec: ExecutorSpec) -> None:
+    moves: Any = spec.moves
+    known = isinstance(moves, tuple) and all(one in _MOVES for one in spec.moves)
+    if not known or not moves:
+        raise PluginError(
+            f"plugin {spec.point} declares moves={moves!r}",
+            expected=f"a tuple of {', '.join(_MOVES)}",
+        )
+
+
+def _import_executor(spec: ExecutorSpec) -> type[Executor]:
+    cls: type[Executor] = _import_class(spec.cls, spec.point, Executor)
+    missing = sorted(cls.__abstractmethods__)
+    if missing:
+        raise PluginError(
+            f"plugin {spec.point}: {spec.cls} lacks {', '.join(missing)}",
+            expected="every method of bb_roles.Executor",
+        )
+    return cls
+
+
 _COMPONENT = Kind("bb_component", ComponentSpec, _nothing, import_component)
 
 #: What stands before the first dot of an entry point's name, and what that means.
 KINDS: Mapping[str, Kind] = {
     **dict.fromkeys(keys.ROLES, _COMPONENT),
     "command": Kind("bb_command", CommandSpec, _check_command, _import_command),
-    "op": Kind("bb_ops", OpsSpec, _nothing, _import_ops),
+    "executor": Kind("bb_executor", ExecutorSpec, _check_executor, _import_executor),
+    "op": Kind("bb_ops", OpsSpec, _check_ops, _import_ops),
     "planner": Kind("bb_planner", PlannerSpec, _check_planner, _import_planner),
     "stage": Kind("bb_stage", StageSpec, _check_stage, _import_stage),
     "transport": Kind("bb_transport", TransportSpec, _check_transport, _import_transport),

@@ -6,13 +6,12 @@ import dataclasses
 import re
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from enum import EnumMeta
-from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from bb_ir.errors import BytesAndBrainsError
+from bb_ir.errors import BytesAndBrainsError, closest
 from bb_ir.ids import PeerId
 from bb_roles.errors import ConfigError, MissingConfigError
 
@@ -99,10 +98,10 @@ def _allowed(wanted: Any) -> Iterator[object]:
 
 def _nearest(given: object, known: Sequence[str]) -> str:
     """Return the known name that was meant: written alike, or the only one that shares a word."""
-    close = get_close_matches(str(given), known, n=1)
+    close = closest(str(given), known)
     sharing = [name for name in known if _words(name) & _words(str(given))]
     if close:
-        return close[0]
+        return close
     return sharing[0] if len(sharing) == 1 else ""
 
 
@@ -160,7 +159,21 @@ def _signature(cls: type) -> str:
 
 
 def _type_name(f: dataclasses.Field[Any]) -> str:
-    return f.type.__name__ if isinstance(f.type, type) else str(f.type)
+    """Return a field's type as its author wrote it, without what stands beside it."""
+    written: Any = cast("Any", f.type)
+    if get_origin(written) is Annotated:
+        written = written.__origin__
+    if isinstance(written, type):
+        return written.__name__
+    text, depth = str(written), 0
+    if not (text.startswith("Annotated[") and text.endswith("]")):
+        return text
+    inner = text.removeprefix("Annotated[")
+    for at, letter in enumerate(inner):
+        depth += (letter in "[(") - (letter in "])")
+        if letter == "," and depth == 0:
+            return inner[:at]
+    return text
 
 
 def _default(f: dataclasses.Field[Any], lead: str) -> str:

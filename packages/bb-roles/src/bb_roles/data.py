@@ -10,13 +10,13 @@ every process.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from bb_ir.errors import BytesAndBrainsError
 from bb_roles.contracts import Batches, Context, DataSource, Environment, Recipe, State
+from bb_roles.limits import Limits, check_limits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +31,7 @@ __all__ = [
     "DataConfig",
     "DataError",
     "InMemory",
+    "TooFewExamples",
     "batch_types",
     "dirichlet",
     "holdout",
@@ -39,9 +40,6 @@ __all__ = [
     "portion",
     "shards",
 ]
-
-SPLITS = ("all", "train", "test")
-PARTITIONS = ("all", "iid", "shard", "dirichlet")
 
 #: Dirichlet draws before a partition that leaves a client short of examples is refused.
 ATTEMPTS = 1000
@@ -56,13 +54,26 @@ class DataError(BytesAndBrainsError, ValueError):
     """
 
 
+class TooFewExamples(DataError):
+    """There are fewer examples than a partition needs for its clients.
+
+    Met when a data source is built, and by `bb sim` before anything runs. Let there be fewer
+    clients: the error says how many there may be.
+
+    Attributes:
+        most: So many clients can be given examples.
+    """
+
+    most: int = 0
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """What every data source in memory can be told.
 
     Attributes:
         split: `train` leaves the held-out examples aside, `test` has only those, `all` has both.
-        test_fraction: Share of the examples of each class that is held out, 0 up to 1.
+        test_fraction: Share of the examples of each class that is held out.
         partition: How the examples are divided over clients: `all` gives them whole, `iid` in
             equal random parts, `shard` in parts of few classes each, `dirichlet` in parts whose
             mixes of classes differ by `alpha`. The held-out examples are never divided.
@@ -79,28 +90,19 @@ class DataConfig:
     """
 
     split: Literal["all", "train", "test"] = "all"
-    test_fraction: float = 0.2
+    test_fraction: Annotated[float, Limits(0, below=1)] = 0.2
     partition: Literal["all", "iid", "shard", "dirichlet"] = "all"
-    clients: int | None = None
-    client: int | None = None
-    alpha: float = 0.5
-    shards_per_client: int = 2
-    min_examples: int = 2
-    batch_size: int = 32
+    clients: Annotated[int | None, Limits(1)] = None
+    client: Annotated[int | None, Limits(0)] = None
+    alpha: Annotated[float, Limits(above=0)] = 0.5
+    shards_per_client: Annotated[int, Limits(1)] = 2
+    min_examples: Annotated[int, Limits(1, unit="examples")] = 2
+    batch_size: Annotated[int, Limits(1, unit="examples")] = 32
     shuffle: bool = True
-    seed: int = 0
+    seed: Annotated[int, Limits(0)] = 0
 
     def __post_init__(self) -> None:
-        _need_one_of("split", self.split, SPLITS)
-        _need_one_of("partition", self.partition, PARTITIONS)
-        for name in ("shards_per_client", "min_examples", "batch_size"):
-            _need_positive(name, getattr(self, name))
-        if not 0.0 <= self.test_fraction < 1.0:
-            raise DataError(
-                f"test_fraction is {self.test_fraction!r}", expected="at least 0 and less than 1"
-            )
-        if not (self.alpha > 0.0 and math.isfinite(self.alpha)):
-            raise DataError(f"alpha is {self.alpha!r}", expected="a finite number above 0")
+        check_limits(self, DataError, DataConfig)
         self._check_part()
 
     def _check_part(self) -> None:
@@ -124,8 +126,7 @@ class DataConfig:
                 expected="both clients and client",
                 fix="set clients to the number of parts and client to the part of this Node",
             )
-        _need_positive("clients", self.clients)
-        if not 0 <= self.client < self.clients:
+        if self.client >= self.clients:
             raise DataError(
                 f"client is {self.client}", expected=f"0 to {self.clients - 1}, one per part"
             )
@@ -155,7 +156,7 @@ def iid(n: int, clients: int, seed: int) -> list[Indices]:
     """Divide `n` examples at random into parts whose sizes differ by at most one.
 
     Raises:
-        DataError: There are fewer examples than clients.
+        TooFewExamples: There are fewer examples than clients.
     """
     import numpy as np
 
@@ -453,16 +454,13 @@ def _classes(labels: Tensor) -> Indices:
 def _need_examples(n: int, clients: int, each: int) -> None:
     _need_positive("clients", clients)
     if n < clients * each:
-        raise DataError(
+        error = TooFewExamples(
             f"{n} examples cannot give {clients} clients {each} each",
-            expected=f"at least {clients * each} examples",
+            expected=f"at most {n // each} clients, or at least {clients * each} examples",
             fix="lower the number of clients, or what each of them must have",
         )
-
-
-def _need_one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise DataError(f"{name} is {value!r}", expected=f"one of {', '.join(choices)}")
+        error.most = n // each
+        raise error
 
 
 def _need_positive(name: str, value: int) -> None:

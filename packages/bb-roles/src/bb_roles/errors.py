@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from bb_ir.errors import BytesAndBrainsError
 
+if TYPE_CHECKING:
+    from bb_roles.executor import Report
+
 __all__ = [
+    "BadWave",
     "ConfigError",
     "ConnectionLost",
+    "ExecutorClosed",
     "InputMisfit",
     "MissingConfigError",
+    "NotFinished",
+    "OutsideWindow",
+    "PlanFailed",
     "PluginError",
     "TransportError",
     "UnknownPluginError",
@@ -95,4 +105,52 @@ class UnplannableRequest(BytesAndBrainsError):
     Raised by planners: the request contradicts itself, is of a kind that the planner makes no plans
     for, or asks for what cannot be, such as a chunk without a digest. Correct the request, or bind
     another planner.
+    """
+
+
+class PlanFailed(BytesAndBrainsError):
+    """A plan was not carried out as a whole.
+
+    Met at `Report.check()`. The error tells of the first op that failed and counts those that are
+    not done; its `report` accounts for every op. What an op was to publish is not published. Mend
+    the cause, and submit the plan again with `resume=` that report.
+
+    Args:
+        found: What is not done.
+        expected: What is.
+        fix: What to do.
+        report: What has become of every op.
+    """
+
+    def __init__(self, found: str, *, expected: str, fix: str, report: Report) -> None:
+        super().__init__(found, expected=expected, fix=fix)
+        self.report = report
+
+
+class NotFinished(BytesAndBrainsError):
+    """A plan is still carried out when somebody stops waiting for it.
+
+    Met at `Ticket.wait` with a timeout. The plan goes on: wait again, or cancel it.
+    """
+
+
+class ExecutorClosed(BytesAndBrainsError):
+    """An executor is given work after it was closed.
+
+    Met at `submit` and `submit_wave`. Nothing was moved. Build another executor, or submit before
+    the `with` block ends.
+    """
+
+
+class BadWave(BytesAndBrainsError):
+    """A product of matrices cannot be: sizes do not fit, or the executor computes none.
+
+    Met at `Wave`, `submit_wave` and `set_weights`. Nothing was computed and no weights were set.
+    """
+
+
+class OutsideWindow(BytesAndBrainsError):
+    """Weights were to be set at a token at which the wave does not allow it.
+
+    Met at `set_weights`. The weights are as they were. Set them inside the wave's swap window.
     """

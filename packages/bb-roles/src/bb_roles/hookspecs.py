@@ -6,6 +6,7 @@ from bb_roles._hooks import hookspec
 from bb_roles.spec import (
     CommandSpec,
     ComponentSpec,
+    ExecutorSpec,
     OpsSpec,
     PlannerSpec,
     StageSpec,
@@ -93,5 +94,16 @@ def bb_planner() -> PlannerSpec:
     Called when somebody asks for the planner of the entry point `planner.<name>`, once per process.
     The module must be light; the class that it names is imported when the planner is built.
     Provisional, as the contract of planners is: a minor version may change it.
+    """
+    raise NotImplementedError
+
+
+@hookspec(firstresult=True)
+def bb_executor() -> ExecutorSpec:
+    """Return the declaration of an executor.
+
+    Called when somebody asks for the executor of the entry point `executor.<name>`, once per
+    process. The module must be light; the class that it names is imported when the executor is
+    built. Provisional, as the contract of executors is: a minor version may change it.
     """
     raise NotImplementedError

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bb_ir.errors import TypeTextError
 from bb_ir.types import custom
-from bb_roles._asking import import_named
+from bb_roles._asking import check_api, import_named
 from bb_roles._kinds import KINDS, declaration, import_component, import_type
 from bb_roles.contracts import Component
 from bb_roles.entry_points import Installed, installed
 from bb_roles.errors import PluginError
+from bb_roles.executor import Executor
 from bb_roles.planner import Planner
 from bb_roles.spec import (
     CommandSpec,
     ComponentSpec,
+    ExecutorSpec,
     OpsSpec,
     PlannerSpec,
     StageSpec,
@@ -37,10 +39,13 @@ __all__ = [
     "Installed",
     "Spec",
     "bound_class",
+    "check_spec",
     "command_object",
     "command_spec",
     "component_class",
     "component_spec",
+    "executor_class",
+    "executor_spec",
     "import_named",
     "installed",
     "installed_types",
@@ -60,7 +65,10 @@ __all__ = [
 ]
 
 #: A declaration of a plugin, of any kind.
-Spec = ComponentSpec | OpsSpec | TypeSpec | StageSpec | CommandSpec | TransportSpec | PlannerSpec
+Spec = (
+    ComponentSpec | OpsSpec | TypeSpec | StageSpec | CommandSpec | TransportSpec | PlannerSpec
+    | ExecutorSpec
+)  # fmt: skip
 
 
 def kinds() -> tuple[str, ...]:
@@ -87,6 +95,16 @@ def plugin_spec(point: str) -> Spec:
             fix="correct the name of the entry point; a newer bb-roles may know more kinds",
         )
     return cast("Spec", declaration(point))
+
+
+def check_spec(spec: Spec) -> None:
+    """Check a declaration as it is when somebody asks for the plugin; nothing is imported.
+
+    Raises:
+        PluginError: It does not fit the contract.
+    """
+    check_api(spec.point, spec.api)
+    KINDS[spec.point.partition(".")[0]].check(spec)
 
 
 def load(spec: Spec) -> Any:
@@ -291,3 +309,25 @@ def planner_class(spec: PlannerSpec) -> type[Planner]:
         PluginError: It cannot be imported or is not of the contract.
     """
     return cast("type[Planner]", load(spec))
+
+
+# --- executors
+
+
+def executor_spec(name: str) -> ExecutorSpec:
+    """Import the plugin that adds an executor and return its declaration.
+
+    Raises:
+        UnknownPluginError: Nobody provides it.
+        PluginError: It cannot be imported, is provided twice, or does not fit the contract.
+    """
+    return cast("ExecutorSpec", declaration(f"executor.{name}"))
+
+
+def executor_class(spec: ExecutorSpec) -> type[Executor]:
+    """Import the class that an executor's declaration names.
+
+    Raises:
+        PluginError: It cannot be imported or is not of the contract.
+    """
+    return cast("type[Executor]", load(spec))

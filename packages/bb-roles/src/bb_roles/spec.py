@@ -15,6 +15,7 @@ __all__ = [
     "API",
     "CommandSpec",
     "ComponentSpec",
+    "ExecutorSpec",
     "OpsSpec",
     "PlannerSpec",
     "StageSpec",
@@ -67,11 +68,17 @@ class OpsSpec:
         ops: Op type to `module:function`; the function takes the op's inputs in order and its
             attributes as keywords, and returns its result, or a tuple for several.
         api: Version of the contract it was written for.
+        summary: One line for `bb plugins`.
+        schemas: Op type to what the op takes and gives, as `bb_ir.ops.ops` makes them; programs
+            carry them, so the compiler checks what the ops are given and knows what they give.
+            What a schema says of effects and rounds is for ops of components, and means nothing.
     """
 
     domain: str
     ops: Mapping[str, str]
     api: tuple[int, int] = API
+    summary: str = ""
+    schemas: Mapping[str, OpSchema] = field(default_factory=dict[str, "OpSchema"])
 
     @property
     def point(self) -> str:
@@ -204,3 +211,27 @@ class PlannerSpec:
     def point(self) -> str:
         """The name of its entry point."""
         return f"planner.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorSpec:
+    """Something that carries plans of data movements out.
+
+    Attributes:
+        name: The name users choose it by; with `executor.` before it, the entry point's name.
+        cls: The class as `module:Class`, a `bb_roles.Executor`; imported when one is built.
+        moves: Which ops it carries out: names of `bb_ir.plan.TransferKind`, such as `STORAGE2H`.
+        summary: One line for `bb plugins`.
+        api: Version of the contract it was written for.
+    """
+
+    name: str
+    cls: str
+    moves: tuple[str, ...]
+    summary: str = ""
+    api: tuple[int, int] = API
+
+    @property
+    def point(self) -> str:
+        """The name of its entry point."""
+        return f"executor.{self.name}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any, cast
 
 from bb_ir.buffers import BufferPool
+from bb_ir.errors import closest
 from bb_ir.ids import PeerId
 from bb_ir.type_texts import brief, clash
 from bb_ir.types import meet, parse_type
@@ -241,10 +241,10 @@ def _check_config_names(artifact: Artifact, config: Mapping[str, object]) -> Non
     known = slots | {f"{t.cls}.{r.slot}" for t in artifact.targets.values() for r in t.rows}
     for name in config:
         if name not in known:
-            close = get_close_matches(name, sorted(known), n=1)
+            close = closest(name, sorted(known))
             raise ConfigTypeMismatch(
                 f"the configuration names {name!r}, which is no slot of this artifact",
                 expected=f"slots: {', '.join(sorted(slots))}, or <class>.<slot>",
-                fix=f"did you mean {close[0]!r}?" if close else "remove it or correct its name",
+                fix=f"did you mean {close!r}?" if close else "remove it or correct its name",
                 where=f"config[{name!r}]",
             )

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import NamedTuple
 
+from bb_ir.errors import closest
 from bb_roles.contracts import Component
 from bb_runtime._frames import BoundRegion
 from bb_runtime._program import NO_DEFERRING, Deferring, Lowered
@@ -62,11 +62,11 @@ def _declared(slot: str, component: Component) -> Collection[str]:
         )
     for name in names:
         if not callable(getattr(cls, name, None)):
-            close = get_close_matches(name, dir(cls), n=1)
+            close = closest(name, dir(cls))
             raise ConstructionFailed(
                 f"the component of slot {slot!r}, {where}, has {name!r} in `defers` and no such "
                 "method",
-                fix=f"did you mean {close[0]!r}?" if close else "remove it from `defers`",
+                fix=f"did you mean {close!r}?" if close else "remove it from `defers`",
             )
     return names
 

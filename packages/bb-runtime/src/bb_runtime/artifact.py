@@ -16,6 +16,7 @@ from bb_ir import keys
 from bb_ir.errors import OpSchemaError, SourceLine, TypeTextError, did_you_mean
 from bb_ir.external_data import ExternalDataError, has_external_data, read_in
 from bb_ir.ops import OpSchema, schema_of
+from bb_ir.plugin_ops import plugin_schema
 from bb_ir.types import Type, parse_type
 from bb_roles.fused import FusedGraph
 from bb_runtime._misread import MISREAD
@@ -43,6 +44,7 @@ class Op:
     Attributes:
         graph: Of a call that stands for several tensor ops, these as its backend is given them.
         inner: The same ops as they were recorded, in the order of the graph's nodes.
+        declared: Of an op that a plugin carries out, the schema that it was recorded with.
     """
 
     domain: str
@@ -61,6 +63,7 @@ class Op:
     opens: str = ""
     graph: FusedGraph | None = None
     inner: tuple[Op, ...] = ()
+    declared: OpSchema | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,6 +407,7 @@ def _op(node: NodeProto, fused: dict[str, FunctionProto]) -> Op:
         source=SourceLine.parse(source) if source else None,
         schema=schema_of(node),
         opens=meta.get(keys.OPENS, ""),
+        declared=plugin_schema(node),
     )
     return _with_inner(op, fused[op.name]) if op.domain == keys.FUSED else op
 

@@ -475,6 +475,11 @@ class _Resolver:
             raise self._unresolved(op, error.found) from error
         except KeyError:
             raise self._unresolved(op, "the plugin of its domain does not have it") from None
+        known = spec.schemas.get(op.name)
+        if op.declared is not None and known is not None and str(known) != str(op.declared):
+            raise self._unresolved(
+                op, f"it was recorded as {op.declared}, and the installed plugin has {known}"
+            )
         return with_attributes(call, op.attributes)
 
     def _unresolved(self, op: Op, why: str) -> UnresolvedOp:

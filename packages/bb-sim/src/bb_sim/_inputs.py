@@ -20,6 +20,7 @@ from typing import cast
 from bb_ir.ids import PeerId
 from bb_ir.wire import PRELUDE_SIZE, Built
 from bb_runtime import (
+    Artifact,
     BlockEnded,
     Closed,
     Deferred,
@@ -28,12 +29,12 @@ from bb_runtime import (
     Later,
     Lease,
     Node,
-    OpFailed,
     Readable,
     Referred,
     Refuse,
     Ship,
 )
+from bb_runtime.artifact import Edge
 from bb_sim._events import FREE, LOCAL, NEVER, RUN, START
 from bb_sim._lives import Lives
 from bb_sim._mail import Mail
@@ -60,6 +61,7 @@ class Inputs:
         self._late = late
         self._digest = digest
         self._receivers = _receivers(world)
+        self._answers = _answers(world.artifact)
         #: How often peers write themselves down.
         self._keeping = world.table.keeping
 
@@ -262,21 +264,18 @@ class Inputs:
                 continue
             recorder.step(peer.round, step)
             if kind is FrameEnded or kind is BlockEnded:
+                if kind is FrameEnded and (is_root or cast("FrameEnded", step).how == "failed"):
+                    self._note_end(peer, cast("FrameEnded", step), letter, is_root=is_root)
                 if is_root:
                     self._rounds.note(peer, when, cast("FrameEnded | BlockEnded", step))
             elif kind is Dropped:
                 charged = None if charged is None else False
-            elif kind is OpFailed:
-                if letter is not None:
-                    recorder.failed_on(peer.round, letter.source)
             elif isinstance(step, Readable):
                 if peer.readable is None:
                     peer.readable = deque()
                 peer.readable.append((when, self._world.population.numbers[step.peer]))
         if charged is None:
             charged = bool(ships)
-        elif charged and is_root and letter is not None:
-            self._count_answer(letter)
         self._pay(peer, when, works, ships, floor, charged=charged)
         self._plan_wake(peer)
         if self._keeping and peer.number in self._keeping:
@@ -316,12 +315,32 @@ class Inputs:
             peer.wake = wake
             events.push(wake, LOCAL, peer.number)
 
-    def _count_answer(self, letter: Letter) -> None:
-        edge = self._world.artifact.edges.get(letter.edge)
-        if edge is not None and edge.parent:
-            recorder = self._world.recorder
-            one = recorder.rounds.get(letter.round) or recorder.round(letter.round)
-            one.answered += 1
+    def _note_end(
+        self, peer: Peer, step: FrameEnded, letter: Letter | None, *, is_root: bool
+    ) -> None:
+        """Count the end of a frame that an envelope opened: regions have the names of edges."""
+        how, known = step.how, self._answers.get(step.region) if is_root else None
+        if letter is not None and how == "failed" and letter.edge == step.region:
+            self._world.recorder.failed_on(peer.round, letter.source)
+        if known is None or how not in {"done", "failed"}:
+            return
+        # Peers that are invoked have rounds of their own: theirs is not that of the question.
+        alike = letter is None or letter.source in self._rounds.roots
+        number = peer.round if alike else cast("Letter", letter).round
+        if how == "failed":
+            self._world.recorder.rejected(number)
+            return
+        edge, answering = known
+        source = -1 if letter is None else letter.source
+        self._world.recorder.answered(number, edge, answering, peer.number, source)
+
+
+def _answers(artifact: Artifact) -> dict[str, tuple[Edge, int]]:
+    """Return the edges on which answers come, and how many there are for the same question."""
+    edges = [edge for edge in artifact.edges.values() if edge.parent]
+    return {
+        edge.name: (edge, sum(other.answers == edge.answers for other in edges)) for edge in edges
+    }
 
 
 def _receivers(world: World) -> tuple[tuple[int, ...] | None, ...]:

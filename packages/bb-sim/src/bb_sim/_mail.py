@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bb_ir.wire import DEFAULT_LIMITS, PRELUDE_SIZE, Built, read_prelude
 from bb_runtime import Referred, Ship
 from bb_runtime.artifact import Edge
 from bb_sim._events import ARRIVE
@@ -13,6 +14,13 @@ from bb_sim._world import World
 __all__ = ["Mail"]
 
 
+def _again(envelope: Referred | Built) -> bool:
+    """Whether an envelope was sent before."""
+    if type(envelope) is Referred:
+        return envelope.read().retry
+    return read_prelude(memoryview(envelope.head)[:PRELUDE_SIZE], DEFAULT_LIMITS).retry
+
+
 class Mail:
     """Carries what Nodes want sent."""
 
@@ -21,11 +29,8 @@ class Mail:
         self._lives = lives
         self._rounds = rounds
         edges = world.artifact.edges.values()
-        #: By edge: how many answers of a peer a question on it is to bring.
-        self._answers = {
-            edge.name: sum(one.replies for one in edges if one.answers == edge.name)
-            for edge in edges
-        }
+        #: Edges that are questions.
+        self._questions = {one.answers for one in edges}
 
     def give_out(self, peer: Peer, ship: Ship, departs: int, number: int, floor: int) -> None:
         """Carry an envelope into the world, or what a liar makes of it.
@@ -46,7 +51,8 @@ class Mail:
             one = recorder.round(number)
             if one.started_ns < 0:
                 one.started_ns = departs
-            one.asked += self._answers[edge.name]
+            if name in self._questions and not (edge.retries and _again(envelope)):
+                one.asked += 1
         if peer.deceit is None:
             size = envelope.head_length + envelope.payload_length
             recorder.sent(number, name, size)

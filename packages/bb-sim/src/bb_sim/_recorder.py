@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import PurePath
 
 from bb_runtime import Dropped, Emitted, FrameEnded, OpFailed, Step
+from bb_runtime.artifact import Edge
 from bb_runtime.digests import code_of
 from bb_sim.results import Round, Span
 
@@ -76,9 +77,39 @@ class Recorder:
             one.failures[code] += 1
             if code not in one.said:
                 one.said[code] = _words(step)
+                if advice := getattr(step.error, "fix", ""):
+                    one.advice[code] = str(advice)[:_LONGEST]
+
+    def answered(self, number: int, edge: Edge, answering: int, asker: int, source: int) -> None:
+        """Note that an invoked peer handled an answer.
+
+        Args:
+            number: The round in which it asked.
+            edge: The answer's.
+            answering: How many edges answer the question.
+            asker: The invoked peer.
+            source: The peer that answered; -1 where that is not known any more.
+        """
+        one = self.rounds.get(number) or self.round(number)
+        one.answers += 1
+        if edge.replies > 1 or answering > 1:
+            own = f"{asker} {source} {edge.name}"
+            one.parts[own] += 1
+            if one.parts[own] % edge.replies:
+                return
+            if answering > 1:
+                whole = f"{asker} {source} {edge.answers} answered"
+                one.parts[whole] += 1
+                if one.parts[whole] % answering != 1:
+                    return
+        one.answered += 1
+
+    def rejected(self, number: int) -> None:
+        """Note that an op of an invoked peer failed on an answer."""
+        self.round(number).rejected += 1
 
     def failed_on(self, number: int, source: int) -> None:
-        """Note that an op failed while a Node handled an envelope of a peer."""
+        """Note that a frame failed on the envelope of a peer that opened it."""
         self.round(number).failed_on[self._name_of(source)] += 1
 
     def sent(self, number: int, edge: str, size: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,11 @@ __all__ = ["draw_rounds", "draw_timeline"]
 # Of the palette by Okabe and Ito, which people with any colour vision can tell apart.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _INK, _FAINT, _GREY = "#333333", "#dddddd", "#999999"
-_DONE, _MISSING = "#009E73", "#D55E00"
+_DONE, _REJECTED, _MISSING = "#009E73", "#E69F00", "#D55E00"
+#: Slots whose components the title names, as far as a program has them.
+_TOLD = ("aggregator", "codec", "model", "data")
+#: Letters of a line of the title that fit above the panels.
+_LONGEST = 110
 #: Rounds that the timeline shows, so that pieces of work can be told apart.
 _SHOWN = 12
 
@@ -106,11 +111,18 @@ def _png(figure: Any) -> bytes:
 
 
 def _title(result: Result) -> str:
+    """Return two lines: what ran and who attacked, then how much of it."""
+    known = {slot: name.rpartition(":")[2] for slot, name in result.components.items()}
+    parts = [f"{slot} {known[slot]}" for slot in _TOLD if slot in known]
+    what = ", ".join([f"{result.program} with {parts[0]}", *parts[1:]] if parts else [])
+    many = len(result.attackers)
+    who = f"{many} attacker{'s'[: many != 1]} by {result.attack}" if many else ""
     peers = ", ".join(f"{count:,} {cls}" for cls, count in result.peers.items())
     rounds = sum(bool(one.ended) for one in result.rounds)
-    many = len(result.attackers)
-    who = f"; {many} attacker{'s'[: many != 1]} by {result.attack}" if many else ""
-    return f"{peers}; {rounds} rounds, seed {result.seed}{who}"
+    how_long = f"{rounds} round{'s'[: rounds != 1]}"
+    head = "; ".join(text for text in (what or result.program, who) if text)
+    lines = [*textwrap.wrap(head, _LONGEST), f"{peers}; {how_long}, seed {result.seed}"]
+    return "\n".join(lines)
 
 
 def _draw_series(axes: Any, found: Sequence[Series], what: str) -> None:
@@ -154,18 +166,21 @@ def _unit(most: float) -> tuple[float, str]:
 
 
 def _draw_answers(axes: Any, rounds: Sequence[Round]) -> None:
-    axes.set_title("Peers that were asked", loc="left", fontsize=10, color=_INK)
+    axes.set_title("Peers asked per round", loc="left", fontsize=10, color=_INK)
     if not any(one.asked for one in rounds):
         _say(axes, "nobody was asked for an answer")
         return
-    numbers = [one.number for one in rounds]
-    answered = [one.answered for one in rounds]
-    missing = [max(0, one.stragglers) for one in rounds]
-    axes.bar(numbers, answered, color=_DONE, width=0.8, label="answered in time")
-    axes.bar(numbers, missing, bottom=answered, color=_MISSING, width=0.8,
-             label="lost, late or refused")  # fmt: skip
-    axes.set_ylim(0, 1.25 * max(one.asked for one in rounds))
-    axes.legend(frameon=False, fontsize=8, ncols=2, loc="upper left")
+    numbers, bottom = [one.number for one in rounds], [0] * len(rounds)
+    for label, color, counts in (
+        ("answered in time", _DONE, [one.answered for one in rounds]),
+        ("answer rejected", _REJECTED, [one.rejected for one in rounds]),
+        ("no answer in time", _MISSING, [one.stragglers for one in rounds]),
+    ):
+        if any(counts):
+            axes.bar(numbers, counts, bottom=bottom, color=color, width=0.8, label=label)
+        bottom = [low + count for low, count in zip(bottom, counts, strict=True)]
+    axes.set_ylim(0, 1.25 * max(bottom))
+    axes.legend(frameon=False, fontsize=8, ncols=3, loc="upper left", columnspacing=1.2)
 
 
 def _dress(axes: Any, rounds: Sequence[Round]) -> None:

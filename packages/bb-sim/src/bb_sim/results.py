@@ -83,17 +83,23 @@ class Round:
         ended_ns: Virtual time of its last end; -1 while it runs.
         ended: How it ended, by peer that was invoked: `done`, `failed`, `expired`, `crashed`.
         outputs: What was published, by name.
-        asked: Answers that an invoked peer asked for: one of each peer, or as many as its edge
-            says with `replies=`.
-        answered: Those of them that were taken.
+        asked: Questions that invoked peers put, each to one peer; one that is sent again counts
+            once.
+        answered: Questions that were answered: whose peer's answer was handled, or with
+            `replies=` the last of them.
+        rejected: Questions whose answer came and made an op fail, such as an update that an
+            aggregator refused.
+        answers: Answers that were handled: `answered`, or more with `replies=`.
+        parts: Of peers that answer more than once, how often each did so far; it is no result.
         envelopes: Envelopes sent, by edge.
         sent_bytes: Their bytes, by edge.
         lost: Envelopes that did not arrive, by reason.
         refused: What Nodes refused or dropped, by reason.
         frames: Frames that ended, by how.
         failures: Ops that failed, by code.
-        failed_on: Ops that failed while a Node handled an envelope, by the peer that sent it.
+        failed_on: Frames that failed on the envelope that opened them, by the peer that sent it.
         said: What the first of the ops that failed said, by code; with where in the program.
+        advice: What is to be done about it, by code, where the error says so.
     """
 
     number: int
@@ -103,6 +109,9 @@ class Round:
     outputs: dict[str, Output] = field(default_factory=dict[str, Output])
     asked: int = 0
     answered: int = 0
+    rejected: int = 0
+    answers: int = 0
+    parts: Counter[str] = field(default_factory=Counter[str])
     envelopes: Counter[str] = field(default_factory=Counter[str])
     sent_bytes: Counter[str] = field(default_factory=Counter[str])
     lost: Counter[str] = field(default_factory=Counter[str])
@@ -111,11 +120,12 @@ class Round:
     failures: Counter[str] = field(default_factory=Counter[str])
     failed_on: Counter[str] = field(default_factory=Counter[str])
     said: dict[str, str] = field(default_factory=dict[str, str])
+    advice: dict[str, str] = field(default_factory=dict[str, str])
 
     @property
     def stragglers(self) -> int:
-        """Answers that were asked for and not taken."""
-        return self.asked - self.answered
+        """Questions that nobody answered, or not in time, or not to the end."""
+        return max(0, self.asked - self.answered - self.rejected)
 
     @property
     def seconds(self) -> float:
@@ -147,6 +157,8 @@ class Round:
             "outputs": {name: output.to_dict() for name, output in self.outputs.items()},
             "asked": self.asked,
             "answered": self.answered,
+            "rejected": self.rejected,
+            "answers": self.answers,
             "stragglers": self.stragglers,
             "envelopes": dict(self.envelopes),
             "sent_bytes": dict(self.sent_bytes),
@@ -156,6 +168,7 @@ class Round:
             "failures": dict(self.failures),
             "failed_on": dict(self.failed_on),
             "said": self.said,
+            "advice": self.advice,
         }
 
 
@@ -182,6 +195,8 @@ class Result:
         spans: What some peers did when, for the timeline.
         attack: The kind of the attack; empty where nobody attacks.
         attackers: Names of the peers that attack.
+        program: The target that was invoked.
+        components: What fills the slots, by slot, or by `<class>.<slot>` where classes differ.
     """
 
     complete: bool
@@ -194,6 +209,8 @@ class Result:
     spans: list[Span]
     attack: str = ""
     attackers: list[str] = field(default_factory=list[str])
+    program: str = ""
+    components: dict[str, str] = field(default_factory=dict[str, str])
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the timeline as plain data; equal runs give equal data."""
@@ -206,6 +223,8 @@ class Result:
             "digest": self.digest,
             "attack": self.attack,
             "attackers": self.attackers,
+            "program": self.program,
+            "components": self.components,
             "rounds": [one.to_dict() for one in self.rounds],
         }
 

@@ -219,7 +219,7 @@ class Simulation:
         """Return what was done so far."""
         recorder, scenario = self._world.recorder, self.scenario
         numbers = sorted(n for n, one in recorder.rounds.items() if n and one.started_ns >= 0)
-        end = max((one.ended_ns for one in recorder.rounds.values()), default=0)
+        end = max((0, *(one.ended_ns for one in recorder.rounds.values())))
         shown = [(peer, self.population.name(peer)) for peer in sorted(recorder.spans)]
         spans = [span for peer, _ in shown for span in sorted(recorder.spans[peer])]
         gaps = [
@@ -236,6 +236,8 @@ class Simulation:
             spans=[*spans, *gaps],
             attack="" if scenario.attack is None else scenario.attack.kind,
             attackers=[self.population.name(n) for n in sorted(self._attackers.numbers)],
+            program=self.main.short,
+            components=_components(self.artifact),
         )
 
     # Stopping and going on
@@ -339,6 +341,20 @@ class Simulation:
         peers = self._lives.peers
         for number in sorted(peers):
             self._inputs.settle(peers[number], now)
+
+
+def _components(artifact: Artifact) -> dict[str, str]:
+    """Return what fills the slots, by slot, or by class and slot where classes differ."""
+    rows = {
+        (row.slot, target.cls): row.component
+        for target in artifact.targets.values()
+        for row in target.rows
+    }
+    found: dict[str, str] = {}
+    for (slot, cls), component in sorted(rows.items()):
+        alike = {one for (other, _), one in rows.items() if other == slot} == {component}
+        found[slot if alike else f"{cls}.{slot}"] = component
+    return found
 
 
 def peer_counts(artifact: Artifact, scenario: Scenario) -> dict[str, int]:

@@ -12,11 +12,14 @@ if TYPE_CHECKING:
     from bb_testing.backend import BackendSuite
     from bb_testing.codec import CodecSuite
     from bb_testing.collecting import CollectingAggregatorSuite
+    from bb_testing.command import CommandSuite
     from bb_testing.context import FakeContext, environment, peer_id
     from bb_testing.data_source import DataSourceSuite
+    from bb_testing.executor import ExecutorSuite
     from bb_testing.index import IndexSuite
     from bb_testing.memory_transport import MemoryNetwork, MemoryTransport
     from bb_testing.model import ModelSuite
+    from bb_testing.ops import OpsSuite
     from bb_testing.peer_selector import PeerSelectorSuite
     from bb_testing.planner import PlannerSuite
     from bb_testing.protocol import ProtocolSuite
@@ -29,12 +32,15 @@ _HOME = {
     "BackendSuite": "backend",
     "CodecSuite": "codec",
     "CollectingAggregatorSuite": "collecting",
+    "CommandSuite": "command",
     "DataSourceSuite": "data_source",
+    "ExecutorSuite": "executor",
     "FakeContext": "context",
     "IndexSuite": "index",
     "MemoryNetwork": "memory_transport",
     "MemoryTransport": "memory_transport",
     "ModelSuite": "model",
+    "OpsSuite": "ops",
     "PeerSelectorSuite": "peer_selector",
     "PlannerSuite": "planner",
     "ProtocolSuite": "protocol",
@@ -49,12 +55,15 @@ __all__ = [
     "BackendSuite",
     "CodecSuite",
     "CollectingAggregatorSuite",
+    "CommandSuite",
     "DataSourceSuite",
+    "ExecutorSuite",
     "FakeContext",
     "IndexSuite",
     "MemoryNetwork",
     "MemoryTransport",
     "ModelSuite",
+    "OpsSuite",
     "PeerSelectorSuite",
     "PlannerSuite",
     "ProtocolSuite",

@@ -7,6 +7,7 @@ the component as the engine does and look at what comes back; they never look in
 from __future__ import annotations
 
 import gc
+import hashlib
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
@@ -26,6 +27,7 @@ __all__ = [
     "check_released",
     "check_state",
     "kit_settings",
+    "text_of",
 ]
 
 _PACKAGE = __name__.partition(".")[0]
@@ -169,6 +171,26 @@ def bits_of(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [bits_of(one) for one in cast("list[object]", value)]
     return value
+
+
+def text_of(value: object) -> str:
+    """Return a text that is the same for the same bits, in any process; short for long values."""
+    text = _plain(bits_of(value))
+    if len(text) <= 160:
+        return text
+    return f"{text[:80]}...#{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, Mapping):
+        pairs = cast("Mapping[object, object]", value).items()
+        return "{" + ", ".join(f"{_plain(k)}: {_plain(v)}" for k, v in pairs) + "}"
+    if isinstance(value, list | tuple):
+        items = cast("list[object]", value)
+        return f"[{', '.join(map(_plain, items))}]"
+    text = repr(value)
+    # An object that says nothing of itself but where it lies.
+    return type(value).__name__ if f"0x{id(value):x}" in text.lower() else text
 
 
 def check_bits(found: object, expected: object, what: str) -> None:

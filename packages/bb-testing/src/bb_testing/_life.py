@@ -9,18 +9,17 @@ that order sets differently; and again and again, to see whether memory grows.
 from __future__ import annotations
 
 import gc
-import hashlib
 import pickle
 import sys
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import pytest
 
 from bb_roles import Component
-from bb_testing._base import ConformanceSuite, bits_of
+from bb_testing._base import ConformanceSuite, text_of
 from bb_testing._elsewhere import lives_elsewhere
 from bb_testing._forbidden import no_clock_and_no_chance
 
@@ -55,7 +54,7 @@ class LivingSuite(ConformanceSuite):
 
     def told(self, seed: int = 0) -> list[str]:
         """Return what a fresh component tells in its life, one text for each step."""
-        return [_text(step) for step in self._life(self._new(), seed)]
+        return [text_of(step) for step in self._life(self._new(), seed)]
 
     # Threads.
 
@@ -63,7 +62,7 @@ class LivingSuite(ConformanceSuite):
         """A Node may be polled by one thread now and by another later."""
         life, moved = self._life(self._new(), 0), list[str]()
         for expected in self.told():
-            step = _in_thread(lambda: _text(next(life)))
+            step = _in_thread(lambda: text_of(next(life)))
             assert not isinstance(step, BaseException), (
                 f"step {len(moved) + 1} failed in another thread than the one before, with "
                 f"{type(step).__name__}: {step}; keep nothing that belongs to one thread"
@@ -88,7 +87,7 @@ class LivingSuite(ConformanceSuite):
         lives = [self._life(self._new(), seed) for seed in (0, 1)]
         for _ in range(max(map(len, alone))):
             for life, told in zip(lives, mixed, strict=True):
-                told.extend(_text(step) for step in [*_next(life)])
+                told.extend(text_of(step) for step in [*_next(life)])
         for found, expected in zip(mixed, alone, strict=True):
             _check_told(found, expected, "another component was used in between: keep no globals")
 
@@ -233,23 +232,3 @@ def _check_step(found: list[str], at: int, expected: str, why: str) -> None:
     assert found[at] == expected, (
         f"step {at + 1} of its life gave {found[at]} instead of {expected}; {why}"
     )
-
-
-def _text(value: object) -> str:
-    """Return a text that is the same for the same bits, in any process; short for long values."""
-    text = _plain(bits_of(value))
-    if len(text) <= 160:
-        return text
-    return f"{text[:80]}...#{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, Mapping):
-        pairs = cast("Mapping[object, object]", value).items()
-        return "{" + ", ".join(f"{_plain(k)}: {_plain(v)}" for k, v in pairs) + "}"
-    if isinstance(value, list | tuple):
-        items = cast("list[object]", value)
-        return f"[{', '.join(map(_plain, items))}]"
-    text = repr(value)
-    # An object that says nothing of itself but where it lies.
-    return type(value).__name__ if f"0x{id(value):x}" in text.lower() else text

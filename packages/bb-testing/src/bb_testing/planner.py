@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 import pickle
 import sys
-import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import pytest
 
@@ -26,15 +25,14 @@ from bb_ir.plan import (
     to_json,
     validate,
 )
-from bb_roles import CacheRequest, Planner, SwapRequest
+from bb_roles import CacheRequest, PageDemand, Planner, SwapRequest
+from bb_testing._at_once import THREADS, at_once
 from bb_testing._base import Suite
 from bb_testing._elsewhere import lives_elsewhere
 from bb_testing._forbidden import no_clock_and_no_chance
 from bb_testing._no_files import no_files
 
 __all__ = ["PlannerSuite"]
-
-_THREADS: Final = 4
 
 
 class PlannerSuite(Suite):
@@ -73,7 +71,7 @@ class PlannerSuite(Suite):
         assert len({*told}) == len(told), "two of requests() have the same plan: give others"
 
     def test_plans_are_of_the_kind_that_was_asked_for(self) -> None:
-        """A swap has a `SwapPlan` between the manifests given, a cache has a `CachePlan`."""
+        """A swap has a `SwapPlan` between the manifests given, with what else was asked for."""
         for request in self.requests():
             plan: object = self.make().plan(request)
             wanted = SwapPlan if isinstance(request, SwapRequest) else CachePlan
@@ -85,6 +83,11 @@ class PlannerSuite(Suite):
                 given, made = (request.from_, request.to), (plan.from_, plan.to)
                 assert made == given, "the plan is between other manifests than the request"
                 assert plan.window == request.window, "the plan has another window"
+                for name in ("commit_group", "rollback_to", "kv_policy", "optimizer_policy"):
+                    asked = getattr(request, name)
+                    assert not asked or getattr(plan, name) == asked, (
+                        f"the plan has another {name}: take it from the request"
+                    )
             if isinstance(plan, CachePlan) and isinstance(request, CacheRequest):
                 window = plan.now_ns, plan.window_ms
                 assert window == (request.now_ns, request.window_ms), (
@@ -173,29 +176,10 @@ class PlannerSuite(Suite):
         """One planner serves several threads."""
         planner, requests = self.make(), self.requests()
         expected = [to_bytes(planner.plan(one)) for one in requests]
-        found: list[Any] = [None] * _THREADS
-        gate = threading.Barrier(_THREADS)
-
-        def work(thread: int) -> None:
-            gate.wait()
-            try:
-                found[thread] = [to_bytes(planner.plan(one)) for one in requests]
-            except BaseException as error:  # noqa: BLE001  # the test reports it
-                found[thread] = error
-
-        interval = sys.getswitchinterval()
-        sys.setswitchinterval(1e-5)
-        try:
-            threads = [threading.Thread(target=work, args=(n,)) for n in range(_THREADS)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-        finally:
-            sys.setswitchinterval(interval)
+        found = at_once(lambda request: to_bytes(planner.plan(request)), requests)
         for one in found:
             assert one == expected, (
-                f"{_THREADS} threads at once got other plans than one alone: {one!r:.200}; keep "
+                f"{THREADS} threads at once got other plans than one alone: {one!r:.200}; keep "
                 "what a plan is made of in variables of plan(), not in attributes"
             )
 
@@ -243,17 +227,25 @@ def _lost(plan: CachePlan | SwapPlan, request: CacheRequest | SwapRequest) -> li
         return [f"the bytes of {c.path!r}" for c in plan.adds if not _is_brought(c, plan)]
     if isinstance(request, SwapRequest):
         return []
+    demands, held = _asked(request)
     told = {one.request for one in plan.rejected}
-    known = {one.request for one in request.demands}
+    known = {one.request for one in demands}
     strangers = sorted(f"to reject only what was asked for, not {one!r}" for one in told - known)
     moved = [ref for op in plan.ops for ref in op.kv_refs]
-    here = _runs([*moved, *request.held])
+    here = _runs([*moved, *held])
     lost = [
         f"demand {one.request!r}"
-        for one in request.demands
+        for one in demands
         if one.request not in told and not _covers(here.get(_stack(one.pages), []), one.pages)
     ]
     return [*strangers, *lost]
+
+
+def _asked(request: CacheRequest) -> tuple[list[PageDemand], list[KvPageRef]]:
+    """Return demands and held pages, wherever the request has them."""
+    if request.tables is None:
+        return [*request.demands], [*request.held]
+    return [*request.tables.demands()], [*request.tables.held_pages()]
 
 
 def _is_brought(chunk: FileChunk, plan: SwapPlan) -> bool:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import Any
 
+from bb_ir.errors import closest
 from bb_ir.ids import PeerId
 from bb_runtime import Artifact, InstallError
 from bb_runtime.artifact import Target
@@ -60,11 +60,11 @@ def class_counts(
 def _counts(artifact: Artifact, nodes: Mapping[str, int], main: str) -> dict[str, int]:
     for cls, count in nodes.items():
         if cls not in artifact.classes:
-            close = get_close_matches(cls, artifact.classes, n=1)
+            close = closest(cls, artifact.classes)
             raise InstallError(
                 f"nodes={{{cls!r}: {count}}}: no class {cls!r} in this program",
                 expected=f"a class of {', '.join(artifact.classes)}",
-                fix=f"did you mean {close[0]!r}?" if close else "",
+                fix=f"did you mean {close!r}?" if close else "",
             )
         if count < 1:
             raise InstallError(

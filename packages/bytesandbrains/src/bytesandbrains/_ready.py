@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
 
 if TYPE_CHECKING:
-    from bb_sim import Scenario
+    from bb_ir.errors import BytesAndBrainsError
+    from bb_sim import Attack, Scenario
 
 __all__ = ["READY", "Ready"]
 
@@ -22,6 +23,8 @@ _PEERS: Final = 20
 _ROUNDS: Final = 20
 #: Fields in which robust rules say how many attackers they tolerate.
 _TOLERANCES: Final = ("attackers", "trim")
+#: Updates of any weights and values that a fold takes in one word each.
+_NARROW: Final = 4096
 #: What the digits need of the network; the learning rate is one that suits it.
 _MLP: Final = {"layers": [64, 32, 10], "lr": 0.1}
 #: An even part of the training examples for each client.
@@ -87,7 +90,7 @@ class Ready(NamedTuple):
         }
         if self.asks:
             asked = min(int(scenario.args[self.asks]), scenario.peers[self.others])
-            known["aggregator"] = _tolerance(scenario, scenario.peers[self.others], asked)
+            known["aggregator"] = _bounds(scenario, scenario.peers[self.others], asked)
         if scenario.bind["model"] == "mlp":
             known["model"] = {**_MLP, "seed": "{seed}"}
         config = {
@@ -95,6 +98,43 @@ class Ready(NamedTuple):
             for slot, fields in known.items()
         }
         return dataclasses.replace(scenario, config=laid_over(config, scenario.config))
+
+    def advise(self, error: BytesAndBrainsError, scenario: Scenario) -> None:
+        """Say which options to change where data or a rule do not suffice for so many peers.
+
+        Args:
+            error: What was raised; it gets another fix if it is about these.
+            scenario: As it was asked for.
+        """
+        from bb_roles.data import TooFewExamples
+
+        there = scenario.peers[self.others]
+        short = error.__cause__
+        if isinstance(short, TooFewExamples):
+            error.found, error.expected = short.found, f"at most {short.most} peers"
+            error.fix = f"--peers {short.most}, or fewer; or data with more examples"
+            return
+        said = laid_over({}, scenario.config)
+        own = {**said.get("aggregator", {}), **said.get("server", {}).get("aggregator", {})}
+        if "cohort" in error.where and self.asks and "cohort" not in own:
+            asked = min(int(scenario.args.get(self.asks, there)), there)
+            error.fix = (
+                f"{asked} of {there} peers are asked in a round: raise --peers or --arg "
+                f"{self.asks}, or choose another --aggregator"
+            )
+        fields = [name for name in _TOLERANCES if name in error.where and name not in own]
+        if scenario.attack is not None and fields:
+            error.fix = (
+                f"{_attacking(scenario.attack, there)} of {there} peers attack: lower --attackers, "
+                f"or choose another --aggregator; with --set aggregator.{fields[0]}=N the rule is "
+                "ready for N all the same"
+            )
+
+
+def _attacking(attack: Attack, there: int) -> int:
+    """Return how many of the peers that are there attack."""
+    drawn = round(attack.share * there) if attack.count is None else attack.count
+    return max(drawn, 0)
 
 
 READY: Final[Mapping[str, Ready]] = {
@@ -140,16 +180,15 @@ def _over(known: Any, value: Any) -> Any:
     return laid_over(cast("Mapping[str, Any]", known) if isinstance(known, Mapping) else {}, above)
 
 
-def _tolerance(scenario: Scenario, there: int, asked: int) -> dict[str, Any]:
+def _bounds(scenario: Scenario, there: int, asked: int) -> dict[str, Any]:
     """Return what an aggregator is to be ready for: so many updates, so many attackers.
 
     Where not all peers are asked it is as many attackers as there are among them on average.
     """
-    found: dict[str, Any] = {"cohort": asked}
+    found: dict[str, Any] = {"cohort": asked, "wide": asked > _NARROW}
     attack = scenario.attack
     if attack is not None:
-        drawn = round(attack.share * there) if attack.count is None else attack.count
-        among = math.ceil(max(drawn, 0) * asked / there)
+        among = math.ceil(_attacking(attack, there) * asked / there)
         found |= dict.fromkeys(_TOLERANCES, among)
     return found
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
 import numpy as np
 
-from bb_aggregator_fedopt._rules import Moments, Optimizer, Rule
+from bb_aggregator_fedopt._rules import DECAY, SCALE, Moments, Optimizer, Rule
 from bb_aggregator_fedopt.errors import StateMismatch, StepOutOfRange
 from bb_ir.params import Draft, ParameterSet
 from bb_roles import Context, Environment, State
@@ -38,24 +38,22 @@ class FedOptConfig(FoldConfig):
 
     Attributes:
         rule: `avgm` is FedAvgM, `adagrad` FedAdagrad, `yogi` FedYogi, `adam` FedAdam.
-        lr: Learning rate of the server, 1e-150 to 1e150: the share of the momentum that is
-            gone by `avgm`, where it is 1 by default, and about the largest step of a parameter by
-            the others, in units of the parameters, where it is 0.1. The papers tune it.
-        beta1: Decay of the first moment per round, from 0 to below 1: 0.9, of `adagrad` 0. Not
-            for `avgm`.
-        beta2: Decay of the second moment per round, from 0 to below 1: 0.99. For `yogi` and `adam`.
-        tau: Degree of adaptivity, in units of the parameters, 1e-150 to 1e150: 0.001. The second
-            moment begins with its square. Smaller ones adapt more. Not for `avgm`.
-        momentum: Decay of the sum of earlier directions per round, from 0 to below 1: 0.9. For
-            `avgm` only.
+        lr: Learning rate of the server: the share of the momentum that is gone by `avgm`, where it
+            is 1 by default, and about the largest step of a parameter by the others, in units of
+            the parameters, where it is 0.1. The papers tune it.
+        beta1: Decay of the first moment per round: 0.9, of `adagrad` 0. Not for `avgm`.
+        beta2: Decay of the second moment per round: 0.99. For `yogi` and `adam`.
+        tau: Degree of adaptivity, in units of the parameters: 0.001. The second moment begins with
+            its square. Smaller ones adapt more. Not for `avgm`.
+        momentum: Decay of the sum of earlier directions per round: 0.9. For `avgm` only.
     """
 
     rule: Rule = "adam"
-    lr: float | None = None
-    beta1: float | None = None
-    beta2: float | None = None
-    tau: float | None = None
-    momentum: float | None = None
+    lr: Annotated[float | None, SCALE] = None
+    beta1: Annotated[float | None, DECAY] = None
+    beta2: Annotated[float | None, DECAY] = None
+    tau: Annotated[float | None, SCALE] = None
+    momentum: Annotated[float | None, DECAY] = None
 
     def __post_init__(self) -> None:
         self.optimizer()

@@ -21,7 +21,6 @@ This module knows no rounds and no parameter sets.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -30,8 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bb_aggregator_fedopt.errors import InvalidSetting
+from bb_roles.limits import Limits
 
-__all__ = ["DEFAULTS", "RULES", "Moments", "Optimizer", "Rule"]
+__all__ = ["DECAY", "DEFAULTS", "RULES", "SCALE", "Moments", "Optimizer", "Rule"]
 
 Rule = Literal["avgm", "adagrad", "yogi", "adam"]
 _Floats = NDArray[np.float64]
@@ -44,9 +44,10 @@ DEFAULTS: Final[Mapping[str, Mapping[str, float]]] = {
     "yogi": {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "tau": 1e-3},
     "adam": {"lr": 0.1, "beta1": 0.9, "beta2": 0.99, "tau": 1e-3},
 }
-#: Least and largest `lr` and `tau`: the square of each is a normal binary64.
-_SMALLEST: Final = 1e-150
-_LARGEST: Final = 1e150
+#: Of `lr` and `tau`: the square of each is a normal binary64.
+SCALE: Final = Limits(1e-150, 1e150)
+#: Of what decays, per round.
+DECAY: Final = Limits(0, below=1)
 
 
 @dataclass(frozen=True)
@@ -129,13 +130,11 @@ def _check(rule: str, name: str, value: float) -> None:
             fix=f"leave {name} out, or choose another rule",
             where=name,
         )
-    decays = name not in ("lr", "tau")
-    fits = 0.0 <= value < 1.0 if decays else _SMALLEST <= value <= _LARGEST
-    if not fits or math.isnan(value):
-        expected = "0 or more, and less than 1" if decays else f"{_SMALLEST:g} to {_LARGEST:g}"
+    limits = SCALE if name in ("lr", "tau") else DECAY
+    if not limits.allow(value):
         raise InvalidSetting(
             f"{name} is {value!r}",
-            expected=expected,
+            expected=f"a number, {limits}",
             fix=f"leave it out: the default of {rule!r} is {DEFAULTS[rule][name]:g}",
             where=name,
         )

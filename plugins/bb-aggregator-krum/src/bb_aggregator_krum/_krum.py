@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cmp_to_key
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ from bb_roles.collecting import (
     write_mean,
 )
 from bb_roles.folding import Author
+from bb_roles.limits import Limits
 
 __all__ = ["Krum", "KrumConfig"]
 
@@ -48,7 +49,7 @@ class KrumConfig(RoundsConfig):
     """How many attackers there may be, how many updates are selected, and limits.
 
     Attributes:
-        cohort: Most updates in a round, from 1 to 2**20; so many stay in memory until it ends.
+        cohort: Most updates in a round; so many stay in memory until it ends.
         defer_above: A round of more numbers than this (updates times parameters) is aggregated on
             the host's executor, so that the Node does other work meanwhile; `None` for never.
         attackers: The f of Krum: how many updates of a round may be attackers'. A round needs
@@ -56,15 +57,19 @@ class KrumConfig(RoundsConfig):
         select: How many updates are averaged; 1 is Krum, more is multi-Krum. A round needs f more.
     """
 
-    attackers: int = 1
-    select: int = 1
+    attackers: Annotated[int, Limits(0, unit="updates")] = 1
+    select: Annotated[int, Limits(1, unit="updates")] = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        in_range("cohort", self.cohort, 3, 2**20, "Krum compares each update with two others")
         most = (self.cohort - 3) // 2
-        in_range("attackers", self.attackers, 0, most, "a cohort must have 2 * attackers + 3")
+        why = f"Krum needs 2 * attackers + 3 updates of a cohort, which is {self.cohort} here"
+        in_range("attackers", self.attackers, 0, most, f"{why}: lower attackers, or raise cohort")
         most = self.cohort - self.attackers
-        in_range("select", self.select, 1, most, "a cohort must have select + attackers")
+        why = f"it needs select + attackers updates of a cohort, which is {self.cohort} here"
+        fix = f"{why}: lower select or attackers, or raise cohort"
+        in_range("select", self.select, 1, most, fix)
 
 
 class Krum(RoundsAggregator):

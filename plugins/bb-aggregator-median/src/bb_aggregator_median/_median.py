@@ -28,7 +28,7 @@ class MedianConfig(RoundsConfig):
     """How many updates a round may have, and when to leave the engine's thread.
 
     Attributes:
-        cohort: Most updates in a round, from 1 to 2**20; so many stay in memory until it ends.
+        cohort: Most updates in a round; so many stay in memory until it ends.
         defer_above: A round of more numbers than this (updates times parameters) is aggregated on
             the host's executor, so that the Node does other work meanwhile; `None` for never.
     """

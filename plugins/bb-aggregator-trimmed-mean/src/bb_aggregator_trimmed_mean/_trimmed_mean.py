@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from bb_aggregator_trimmed_mean.errors import TooFewUpdates
 from bb_ir.params import Draft
@@ -26,6 +26,7 @@ from bb_roles.collecting import (
     ranked_tiles,
     write_mean,
 )
+from bb_roles.limits import Limits
 
 __all__ = ["TrimmedMean", "TrimmedMeanConfig"]
 
@@ -35,19 +36,20 @@ class TrimmedMeanConfig(RoundsConfig):
     """How much is cut off, how many updates a round may have, and when to leave the thread.
 
     Attributes:
-        cohort: Most updates in a round, from 1 to 2**20; so many stay in memory until it ends.
+        cohort: Most updates in a round; so many stay in memory until it ends.
         defer_above: A round of more numbers than this (updates times parameters) is aggregated on
             the host's executor, so that the Node does other work meanwhile; `None` for never.
         trim: How many values are cut off at each end: so many attackers are tolerated. A round
             needs more than twice as many updates. With 0 it is the plain mean.
     """
 
-    trim: int = 1
+    trim: Annotated[int, Limits(0, unit="updates")] = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         most = (self.cohort - 1) // 2
-        in_range("trim", self.trim, 0, most, "a cohort must be larger than 2 * trim")
+        why = f"more than 2 * trim updates of a cohort are needed, which is {self.cohort} here"
+        in_range("trim", self.trim, 0, most, f"{why}: lower trim, or raise cohort")
 
 
 class TrimmedMean(RoundsAggregator):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal
 
 import onnxruntime as _untyped_ort  # type: ignore[import-untyped]  # it has no types
 import onnxruntime.capi.onnxruntime_pybind11_state as _untyped_state  # type: ignore[import-untyped]
@@ -22,6 +22,7 @@ import onnxruntime.capi.onnxruntime_pybind11_state as _untyped_state  # type: ig
 from bb_backend_onnxruntime._drafts import NUMBERS, Draft, Signature
 from bb_backend_onnxruntime.errors import DtypeUnsupported, InvalidSetting, OpRefused, RunFailed
 from bb_roles.contracts import Kernel
+from bb_roles.limits import Limits, check_limits
 
 __all__ = ["OnnxRuntimeConfig", "Sessions"]
 
@@ -49,7 +50,7 @@ _FOREIGN: Final[tuple[type[Exception], ...]] = (
     ValueError,
 )
 _NO_KERNEL: Final[type[Exception]] = state.NotImplemented
-_MAX_THREADS: Final = 1024
+_THREADS: Final = Limits(1, 1024, fix="give the number of cores that one op may use")
 #: Only what is fatal is logged: the rest comes as an error.
 _FATAL: Final = 4
 #: The types of outputs that become arrays, as ONNX Runtime writes them.
@@ -64,31 +65,18 @@ class OnnxRuntimeConfig:
     """How sessions run.
 
     Attributes:
-        threads: Threads within one op, 1 to 1024. With more than one, the order of sums is up to
-            ONNX Runtime, and results may differ between machines in the last place.
+        threads: Threads within one op. With more than one, the order of sums is up to ONNX Runtime,
+            and results may differ between machines in the last place.
         optimize: Which rewritings of ONNX Runtime a graph goes through. Only with `none` are the
             bits of fused ops promised to be those of the ops one by one; the others are faster and
             may join roundings.
     """
 
-    threads: int = 1
+    threads: Annotated[int, _THREADS] = 1
     optimize: Optimize = "none"
 
     def __post_init__(self) -> None:
-        if type(self.threads) is not int or not 1 <= self.threads <= _MAX_THREADS:
-            raise InvalidSetting(
-                f"threads is {self.threads!r}",
-                expected=f"a whole number from 1 to {_MAX_THREADS}",
-                fix="give the number of cores that one op may use",
-                where="threads",
-            )
-        if self.optimize not in get_args(Optimize):
-            raise InvalidSetting(
-                f"optimize is {self.optimize!r}",
-                expected=f"one of {', '.join(map(repr, get_args(Optimize)))}",
-                fix="choose one of them",
-                where="optimize",
-            )
+        check_limits(self, InvalidSetting)
 
 
 class Sessions:

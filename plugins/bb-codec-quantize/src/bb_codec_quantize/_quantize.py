@@ -53,6 +53,7 @@ from bb_ir.errors import ParameterSetError
 from bb_ir.params import MAX_HEADER_BYTES, Draft, Layout, ParameterSet
 from bb_ir.types import Type
 from bb_roles import Codec, Context, Environment
+from bb_roles.limits import check_limits
 
 __all__ = ["Quantize", "QuantizeConfig"]
 
@@ -81,15 +82,7 @@ class QuantizeConfig:
     rounding: Rounding = "nearest"
 
     def __post_init__(self) -> None:
-        for name, kind in (("to", To), ("per", Per), ("rounding", Rounding)):
-            value, choices = getattr(self, name), get_args(kind)
-            if type(value) is not str or value not in choices:
-                raise InvalidSetting(
-                    f"{name} is {value!r}",
-                    expected=f"one of {', '.join(map(repr, choices))}",
-                    fix="choose one of them",
-                    where=name,
-                )
+        check_limits(self, InvalidSetting)
 
 
 class _Part(NamedTuple):

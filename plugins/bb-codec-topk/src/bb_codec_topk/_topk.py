@@ -31,7 +31,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Literal, NamedTuple, get_args
+from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,7 @@ from bb_ir.errors import ParameterSetError
 from bb_ir.params import Draft, Layout, ParameterSet
 from bb_ir.types import Type
 from bb_roles import Codec, Context, Environment, State
+from bb_roles.limits import Limits, check_limits
 
 __all__ = ["TopK", "TopKConfig"]
 
@@ -81,28 +82,21 @@ class TopKConfig:
     """How many entries are sent.
 
     Attributes:
-        share: Share of the numbers that is sent, more than 0 and at most 1; rounded to a whole
-            number of entries, and at least one.
+        share: Share of the numbers that is sent; rounded to a whole number of entries, and at least
+            one.
         k: Number of entries instead of a share; all where there are fewer.
         per: `set` chooses among all tensors together, `tensor` within each one, so that none is
             starved; `share` and `k` are then of each tensor.
         max_bytes: Largest set that is encoded, or decoded to.
     """
 
-    share: float = 0.01
-    k: int | None = None
+    share: Annotated[float, Limits(above=0, most=1)] = 0.01
+    k: Annotated[int | None, Limits(1, _LARGEST, unit="entries")] = None
     per: Per = "set"
-    max_bytes: int = 1 << 30
+    max_bytes: Annotated[int, Limits(1, _LARGEST, unit="bytes")] = 1 << 30
 
     def __post_init__(self) -> None:
-        share: object = self.share
-        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
-            raise _invalid("share", share, "a number more than 0 and at most 1")
-        if self.k is not None:
-            _check_whole("k", self.k)
-        _check_whole("max_bytes", self.max_bytes)
-        if self.per not in get_args(Per):
-            raise _invalid("per", self.per, f"one of {', '.join(map(repr, get_args(Per)))}")
+        check_limits(self, InvalidSetting)
 
 
 class _Kept(NamedTuple):
@@ -452,17 +446,6 @@ def _key_text(key: Hashable) -> str:
 def _plain(key: Hashable) -> Hashable:
     """Return a key with plain tuples for named ones, such as names of frames: it is equal."""
     return tuple(map(_plain, key)) if isinstance(key, tuple) else key
-
-
-def _check_whole(name: str, value: object) -> None:
-    if type(value) is not int or not 1 <= value <= _LARGEST:
-        raise _invalid(name, value, f"an integer from 1 to {_LARGEST}")
-
-
-def _invalid(name: str, value: object, expected: str) -> InvalidSetting:
-    return InvalidSetting(
-        f"{name} is {value!r:.80}", expected=expected, fix="choose such a value", where=name
-    )
 
 
 def _unfit(found: str) -> ResidualUnfit:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Literal, get_args
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import zstandard
 
@@ -28,13 +28,13 @@ from bb_codec_zstd.errors import FrameDamaged, InvalidSetting, ValueTooLarge, Wr
 from bb_ir.errors import ParameterSetError
 from bb_ir.params import ParameterSet
 from bb_roles import Codec, Context, Environment
+from bb_roles.limits import Limits, check_limits
 
 __all__ = ["Zstd", "ZstdConfig"]
 
 Kind = Literal["params", "bytes"]
 
 _MAGIC: Final = b"\x28\xb5\x2f\xfd"
-_LEVELS: Final = (1, zstandard.MAX_COMPRESSION_LEVEL)
 _LARGEST: Final = 1 << 40
 #: A block holds at most 128 KiB, and takes a header of three bytes and one byte of content.
 _BLOCK: Final = 128 * 1024
@@ -54,17 +54,11 @@ class ZstdConfig:
     """
 
     takes: Kind = "params"
-    level: int = 3
-    max_bytes: int = 1 << 30
+    level: Annotated[int, Limits(1, zstandard.MAX_COMPRESSION_LEVEL)] = 3
+    max_bytes: Annotated[int, Limits(1, _LARGEST, unit="bytes")] = 1 << 30
 
     def __post_init__(self) -> None:
-        if self.takes not in get_args(Kind):
-            choices = ", ".join(map(repr, get_args(Kind)))
-            raise _invalid("takes", self.takes, f"one of {choices}")
-        for name, least, most in (("level", *_LEVELS), ("max_bytes", 1, _LARGEST)):
-            value: object = getattr(self, name)
-            if type(value) is not int or not least <= value <= most:
-                raise _invalid(name, value, f"an integer from {least} to {most}")
+        check_limits(self, InvalidSetting)
 
 
 class Zstd(Codec):
@@ -179,12 +173,6 @@ def _claimed(frame: bytes) -> int:
     if header.dict_id:
         raise _damaged(f"it needs the dictionary {header.dict_id}")
     return header.content_size
-
-
-def _invalid(name: str, value: object, expected: str) -> InvalidSetting:
-    return InvalidSetting(
-        f"{name} is {value!r:.80}", expected=expected, fix="choose such a value", where=name
-    )
 
 
 def _wrong(value: object, what: str, expected: str) -> WrongKind:

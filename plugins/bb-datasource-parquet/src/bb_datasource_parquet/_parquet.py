@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ from bb_datasource_parquet.errors import FileUnreadable
 from bb_ir.types import tensor
 from bb_roles import Batches, Context, DataSource, Environment, Recipe, State
 from bb_roles.data import DataError, batch_types
+from bb_roles.limits import Limits, check_limits
 
 __all__ = ["Parquet", "ParquetConfig"]
 
@@ -68,26 +69,17 @@ class ParquetConfig:
     dtype: Literal["float32", "float64"] = "float32"
     label_dtype: Literal["int64", "float32", "float64"] = "int64"
     partition: Partition = "all"
-    clients: int | None = None
-    client: int | None = None
-    batch_size: int = 32
+    clients: Annotated[int | None, Limits(1)] = None
+    client: Annotated[int | None, Limits(0)] = None
+    batch_size: Annotated[int, Limits(1, unit="examples")] = 32
     shuffle: bool = True
-    shuffle_buffer: int = 8192
-    seed: int = 0
+    shuffle_buffer: Annotated[int, Limits(2, unit="rows")] = 8192
+    seed: Annotated[int, Limits(0)] = 0
 
     def __post_init__(self) -> None:
-        for name, choices in (
-            ("dtype", ("float32", "float64")),
-            ("label_dtype", ("int64", "float32", "float64")),
-            ("partition", get_args(Partition)),
-        ):
-            value = getattr(self, name)
-            _need(value in choices, f"{name} is {value!r}", f"one of {', '.join(choices)}")
+        check_limits(self, DataError)
         for name in ("path", "label"):
             _need(getattr(self, name) != "", f"{name} is empty", "a name")
-        _need(self.batch_size >= 1, f"batch_size is {self.batch_size}", "at least 1")
-        _need(self.shuffle_buffer >= 2, f"shuffle_buffer is {self.shuffle_buffer}", "at least 2")
-        _need(self.seed >= 0, f"seed is {self.seed}", "at least 0")
         twice = [name for name in self.features if self.features.count(name) > 1]
         _need(not twice, f"features has {twice[:1]} twice", "each column once")
         _need(
@@ -111,9 +103,8 @@ class ParquetConfig:
                 expected="both clients and client",
                 fix="set clients to the number of parts and client to the part of this Node",
             )
-        _need(self.clients >= 1, f"clients is {self.clients}", "at least 1")
         last = self.clients - 1
-        _need(0 <= self.client <= last, f"client is {self.client}", f"0 to {last}, one per part")
+        _need(self.client <= last, f"client is {self.client}", f"0 to {last}, one per part")
 
 
 class Parquet(DataSource):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast, get_args
+from typing import Annotated, Any, ClassVar, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +25,14 @@ from bb_roles.indexing import (
     squares_of,
     unknown_id,
 )
+from bb_roles.limits import Limits, check_limits
 
 __all__ = ["Flat", "FlatConfig"]
 
 Tensor = NDArray[Any]
+
+_DIM: Final = "give the length of the vectors, or leave it out"
+_DEFER: Final = "give 0 to hand every search to the executor, None for none"
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class FlatConfig:
     """What is compared, and how.
 
     Attributes:
-        dim: Length of the vectors, at most 2**20; `None` takes that of the first ones added.
+        dim: Length of the vectors; `None` takes that of the first ones added.
         metric: `l2` for the squared Euclidean distance, `ip` for the inner product (its negative
             is the distance, so that the largest product comes first), `cosine` for one minus the
             cosine of the angle.
@@ -45,32 +49,12 @@ class FlatConfig:
             meanwhile; `None` for never. A hundred million take some milliseconds.
     """
 
-    dim: int | None = None
+    dim: Annotated[int | None, Limits(1, MAX_DIM, fix=_DIM)] = None
     metric: Metric = "l2"
-    defer_above: int | None = 100_000_000
+    defer_above: Annotated[int | None, Limits(0, unit="numbers", fix=_DEFER)] = 100_000_000
 
     def __post_init__(self) -> None:
-        if self.dim is not None and not 1 <= self.dim <= MAX_DIM:
-            raise InvalidSetting(
-                f"dim is {self.dim}",
-                expected=f"an integer from 1 to {MAX_DIM}, or None",
-                fix="give the length of the vectors, or leave it out",
-                where="dim",
-            )
-        if self.metric not in get_args(Metric):
-            raise InvalidSetting(
-                f"metric is {self.metric!r}",
-                expected=f"one of {', '.join(get_args(Metric))}",
-                fix="choose one of them",
-                where="metric",
-            )
-        if self.defer_above is not None and self.defer_above < 0:
-            raise InvalidSetting(
-                f"defer_above is {self.defer_above}",
-                expected="an integer of at least 0, or None",
-                fix="give 0 to hand every search to the executor, None for none",
-                where="defer_above",
-            )
+        check_limits(self, InvalidSetting)
 
 
 class Flat(Index):

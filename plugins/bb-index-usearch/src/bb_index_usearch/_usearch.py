@@ -7,7 +7,7 @@ is. This file checks what comes from outside and refuses it whole.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Literal, cast, get_args
+from typing import Annotated, Any, ClassVar, Final, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from bb_roles.indexing import (
     squares_of,
     unknown_id,
 )
+from bb_roles.limits import Limits, check_limits
 
 __all__ = ["Usearch", "UsearchConfig"]
 
@@ -37,13 +38,7 @@ _MAX_DIM: Final = 1 << 16
 _LENGTHS: Final[dict[Metric, Lengths]] = {
     "l2sq": Lengths(None, 62), "ip": Lengths(None, 62), "cosine": Lengths(-31, 31)
 }  # fmt: skip
-
-_RANGES: Final[dict[str, tuple[int, int]]] = {
-    "connectivity": (2, 256),
-    "expansion_add": (1, 1 << 16),
-    "expansion_search": (1, 1 << 16),
-    "batch": (16, 1 << 20),
-}
+_DIM: Final = "give the length of the vectors, or leave it out"
 
 
 @dataclass(frozen=True)
@@ -51,50 +46,28 @@ class UsearchConfig:
     """What is compared, how, and how much is spent on finding the true neighbours.
 
     Attributes:
-        dim: Length of the vectors, at most 2**16; `None` takes that of the first ones added.
+        dim: Length of the vectors; `None` takes that of the first ones added.
         metric: `l2sq` for the squared Euclidean distance, `ip` for the inner product (its negative
             is the distance, so that the largest product comes first), `cosine` for one minus the
             cosine of the angle. `l2` is read as `l2sq`, so that a configuration of `index.flat`
             can be used.
-        connectivity: Edges of a vector, 2 to 256; twice as many on the lowest level. More find
-            more and take memory.
-        expansion_add: How many vectors are looked at to place a new one, 1 to 65536.
-        expansion_search: How many are looked at in a search, 1 to 65536; more find more and take
-            time. A search for more neighbours looks at as many.
-        batch: Least number of vectors, 16 to 2**20, by which the graph grows; fewer are searched
-            exactly.
+        connectivity: Edges of a vector; twice as many on the lowest level. More find more and take
+            memory.
+        expansion_add: How many vectors are looked at to place a new one.
+        expansion_search: How many are looked at in a search; more find more and take time. A search
+            for more neighbours looks at as many.
+        batch: Least number of vectors by which the graph grows; fewer are searched exactly.
     """
 
-    dim: int | None = None
+    dim: Annotated[int | None, Limits(1, _MAX_DIM, fix=_DIM)] = None
     metric: Literal["l2sq", "ip", "cosine", "l2"] = "l2sq"
-    connectivity: int = 16
-    expansion_add: int = 128
-    expansion_search: int = 256
-    batch: int = 1024
+    connectivity: Annotated[int, Limits(2, 256, unit="edges")] = 16
+    expansion_add: Annotated[int, Limits(1, 1 << 16, unit="vectors")] = 128
+    expansion_search: Annotated[int, Limits(1, 1 << 16, unit="vectors")] = 256
+    batch: Annotated[int, Limits(16, 1 << 20, unit="vectors")] = 1024
 
     def __post_init__(self) -> None:
-        if self.dim is not None and not 1 <= self.dim <= _MAX_DIM:
-            raise InvalidSetting(
-                f"dim is {self.dim}",
-                expected=f"an integer from 1 to {_MAX_DIM}, or None",
-                fix="give the length of the vectors, or leave it out",
-                where="dim",
-            )
-        if self.metric not in (*get_args(Metric), "l2"):
-            raise InvalidSetting(
-                f"metric is {self.metric!r}",
-                expected=f"one of {', '.join(get_args(Metric))}",
-                fix="choose one of them",
-                where="metric",
-            )
-        for name, (least, most) in _RANGES.items():
-            if not least <= getattr(self, name) <= most:
-                raise InvalidSetting(
-                    f"{name} is {getattr(self, name)}",
-                    expected=f"an integer from {least} to {most}",
-                    fix=f"leave it out, or give {name} a value in this range",
-                    where=name,
-                )
+        check_limits(self, InvalidSetting)
 
     def settings(self, dim: int) -> Settings:
         """Return what graphs of vectors of a length are built with."""

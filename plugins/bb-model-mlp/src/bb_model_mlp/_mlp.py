@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,14 +34,11 @@ from bb_ir.types import params as params_type
 from bb_model_mlp import _network as network
 from bb_roles import Batches, Context, Environment, Model, State
 from bb_roles.errors import InputMisfit
+from bb_roles.limits import Limits, check_limits
 
 __all__ = ["Mlp", "MlpConfig", "MlpError"]
 
 Tensor = NDArray[Any]
-
-ACTIVATIONS = ("relu", "tanh")
-DTYPES = ("float32", "float64")
-LOSSES = ("cross_entropy",)
 
 
 class MlpError(BytesAndBrainsError, ValueError):
@@ -61,7 +58,7 @@ class MlpConfig:
         activation: `relu` or `tanh`, after every layer but the last.
         loss: `cross_entropy` of the softmax of the outputs.
         lr: Learning rate.
-        momentum: Share of the last step that goes into the next one, 0 up to 1.
+        momentum: Share of the last step that goes into the next one.
         weight_decay: Share of each parameter that is added to its gradient.
         reset_momentum: Whether `load_params` forgets the last step. Clients of a federation start
             each round afresh; a model that keeps it goes on as if it had come here by itself.
@@ -72,12 +69,12 @@ class MlpConfig:
     layers: tuple[int, ...] = (64, 32, 10)
     activation: Literal["relu", "tanh"] = "relu"
     loss: Literal["cross_entropy"] = "cross_entropy"
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 0.0
+    lr: Annotated[float, Limits(above=0)] = 0.1
+    momentum: Annotated[float, Limits(0, below=1)] = 0.9
+    weight_decay: Annotated[float, Limits(0)] = 0.0
     reset_momentum: bool = True
     dtype: Literal["float32", "float64"] = "float32"
-    seed: int | None = None
+    seed: Annotated[int | None, Limits(0)] = None
 
     def __post_init__(self) -> None:
         if len(self.layers) < 2 or min(self.layers) < 1:
@@ -85,14 +82,7 @@ class MlpConfig:
                 f"layers are {self.layers!r}",
                 expected="at least two widths of at least 1, inputs first and classes last",
             )
-        for name, choices in (("activation", ACTIVATIONS), ("loss", LOSSES), ("dtype", DTYPES)):
-            value = getattr(self, name)
-            _need(value in choices, f"{name} is {value!r}", f"one of {', '.join(choices)}")
-        decay, seed = self.weight_decay, self.seed
-        _need(0.0 < self.lr < math.inf, f"lr is {self.lr}", "a finite number above 0")
-        _need(0.0 <= self.momentum < 1.0, f"momentum is {self.momentum}", "0 to below 1")
-        _need(0.0 <= decay < math.inf, f"weight_decay is {decay}", "a finite number, at least 0")
-        _need(seed is None or seed >= 0, f"seed is {seed}", "at least 0, or None")
+        check_limits(self, MlpError)
 
 
 class Mlp(Model):
@@ -441,8 +431,3 @@ def _mean(total: float, count: int) -> float:
 
 def _tensors_of(layout: Layout) -> dict[str, tuple[str, tuple[int, ...]]]:
     return dict(zip(layout.names, zip(layout.dtypes, layout.shapes, strict=True), strict=True))
-
-
-def _need(truth: bool, found: str, expected: str) -> None:  # noqa: FBT001 - reads as a sentence
-    if not truth:
-        raise MlpError(found, expected=expected)

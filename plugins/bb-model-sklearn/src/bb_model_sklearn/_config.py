@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 from bb_model_sklearn._losses import CLASSIFICATION, REGRESSION
 from bb_model_sklearn.errors import SklearnError
+from bb_roles.limits import Limits, check_limits
 
 __all__ = ["LinearConfig"]
 
@@ -35,7 +35,7 @@ class LinearConfig:
             the other two estimators have theirs.
         penalty: `l2`, `l1`, `elasticnet` or `None`, for the two of SGD; the others have none.
         alpha: Strength of the penalty; the schedule `optimal` needs it above 0.
-        l1_ratio: Share of l1 in `elasticnet`, 0 to 1.
+        l1_ratio: Share of l1 in `elasticnet`.
         learning_rate: Schedule of SGD: `constant` (`eta0`), `optimal`
             (1 / (alpha * (t0 + t))) or `invscaling` (eta0 / t ** power_t), t being the steps
             taken so far.
@@ -52,46 +52,33 @@ class LinearConfig:
     """
 
     estimator: Estimator = "sgd_classifier"
-    features: int = 64
-    classes: int = 10
+    features: Annotated[int, Limits(1)] = 64
+    classes: Annotated[int, Limits(1)] = 10
     loss: Loss | None = None
     penalty: Penalty | None = "l2"
-    alpha: float = 0.0001
-    l1_ratio: float = 0.15
+    alpha: Annotated[float, Limits(0)] = 0.0001
+    l1_ratio: Annotated[float, Limits(0, 1)] = 0.15
     learning_rate: Schedule = "constant"
-    eta0: float = 0.01
-    power_t: float = 0.5
-    epsilon: float = 0.1
-    C: float = 1.0
+    eta0: Annotated[float, Limits(above=0)] = 0.01
+    power_t: Annotated[float, Limits()] = 0.5
+    epsilon: Annotated[float, Limits(0)] = 0.1
+    C: Annotated[float, Limits(above=0)] = 1.0
     fit_intercept: bool = True
     shuffle: bool = True
     reset_steps: bool = False
     dtype: Literal["float32", "float64"] = "float32"
-    seed: int | None = None
+    seed: Annotated[int | None, Limits(0)] = None
 
     def __post_init__(self) -> None:
-        _need_one_of("estimator", self.estimator, get_args(Estimator))
-        _need_one_of("penalty", self.penalty, (None, *get_args(Penalty)))
-        _need_one_of("learning_rate", self.learning_rate, get_args(Schedule))
-        _need_one_of("dtype", self.dtype, ("float32", "float64"))
+        check_limits(self, SklearnError)
         _need_one_of("loss", self.loss, (None, *_losses(self.estimator)))
         least = 1 if self.regression else 2
-        _need(self.features >= 1, f"features is {self.features}", "at least 1")
         _need(self.classes >= least, f"classes is {self.classes}", f"at least {least}")
-        for name in ("eta0", "C"):
-            value = getattr(self, name)
-            _need(0.0 < value < math.inf, f"{name} is {value}", "a finite number above 0")
-        for name in ("alpha", "epsilon"):
-            value = getattr(self, name)
-            _need(0.0 <= value < math.inf, f"{name} is {value}", "a finite number, at least 0")
-        _need(math.isfinite(self.power_t), f"power_t is {self.power_t}", "a finite number")
-        _need(0.0 <= self.l1_ratio <= 1.0, f"l1_ratio is {self.l1_ratio}", "0 to 1")
         _need(
             self.alpha > 0.0 or self.learning_rate != "optimal",
             "alpha is 0.0 and learning_rate is 'optimal'",
             "an alpha above 0, by which this schedule divides",
         )
-        _need(self.seed is None or self.seed >= 0, f"seed is {self.seed}", "at least 0, or None")
 
     @property
     def regression(self) -> bool:

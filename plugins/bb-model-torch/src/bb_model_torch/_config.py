@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from bb_model_torch.errors import TorchError
+from bb_roles.limits import Limits, check_limits
 
 __all__ = ["TorchConfig"]
 
@@ -71,35 +71,26 @@ class TorchConfig:
     module: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
     optimizer: str | None = None
-    lr: float | None = None
+    lr: Annotated[float | None, Limits(above=0)] = None
     optimizer_arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
     loss: str | None = None
     loss_arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
     accuracy: bool | None = None
-    max_grad_norm: float | None = None
+    max_grad_norm: Annotated[float | None, Limits(above=0)] = None
     keep_optimizer_state: bool = False
     exchange: Exchange = "all"
     integer_inputs: Integers = "numbers"
     dtype: Dtype | None = None
     device: str = "auto"
-    threads: int | None = None
+    threads: Annotated[int | None, Limits(1)] = None
     deterministic: bool = True
-    seed: int | None = None
+    # torch takes seeds of 64 bits; this one goes through a generator of numpy first.
+    seed: Annotated[int | None, Limits(0)] = None
 
     def __post_init__(self) -> None:
-        _need_one_of("exchange", self.exchange, get_args(Exchange))
-        _need_one_of("integer_inputs", self.integer_inputs, get_args(Integers))
-        _need_one_of("dtype", self.dtype, (None, *get_args(Dtype)))
-        for name in ("lr", "max_grad_norm"):
-            value = getattr(self, name)
-            fits = value is None or 0.0 < value < math.inf
-            _need(fits, f"{name} is {value}", "a finite number above 0, or None")
+        check_limits(self, TorchError)
         told = _DEVICE.fullmatch(self.device)
         _need(told, f"device is {self.device!r}", "auto, cpu, cuda, or one GPU as cuda:0")
-        few, seed = self.threads, self.seed
-        _need(few is None or few >= 1, f"threads is {few}", "at least 1, or None")
-        # torch takes seeds of 64 bits; this one goes through a generator of numpy first.
-        _need(seed is None or seed >= 0, f"seed is {seed}", "at least 0, or None")
         _need(
             "lr" not in self.optimizer_arguments,
             "optimizer_arguments holds lr",
@@ -111,10 +102,6 @@ class TorchConfig:
             f"loss_arguments holds reduction={reduction!r}",
             "the mean over the batch: leave it out",
         )
-
-
-def _need_one_of(name: str, value: object, choices: tuple[object, ...]) -> None:
-    _need(value in choices, f"{name} is {value!r}", f"one of {', '.join(map(str, choices))}")
 
 
 def _need(truth: object, found: str, expected: str) -> None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import numpy as np
 
@@ -40,6 +40,7 @@ from bb_protocol_gossip.errors import (
     WeightExhausted,
 )
 from bb_roles import Context, Environment, Protocol, State
+from bb_roles.limits import Limits, check_limits
 
 __all__ = ["Gossip", "GossipConfig"]
 
@@ -58,14 +59,11 @@ class GossipConfig:
             that it believes: all peers together have one each.
     """
 
-    value: float | None = None
-    max_peers: int = 10_000
+    value: Annotated[float | None, Limits()] = None
+    max_peers: Annotated[int, Limits(1, _MOST_PEERS, unit="peers")] = 10_000
 
     def __post_init__(self) -> None:
-        if self.value is not None and not math.isfinite(self.value):
-            raise InvalidSetting(f"value is {self.value!r}", expected="a finite number")
-        if not 1 <= self.max_peers <= _MOST_PEERS:
-            raise InvalidSetting(f"max_peers is {self.max_peers!r}", expected=f"1 to {_MOST_PEERS}")
+        check_limits(self, InvalidSetting)
 
 
 class Gossip(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from bb_ir.errors import BytesAndBrainsError
 from bb_ir.ids import PeerId
@@ -14,12 +14,14 @@ from bb_protocol_registry._ops import OPS
 from bb_protocol_registry._table import Table
 from bb_protocol_registry.errors import InvalidMessage, InvalidSetting, NoSender, StateMismatch
 from bb_roles import Context, Environment, Protocol, State
+from bb_roles.limits import Limits, check_limits
 
 __all__ = ["Registry", "RegistryConfig"]
 
 _NS: Final = 10**9
 #: Longest lease that may be configured: a hundred years, which an int64 of nanoseconds holds.
-_LONGEST_S: Final = 100 * 365.25 * 86_400
+#: Leases: from a microsecond to a hundred years.
+_SECONDS: Final = Limits(1e-6, 100 * 365.25 * 86_400, unit="s")
 
 
 @dataclass(frozen=True)
@@ -27,34 +29,27 @@ class RegistryConfig:
     """How long leases are, and how many.
 
     Attributes:
-        ttl_s: The lease that a member asks for, in seconds; it is renewed three times as often.
+        ttl_s: The lease that a member asks for; it is renewed three times as often.
         labels: What a member says of itself, such as `("gpu",)`: at most 16 texts of up to 64
             characters, by which others can select it.
-        min_ttl_s: Shortest lease that the registry grants, in seconds; who asks for less gets it.
-        max_ttl_s: Longest lease that the registry grants, in seconds; who asks for more gets it.
+        min_ttl_s: Shortest lease that the registry grants; who asks for less gets it.
+        max_ttl_s: Longest lease that the registry grants; who asks for more gets it.
         max_members: Most members that the registry holds at a time, and of which a member learns.
     """
 
-    ttl_s: float = 90.0
+    ttl_s: Annotated[float, _SECONDS] = 90.0
     labels: tuple[str, ...] = ()
-    min_ttl_s: float = 30.0
-    max_ttl_s: float = 300.0
-    max_members: int = 10_000
+    min_ttl_s: Annotated[float, _SECONDS] = 30.0
+    max_ttl_s: Annotated[float, _SECONDS] = 300.0
+    max_members: Annotated[int, Limits(1, unit="members")] = 10_000
 
     def __post_init__(self) -> None:
-        for name in ("ttl_s", "min_ttl_s", "max_ttl_s"):
-            if not 1e-6 <= getattr(self, name) <= _LONGEST_S:  # false for NaN, too
-                raise InvalidSetting(
-                    f"{name} is {getattr(self, name)!r}",
-                    expected="seconds, from a microsecond to a hundred years",
-                )
+        check_limits(self, InvalidSetting)
         if self.min_ttl_s > self.max_ttl_s:
             raise InvalidSetting(
                 f"min_ttl_s is {self.min_ttl_s!r}",
                 expected=f"at most max_ttl_s, {self.max_ttl_s!r}",
             )
-        if self.max_members < 1:
-            raise InvalidSetting(f"max_members is {self.max_members!r}", expected="1 or more")
         try:
             labels(self.labels)
         except InvalidMessage as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from onnx import FunctionProto, ModelProto, NodeProto
@@ -29,7 +28,7 @@ from bb_compiler.explain._info import (
 )
 from bb_compiler.explain._traffic import Counts, Place, count, sum_up
 from bb_ir import keys, onnx_tools
-from bb_ir.errors import BytesAndBrainsError
+from bb_ir.errors import BytesAndBrainsError, closest
 from bb_ir.types import Type, parse_type
 
 __all__ = ["NotAnArtifact", "WrongAssumption", "explain"]
@@ -177,12 +176,12 @@ def _named(port: object) -> str:
 
 def _check_assumptions(given: Mapping[str, int], known: set[str], what: str, kind: str) -> None:
     for name, size in given.items():
-        close = get_close_matches(name, known, n=1)
+        close = closest(name, known)
         if name not in known:
             raise WrongAssumption(
                 f"{what} {name!r} is not in this program",
                 expected=f"{kind}: {', '.join(sorted(known)) or 'there is none'}",
-                fix=f"did you mean {close[0]!r}?" if close else "",
+                fix=f"did you mean {close!r}?" if close else "",
             )
         if type(size) is not int or size < 0:  # a bool is an int to `isinstance`
             raise WrongAssumption(f"{what} {name}={size!r}", expected="a number, 0 or more")

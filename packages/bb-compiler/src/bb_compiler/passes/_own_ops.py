@@ -7,7 +7,6 @@ in its binding.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from onnx import ModelProto, NodeProto
@@ -15,6 +14,7 @@ from onnx import ModelProto, NodeProto
 from bb_compiler._placement_errors import lines_of
 from bb_compiler.errors import ComponentOpMisfit, Findings
 from bb_ir import keys, onnx_tools
+from bb_ir.errors import closest
 from bb_ir.ops import OpSchema, parse_schema
 
 __all__ = ["check_own_ops"]
@@ -52,12 +52,12 @@ def _misfit(node: NodeProto, text: str, row: Mapping[str, Any]) -> ComponentOpMi
             fix="declare the slot with the class that comes with the installed component",
             where=lines_of(node),
         )
-    close = get_close_matches(name, list(offered), n=1)
+    close = closest(name, list(offered))
     bind = f'bind_{row["role"]}("{slot}", "<component>") with a component that has it'
     return ComponentOpMisfit(
         f"slot {slot!r} is used for {wanted}, which {component!r} does not have",
         expected=", ".join(map(str, offered.values())) or "no op beside those of its role",
-        fix=f"did you mean {close[0]!r}?" if close else bind,
+        fix=f"did you mean {close!r}?" if close else bind,
         where=lines_of(node),
     )
 

@@ -18,11 +18,12 @@ from bb_compiler._wording import label_of
 from bb_compiler.errors import BlockEscape, Findings
 from bb_ir import keys, onnx_tools
 from bb_ir.ops import schema_of
+from bb_ir.plugin_ops import plugin_schema
 from bb_ir.types import ANY
 
 
 def expand_ops(model: ModelProto) -> ModelProto:
-    """Fill in defaults of role ops, and hand values to blocks that start frames of their own.
+    """Fill in defaults that schemas have, and hand values to blocks that start frames of their own.
 
     Raises:
         BlockEscape: Such a block uses a return address from outside.
@@ -38,7 +39,7 @@ def expand_ops(model: ModelProto) -> ModelProto:
 
 
 def _with_defaults(node: NodeProto) -> NodeProto:
-    schema = schema_of(node)
+    schema = schema_of(node) or plugin_schema(node)
     if schema is None:
         return node
     given = {attribute.name for attribute in node.attribute}

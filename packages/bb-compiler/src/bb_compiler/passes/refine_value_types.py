@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from onnx import ModelProto, NodeProto
 
 from bb_compiler._placement_errors import lines_of
-from bb_compiler._relations import Lengths
+from bb_compiler._relations import lengths_of
 from bb_compiler.errors import ComponentTypeMisfit, Findings
 from bb_ir import keys, onnx_tools
-from bb_ir.errors import TypeTextError
+from bb_ir.errors import TypeTextError, closest
 from bb_ir.ops import ROLE_OPS, Port, parse_schema, schema_of
 from bb_ir.type_texts import brief
 from bb_ir.types import ANY, Type, meet, parse_type
@@ -63,13 +62,13 @@ def _check_places(row: Mapping[str, Any], findings: Findings) -> None:
     ]
     for place in declared:
         if place not in known:
-            close = get_close_matches(place, known, n=1)
+            close = closest(place, known)
             findings.add(
                 ComponentTypeMisfit(
                     f"{row['component']!r} declares a type of {place!r}, which role "
                     f"{row['role']} does not have",
                     expected=", ".join(known) if len(known) < 20 else "",
-                    fix=f"did you mean {close[0]!r}?" if close else "remove it",
+                    fix=f"did you mean {close!r}?" if close else "remove it",
                 )
             )
 
@@ -86,7 +85,7 @@ def _refine(
     takes = [_declared(node, port, row, findings) for port in schema.inputs]
     if any(known != port.type for known, port in zip(takes, schema.inputs, strict=True)):
         onnx_tools.set_meta(node, keys.TAKES, ";".join(str(known) for known in takes))
-    lengths = Lengths(node)
+    lengths = lengths_of(node)
     for taken in takes:
         lengths.learn(taken, ANY)
     for port, name in zip(schema.results, node.output, strict=False):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Any
 
 from onnx import ModelProto
@@ -13,7 +12,7 @@ from bb_compiler._bind_lines import line_of_row, places
 from bb_compiler.errors import CompileError, Findings, UnboundSlot, UnknownSlot, WrongRole
 from bb_compiler.passes._own_ops import check_own_ops
 from bb_ir import keys, onnx_tools
-from bb_ir.errors import SourceLine
+from bb_ir.errors import SourceLine, closest
 
 Row = dict[str, Any]
 #: (class, slot) -> the first line that uses the slot on the class
@@ -78,9 +77,9 @@ def _misnamed(bound: list[Row], slots: Iterable[str], unbound: set[str]) -> dict
     found: dict[str, str] = {}
     known = set(slots)
     for row in bound:
-        close = get_close_matches(row["slot"], sorted(unbound - found.keys()), n=1)
+        close = closest(row["slot"], sorted(unbound - found.keys()))
         if row["slot"] not in known and close:
-            found[close[0]] = row["slot"]
+            found[close] = row["slot"]
     return found
 
 
@@ -131,11 +130,11 @@ def _classes(names: list[str]) -> str:
 
 def _unknown(row: Row, slots: dict[str, dict[str, str]]) -> CompileError:
     slot: str = row["slot"]
-    close = get_close_matches(slot, list(slots), n=1)
+    close = closest(slot, list(slots))
     return UnknownSlot(
         f"a component is bound to slot {slot!r}, which this program does not have",
         expected=f"one of {', '.join(sorted(slots)) or 'none: it has no slots'}",
-        fix=f"did you mean {close[0]!r}?" if close else "remove the binding",
+        fix=f"did you mean {close!r}?" if close else "remove the binding",
         where=places(line_of_row(row)),
     )
 
@@ -151,12 +150,12 @@ def _wrong_role(row: Row, role: str, line: SourceLine | None) -> CompileError:
 
 
 def _unused_on(row: Row, classes: list[str], used: list[str]) -> CompileError:
-    close = get_close_matches(str(row["on"]), classes, n=1)
+    close = closest(str(row["on"]), classes)
     runs = f"used on {_classes(used)}" if used else "not used by any op"
     return UnknownSlot(
         f"a component is bound to slot {row['slot']!r} on class {row['on']!r}, but there the slot "
         f"is not used; it is {runs}",
         expected=f"a class of the program: {', '.join(classes)}",
-        fix=f"did you mean on={close[0]!r}?" if close else "remove the binding",
+        fix=f"did you mean on={close!r}?" if close else "remove the binding",
         where=places(line_of_row(row)),
     )

@@ -24,7 +24,8 @@ from bb_compiler._wording import value_text
 from bb_compiler.errors import Findings
 from bb_ir import keys, onnx_tools
 from bb_ir.framework_ops import Unfit, result_of
-from bb_ir.ops import schema_of
+from bb_ir.ops import OpSchema, schema_of
+from bb_ir.plugin_ops import plugin_schema, result_types
 from bb_ir.types import ANY, TRIGGER, Type, list_of, record, tensor
 
 
@@ -93,6 +94,8 @@ class _Solver:
                 self._send(node)
             elif node.domain == keys.SYSCALL:
                 self._syscall(node)
+            elif (own := plugin_schema(node)) is not None:
+                self._plugin_op(node, own)
         return self.values.types
 
     # Ops of the framework
@@ -158,6 +161,17 @@ class _Solver:
             self.findings.add(errors.misnamed_field(node, known, maker))
         else:
             self.values.narrow(node, node.output[0], found)
+
+    # Ops of plugins
+
+    def _plugin_op(self, node: NodeProto, schema: OpSchema) -> None:
+        given = [self.values.of(name) for name in node.input]
+        found = result_types(schema, given, onnx_tools.attributes(node))
+        if isinstance(found, Unfit):
+            self._unfit(node, found.at, found.expected)
+            return
+        for name, known in zip(node.output, found, strict=True):
+            self.values.narrow(node, name, known)
 
     # Ops of ONNX
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 
 from onnx import FunctionProto, ModelProto, NodeProto, defs
 
@@ -12,9 +11,10 @@ from bb_compiler._placement_errors import lines_of
 from bb_compiler._renaming import used_names
 from bb_compiler.errors import CompileError, Findings, MalformedRecording, NothingWaits, UnknownOp
 from bb_ir import keys, onnx_tools
-from bb_ir.errors import OpSchemaError
+from bb_ir.errors import OpSchemaError, closest
 from bb_ir.framework_ops import FRAMEWORK_OPS, framework_op
 from bb_ir.ops import ROLE_OPS, OpSchema, schema_of
+from bb_ir.plugin_ops import is_plugin_domain, misuse, plugin_schema
 
 #: Ops of the framework that recordings may hold, with calls of sub-modules beside them.
 _SYSCALLS = [op.name for op in FRAMEWORK_OPS.values() if op.domain == keys.SYSCALL]
@@ -142,6 +142,8 @@ def _check_op(node: NodeProto, findings: Findings) -> None:
         findings.add(_malformed(node, f"{node.op_type} of role {role!r} names no slot"))
     if role in ROLE_OPS:
         _check_schema(node, ROLE_OPS[role], findings)
+    elif is_plugin_domain(domain):
+        _check_plugin_op(node, findings)
     elif onnx_tools.get_meta(node, keys.SCHEMA):
         findings.add(_own_schema(node))
     elif domain == keys.ONNX:
@@ -188,6 +190,22 @@ def _check_schema(node: NodeProto, known: Mapping[str, OpSchema], findings: Find
         findings.add(_unknown(node, known))
 
 
+def _check_plugin_op(node: NodeProto, findings: Findings) -> None:
+    """Check an op of a plugin by the schema on its node; without one nothing is known of it."""
+    try:
+        schema = plugin_schema(node)
+    except OpSchemaError as error:
+        findings.add(_malformed(node, error.found))
+        return
+    if schema is None:
+        return
+    wrong = misuse(schema, len(node.input), {attribute.name for attribute in node.attribute})
+    if not wrong and len(node.output) != len(schema.results):
+        wrong = f"{len(node.output)} outputs instead of {len(schema.results)}"
+    if wrong:
+        findings.add(_malformed(node, f"{node.op_type} with {wrong}"))
+
+
 def _check_wire(node: NodeProto, findings: Findings) -> None:
     if node.op_type not in (keys.SEND, keys.SENDER):
         findings.add(_unknown(node, (keys.SEND, keys.SENDER)))
@@ -228,13 +246,13 @@ def _range(low: int, high: int, what: str) -> str:
 
 def _unknown(node: NodeProto, known: Iterable[str]) -> CompileError:
     listed = list(known)
-    close = get_close_matches(node.op_type, listed, n=1)
+    close = closest(node.op_type, listed)
     domain = onnx_tools.domain_of(node)
     return UnknownOp(
         f"{domain} has no op {node.op_type!r}"
         + (f" in opset {keys.OPSET}" if domain == keys.ONNX else ""),
         expected=", ".join(listed) if len(listed) < 20 else "",
-        fix=f"did you mean {close[0]!r}?" if close else "",
+        fix=f"did you mean {close!r}?" if close else "",
         where=lines_of(node),
     )
 
@@ -243,7 +261,7 @@ def _own_schema(node: NodeProto) -> MalformedRecording:
     domain = onnx_tools.domain_of(node)
     return MalformedRecording(
         f"{node.op_type} of {domain} carries a schema of its own",
-        expected="one on ops that a component adds to its role only",
+        expected="one on ops that a component or a plugin adds, and on no other",
         where=lines_of(node),
     )
 

@@ -1,1 +1,1 @@
-"""Code that protoc generated from `packages/bb-ir/proto`; never edited by hand."""
+"""Schemas, what reads them in C++, and the code that protoc made of them, never edited by hand."""

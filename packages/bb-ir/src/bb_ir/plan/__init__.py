@@ -34,6 +34,7 @@ from bb_ir.plan.messages import (
     WeightManifest,
 )
 from bb_ir.plan.places import Medium, Place, parse_place
+from bb_ir.plan.schema import proto_path
 from bb_ir.plan.text import from_json, to_json
 from bb_ir.plan.validation import RULES, Problem, Quota, check, validate
 
@@ -43,6 +44,6 @@ __all__ = [
     "Plan", "PlanFormatError", "Problem", "Quota", "Rejected", "SwapPlan", "SwapWindow",
     "TensorSpan", "TransferKind", "TransferOp", "WeightManifest", "changes", "check",
     "chunk_digest", "chunk_place", "content_digest", "digest_text", "from_bytes",
-    "from_earlier_json", "from_json", "parse_digest", "parse_place", "sealed", "to_bytes",
-    "to_earlier_json", "to_json", "validate",
+    "from_earlier_json", "from_json", "parse_digest", "parse_place", "proto_path", "sealed",
+    "to_bytes", "to_earlier_json", "to_json", "validate",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """How the fields of a message are declared: numbers and kinds, once, beside the Python types.
 
 `rows` gives them as a table, from which reading, writing and checking work. A test holds it against
-what protoc made of `proto/plan.proto`.
+what protoc made of `_proto/plan.proto`.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from bb_ir.plan._tables import Table
 from bb_ir.plan.messages import TransferOp
 from bb_ir.plan.places import Medium
 
@@ -51,12 +52,16 @@ class Quota(NamedTuple):
 
 
 class Surroundings(NamedTuple):
-    """What a plan is held against besides itself; fields as `validate` takes them."""
+    """What a plan is held against besides itself; fields as `validate` takes them.
+
+    `table` is the plan as columns, which tell quickly that a rule is kept; `None` for none.
+    """
 
     media: Mapping[str, Medium]
     regions: Mapping[str, int]
     quotas: tuple[Quota, ...]
     lane_rate: int
+    table: Table | None = None
 
 
 def problem_of(rule: str, index: int, field: str, found: str, *, warning: bool = False) -> Problem:

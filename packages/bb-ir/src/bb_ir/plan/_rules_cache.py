@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Final
 
+from bb_ir.plan import _clear
 from bb_ir.plan._fields import RANGES
 from bb_ir.plan._problems import Problem, Surroundings, late, problem_of
 from bb_ir.plan.messages import CachePlan, KvPageRef, TransferOp
@@ -17,12 +18,17 @@ _FURTHEST: Final = RANGES["uint64"][1]
 
 def cache_problems(plan: CachePlan, around: Surroundings) -> Iterator[Problem]:
     """Yield what is wrong with a plan for a cache, besides its ops in themselves."""
-    for index, op in enumerate(plan.ops):
+    table = around.table
+    doubted = _clear.scattered(table.under("ops"), plan.now_ns) if table else range(len(plan.ops))
+    for index in doubted:
+        op = plan.ops[index]
         yield from _pages(index, op)
         if 0 < op.deadline_ns < plan.now_ns:
             told = f"{op.deadline_ns} was over when the window began"
             yield problem_of("time", index, "deadline_ns", told, warning=True)
     for field in ("prefetch", "evict", "admission"):
+        if table and _clear.pages(table.under(field)):
+            continue
         for index, ref in enumerate(getattr(plan, field)):
             yield from _bounds(f"{field}[{index}]", ref, None)
     yield from _rejected(plan)
@@ -46,6 +52,31 @@ def _pages(index: int, op: TransferOp) -> Iterator[Problem]:
     elif sizes != {0} and op.length != pages * min(sizes):
         told = f"is {op.length}, and its {pages} pages have {pages * min(sizes)}"
         yield problem_of("pages", index, "length", told)
+    yield from _gaps(index, op, sizes)
+
+
+def _gaps(index: int, op: TransferOp, sizes: set[int]) -> Iterator[Problem]:
+    """Yield ends where pages lie by their numbers, and the op moves others along.
+
+    That is so in a tier, when the op begins at the place of its first page; elsewhere pages may lie
+    in any order, and one stack of them says nothing about where another one is.
+    """
+    if len(sizes) != 1 or sizes == {0} or len({_stack(ref) for ref in op.kv_refs}) != 1:
+        return
+    runs = sorted((ref.page, ref.page + _count(ref)) for ref in op.kv_refs)
+    gap = next((one for one, after in itertools.pairwise(runs) if one[1] < after[0]), None)
+    if gap is None:
+        return
+    begin = runs[0][0] * min(sizes)
+    for place, offset in ((op.src, op.src_offset), (op.dst, op.dst_offset)):
+        if place.startswith("tier://") and offset == begin:
+            told = f"leave out page {gap[1]}, whose bytes the op moves in {place[:80]!r}"
+            yield problem_of("pages", index, "kv_refs", told)
+            return
+
+
+def _stack(ref: KvPageRef) -> tuple[str, int, int]:
+    return ref.tensor, ref.layer, ref.head
 
 
 def _bounds(at: str, ref: KvPageRef, op: int | None) -> Iterator[Problem]:
@@ -56,7 +87,7 @@ def _bounds(at: str, ref: KvPageRef, op: int | None) -> Iterator[Problem]:
 def _twice(index: int, op: TransferOp) -> Iterator[Problem]:
     """Yield refs that have a page of another ref of the op."""
     runs = sorted(
-        ((ref.tensor, ref.layer, ref.head), ref.page, ref.page + _count(ref), number)
+        (_stack(ref), ref.page, ref.page + _count(ref), number)
         for number, ref in enumerate(op.kv_refs)
     )
     for before, run in itertools.pairwise(runs):

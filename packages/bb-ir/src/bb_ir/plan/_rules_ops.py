@@ -6,8 +6,10 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from bb_ir.plan import _clear
 from bb_ir.plan._fields import RANGES
 from bb_ir.plan._problems import Problem, Quota, Surroundings, problem_of
+from bb_ir.plan._tables import Table
 from bb_ir.plan.digests import digest_text
 from bb_ir.plan.errors import PlanFormatError
 from bb_ir.plan.messages import TransferKind, TransferOp
@@ -29,19 +31,38 @@ _MEDIA: Final[Mapping[TransferKind, tuple[Medium, Medium]]] = {
 }
 
 
-def op_problems(ops: tuple[TransferOp, ...], around: Surroundings) -> Iterator[Problem]:
-    """Yield what is wrong with ops, whatever plan they are in."""
-    yield from _ids(ops)
-    yield from _order(ops)
+def op_problems(
+    ops: tuple[TransferOp, ...], around: Surroundings, table: Table | None
+) -> Iterator[Problem]:
+    """Yield what is wrong with ops, whatever plan they are in; `table` are the ops as columns."""
+    if table is None or not _clear.ids(table):
+        yield from _ids(ops)
+    if table is None or not _clear.order(table):
+        yield from _order(ops)
     places: dict[str, Place | str] = {}
-    for index, op in enumerate(ops):
-        ends = [_place(getattr(op, field), places) for field in ("src", "dst")]
-        yield from _ends(index, op, ends, around)
-        yield from _ranges(index, op, around)
-        yield from _digests(index, op)
-    yield from _overlaps(ops)
+    if table is None or not _each_is_clear(table, around, places):
+        for index, op in enumerate(ops):
+            ends = [_place(getattr(op, field), places) for field in ("src", "dst")]
+            yield from _ends(index, op, ends, around)
+            yield from _ranges(index, op, around)
+            yield from _digests(index, op)
+    if table is None or not _clear.apart(table):
+        yield from _overlaps(ops)
     for quota in around.quotas:
         yield from _over(quota, ops, places)
+
+
+def _each_is_clear(table: Table, around: Surroundings, places: dict[str, Place | str]) -> bool:
+    """Tell whether nothing is wrong with any op by itself, and note the places there are."""
+    named = {*zip(map(int, table.column("kind")), table.column("src"), table.column("dst"),
+                  strict=True)}  # fmt: skip
+    for kind, src, dst in named:
+        op = TransferOp(TransferKind(kind), src, dst)
+        ends = [_place(text, places) for text in (src, dst)]
+        if any(_ends(0, op, ends, around)):
+            return False
+    found = [table.under(name) for name in ("digest", "src_digest")]
+    return _clear.ends_fit(table, around.regions) and all(map(_clear.digests, found))
 
 
 def _ids(ops: tuple[TransferOp, ...]) -> Iterator[Problem]:

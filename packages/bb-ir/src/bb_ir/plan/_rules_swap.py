@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+from bb_ir.plan import _clear
 from bb_ir.plan._fields import RANGES
 from bb_ir.plan._problems import Problem, Surroundings, late, problem_of
 from bb_ir.plan.differences import chunk_place
@@ -27,10 +28,17 @@ def swap_problems(plan: SwapPlan, around: Surroundings) -> Iterator[Problem]:
     if plan.to is None:
         yield Problem("account", "to", "is absent: it is not said what there shall be")
     old, new = plan.from_ or _EMPTY, plan.to or _EMPTY
-    yield from _manifest("from_", old, needs_digest=False)
-    yield from _manifest("to", new, needs_digest=True)
-    yield from _account(plan, old, new)
-    yield from _sources(plan, (old, new))
+    table = around.table
+    files = [table.under(name).under("files") for name in ("from_", "to")] if table else []
+    if not files or not _clear.manifest(files[0]):
+        yield from _manifest("from_", old, needs_digest=False)
+    if not files or not _clear.manifest(files[1]):
+        yield from _manifest("to", new, needs_digest=True)
+    if not table or not _clear.accounted(table):
+        yield from _account(plan, old, new)
+    yield from _brought(plan)
+    doubted = _clear.sources(table.under("ops"), files) if table else range(len(plan.ops))
+    yield from _sources(plan, (old, new), doubted)
     yield from _sums(plan)
     yield from _window(plan)
     start = plan.window.t_start_ns if plan.window else 0
@@ -108,6 +116,65 @@ def _surplus(
             yield Problem("account", f"{at}[{index}]", f"({chunk.path[:80]!r}) {found}")
 
 
+# --- whether ops bring what comes
+
+
+def _brought(plan: SwapPlan) -> Iterator[Problem]:
+    """Yield the adds that no op can bring.
+
+    An op brings a chunk by its digest, or from its place in a file. One that does neither may bring
+    a part of any, so nothing is told while such ops have as many bytes as are missing.
+    """
+    arriving = {(op.digest.algorithm.value, op.digest.value) for op in plan.ops if op.digest}
+    left = [
+        (index, chunk)
+        for index, chunk in enumerate(plan.adds)
+        if chunk.length and _known_as(chunk) not in arriving
+    ]
+    if not left:
+        return
+    read = _read_from(plan.ops)
+    lost = [(i, one) for i, one in left if not _spans(read.get(one.path, ()), one)]
+    own = {_known_as(chunk) for chunk in plan.adds}
+    places = {f"file://{chunk.path}" for chunk in plan.adds}
+    unclear = sum(
+        op.length
+        for op in plan.ops
+        if (op.digest is None or (op.digest.algorithm.value, op.digest.value) not in own)
+        and (op.codec or op.src not in places)
+    )
+    if sum(chunk.length for _, chunk in lost) <= unclear:
+        return
+    for index, chunk in lost:
+        told = f"({chunk.path[:80]!r}) is brought by no op: none has its digest, or reads it all"
+        yield Problem("account", f"adds[{index}]", told)
+
+
+def _known_as(chunk: FileChunk) -> tuple[int, bytes] | None:
+    digest = _digest(chunk)
+    return None if digest is None else (digest.algorithm.value, digest.value)
+
+
+def _read_from(ops: Iterable[TransferOp]) -> dict[str, list[tuple[int, int]]]:
+    """Return the runs of bytes that ops read as they are, by file and in order."""
+    runs: dict[str, list[tuple[int, int]]] = {}
+    for op in ops:
+        scheme, _, path = op.src.partition("://")
+        if scheme == "file" and not op.codec:
+            runs.setdefault(path, []).append((op.src_offset, op.src_offset + op.length))
+    return {path: sorted(listed) for path, listed in runs.items()}
+
+
+def _spans(runs: Iterable[tuple[int, int]], chunk: FileChunk) -> bool:
+    """Tell whether runs, in order, have all bytes of a chunk."""
+    reached = chunk.offset
+    for begin, end in runs:
+        if begin > reached:
+            break
+        reached = max(reached, end)
+    return reached >= chunk.offset + chunk.length
+
+
 # --- ops against manifests
 
 
@@ -140,9 +207,12 @@ class _Known:
         return chunk, chunk.offset
 
 
-def _sources(plan: SwapPlan, manifests: tuple[WeightManifest, ...]) -> Iterator[Problem]:
-    known = [_Known(manifest) for manifest in manifests]
-    for index, op in enumerate(plan.ops):
+def _sources(
+    plan: SwapPlan, manifests: tuple[WeightManifest, ...], doubted: Sequence[int]
+) -> Iterator[Problem]:
+    known = [_Known(manifest) for manifest in manifests if doubted]
+    for index in doubted:
+        op = plan.ops[index]
         if op.digest is None:
             told = "is absent, so what arrives cannot be checked"
             yield problem_of("digest", index, "digest", told)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from bb_ir.plan._fields import Row, rows
 from bb_ir.plan._fitting import fit
+from bb_ir.plan._tables import table_of
 from bb_ir.plan.errors import PlanFormatError
 
 if TYPE_CHECKING:
@@ -32,9 +33,15 @@ def to_bytes(message: Any) -> bytes:
     Raises:
         PlanFormatError: A value does not fit its field, or the whole is longer than `MAX_BYTES`.
     """
+    from bb_ir.plan import _bulk
+
     cls: type[Any] = message.__class__
     proto = _empty(cls)
-    _fill(proto, fit(message))
+    table = table_of(cls, (message,))
+    if table is None:
+        _fill(proto, fit(message))
+    else:
+        _bulk.fill([proto], table)
     if proto.ByteSize() > MAX_BYTES:
         raise _too_long(proto.ByteSize())
     return proto.SerializeToString(deterministic=True)
@@ -51,6 +58,8 @@ def from_bytes(cls: type[M], data: bytes) -> M:
         PlanFormatError: They are no such message, or too long, or hold what the schema does not.
     """
     from google.protobuf.message import DecodeError
+
+    from bb_ir.plan import _bulk
 
     if len(data) > MAX_BYTES:
         raise _too_long(len(data))
@@ -71,7 +80,8 @@ def from_bytes(cls: type[M], data: bytes) -> M:
             expected="nothing but fields of the schema bb.plan.v1",
             fix="read it with the version that wrote it, or a newer one",
         )
-    return fit(_read(cls, proto))
+    found: M | None = _bulk.read(cls, proto, data)
+    return fit(_read(cls, proto)) if found is None else found
 
 
 def _empty(cls: type[Any]) -> Message:
@@ -85,6 +95,9 @@ def _too_long(size: int) -> PlanFormatError:
     return PlanFormatError(
         f"the message has {size} bytes", expected=f"at most {MAX_BYTES}", fix="divide the plan"
     )
+
+
+# --- value by value, with the reasons
 
 
 def _fill(proto: Any, message: Any) -> None:

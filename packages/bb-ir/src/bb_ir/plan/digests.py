@@ -7,9 +7,9 @@ import hashlib
 import re
 from typing import Any, Final
 
+from bb_ir.plan._json import json_bytes
 from bb_ir.plan.errors import PlanFormatError
 from bb_ir.plan.messages import CachePlan, Digest, DigestAlgorithm, FileChunk, Plan, SwapPlan
-from bb_ir.plan.text import to_json
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -43,7 +43,7 @@ def content_digest(message: Any) -> Digest:
     if isinstance(message, CachePlan | SwapPlan):
         message = dataclasses.replace(message, plan_id="")
     head = f"bb.plan.v1.{type(message).__name__}\n"
-    told = hashlib.sha256((head + to_json(message)).encode())
+    told = hashlib.sha256(head.encode() + json_bytes(message))
     return Digest(DigestAlgorithm.SHA256, told.digest())
 
 

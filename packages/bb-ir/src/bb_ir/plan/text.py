@@ -5,30 +5,20 @@ nothing that has its default, no blanks; 64-bit numbers as texts, enums by name,
 Every message has one such text, on every machine and in every version.
 
 The reader takes that and any order and blanks, and nothing else: unknown names, names that come
-twice, `null`, fractions and other types are errors that name the field.
+twice, `null`, fractions and other types are errors that name the field. What is canonical is read
+several times as fast.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
-import re
-from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar, cast
+from typing import Any, TypeVar
 
-from bb_ir.errors import did_you_mean
-from bb_ir.plan._fields import Row, rows
-from bb_ir.plan._fitting import MAX_TEXT, fit
+from bb_ir.plan._json import json_bytes, message_of, read_object
 from bb_ir.plan.binary import MAX_BYTES
-from bb_ir.plan.errors import PlanFormatError
 
 __all__ = ["from_json", "read_object", "to_json"]
 
 M = TypeVar("M")
-
-_DIGITS: Final = re.compile(r"-?(0|[1-9][0-9]{0,19})", re.ASCII)
 
 
 def to_json(message: Any) -> str:
@@ -37,10 +27,7 @@ def to_json(message: Any) -> str:
     Raises:
         PlanFormatError: A value does not fit its field, or the whole is longer than `MAX_BYTES`.
     """
-    told = json.dumps(_plain(fit(message)), ensure_ascii=False, separators=(",", ":"))
-    if len(told.encode()) > MAX_BYTES:
-        raise _too_long(len(told.encode()))
-    return told
+    return json_bytes(message).decode()
 
 
 def from_json(cls: type[M], text: str | bytes) -> M:
@@ -53,154 +40,18 @@ def from_json(cls: type[M], text: str | bytes) -> M:
     Raises:
         PlanFormatError: It is no JSON, too long, or no such message.
     """
-    return fit(_message(cls, read_object(text), ""))
+    found = _read_canonical(cls, text)
+    return message_of(cls, text) if found is None else found
 
 
-def read_object(text: str | bytes) -> dict[str, Any]:
-    """Read any JSON object whose names are different, and nothing after it.
+def _read_canonical(cls: type[M], text: str | bytes) -> M | None:
+    from bb_ir.plan import _twins
 
-    Raises:
-        PlanFormatError: It is none, or too long.
-    """
     if len(text) > MAX_BYTES:
-        raise _too_long(len(text))
+        return None
     try:
-        found = json.loads(text, object_pairs_hook=_once)
-    except (ValueError, RecursionError) as error:
-        raise PlanFormatError(
-            f"the text is no JSON: {error}", fix="look whether the file is whole"
-        ) from error
-    if not isinstance(found, dict):
-        raise _misfit("", found, "an object")
-    return cast("dict[str, Any]", found)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise PlanFormatError(f"the name {_shown(twice)} comes twice", expected="each name once")
+        data = text.encode() if isinstance(text, str) else text
+    except UnicodeEncodeError:
+        return None
+    found: M | None = _twins.read(cls, data)
     return found
-
-
-def _too_long(size: int) -> PlanFormatError:
-    return PlanFormatError(
-        f"the text has {size} bytes", expected=f"at most {MAX_BYTES}", fix="divide the plan"
-    )
-
-
-# --- writing
-
-
-def _plain(message: Any) -> dict[str, Any]:
-    told: dict[str, Any] = {}
-    cls: type[Any] = message.__class__
-    for row in rows(cls):
-        value = getattr(message, row.name)
-        if value is row.default or (value == row.default and row.default is not None):
-            continue
-        write = _WRITE.get(row.kind)
-        if write is None:
-            told[row.json] = list(value) if row.many else value
-        else:
-            told[row.json] = [write(one) for one in value] if row.many else write(value)
-    return told
-
-
-def _base64(value: bytes) -> str:
-    return base64.b64encode(value).decode()
-
-
-_WRITE: Final[dict[str, Callable[[Any], Any]]] = {
-    "message": _plain,
-    "enum": lambda value: value.name,
-    "bytes": _base64,
-    "uint64": str,
-    "int64": str,
-}
-
-
-# --- reading
-
-
-def _message(cls: type[M], found: Any, at: str) -> M:
-    if not isinstance(found, dict):
-        raise _misfit(at, found, "an object")
-    known = {row.json: row for row in rows(cls)}
-    given: dict[str, Any] = {}
-    for name, value in cast("dict[str, Any]", found).items():
-        if name not in known:
-            raise PlanFormatError(
-                f"a {cls.__name__} has no field {_shown(name)}",
-                expected=f"one of {', '.join(known)}",
-                fix=did_you_mean(name[:80], known) or "a newer version may know it",
-                where=f"$.{at}".rstrip("."),
-            )
-        given[known[name].name] = _field(known[name], value, f"{at}{name}")
-    return cls(**given)
-
-
-def _field(row: Row, value: Any, at: str) -> Any:
-    if not row.many:
-        return _one(row, value, at)
-    if not isinstance(value, list):
-        raise _misfit(at, value, "a list")
-    listed = cast("Sequence[Any]", value)
-    return tuple(_one(row, each, f"{at}[{i}]") for i, each in enumerate(listed))
-
-
-def _one(row: Row, value: Any, at: str) -> Any:
-    if row.kind == "message" and row.of is not None:
-        return _message(row.of, value, f"{at}.")
-    if row.kind == "enum" and row.of is not None:
-        return _enum(row.of, value, at)
-    if row.kind == "string":
-        return _string(value, at)
-    return _bytes(value, at) if row.kind == "bytes" else _number(value, at)
-
-
-def _string(value: Any, at: str) -> str:
-    if not isinstance(value, str):
-        raise _misfit(at, value, "a text")
-    return value
-
-
-def _enum(of: type[Any], value: Any, at: str) -> Any:
-    known = of.__members__
-    if not isinstance(value, str) or value not in known:
-        raise _misfit(at, value, f"one of {', '.join(known)}")
-    return known[value]
-
-
-def _bytes(value: Any, at: str) -> bytes:
-    if not isinstance(value, str) or len(value) > MAX_TEXT:
-        raise _misfit(at, value, "a text in base64")
-    try:
-        data = base64.b64decode(value.encode("ascii"), validate=True)
-    except (binascii.Error, UnicodeEncodeError) as error:
-        raise _misfit(at, value, "a text in base64") from error
-    if _base64(data) != value:  # there are other texts of the same bytes
-        raise _misfit(at, value, "a text in base64, with nothing in its last bits")
-    return data
-
-
-def _number(value: Any, at: str) -> int:
-    if type(value) is int:
-        return value
-    if isinstance(value, str) and _DIGITS.fullmatch(value):
-        return int(value)
-    raise _misfit(at, value, "a whole number, or a text of one")
-
-
-def _misfit(at: str, value: Any, expected: str) -> PlanFormatError:
-    place = f"$.{at}".rstrip(".")
-    return PlanFormatError(f"`{place}` is {_shown(value)}", expected=expected, where=place)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, (str, bool, float)) or value is None:
-        text = json.dumps(value)
-        return text if len(text) <= 60 else f"{text[:56]}..."
-    if isinstance(value, int):
-        return str(value) if value.bit_length() < 128 else "a very large number"
-    return "an object" if isinstance(value, dict) else "a list"

@@ -16,6 +16,7 @@ from bb_ir.plan._problems import Problem, Quota, Surroundings
 from bb_ir.plan._rules_cache import cache_problems
 from bb_ir.plan._rules_ops import op_problems
 from bb_ir.plan._rules_swap import swap_problems
+from bb_ir.plan._tables import table_of
 from bb_ir.plan.digests import SCHEMA_VERSION, content_digest, digest_text
 from bb_ir.plan.errors import InvalidPlan
 from bb_ir.plan.messages import CachePlan, Plan, SwapPlan
@@ -34,12 +35,12 @@ RULES: Final[Mapping[str, str]] = MappingProxyType({
     "range": "an op reads inside a chunk, and neither reads nor writes past an end",
     "overlap": "no two ops write the same bytes, unless they bring the same to the same place",
     "chunk": "paths of chunks are safe; chunks of a manifest are different and do not overlap",
-    "account": "adds and shared are exactly `to`; deletes are exactly what has no place in it",
+    "account": "adds and shared are exactly `to`, and brought; deletes what has no place in it",
     "bytes": "lengths add up to `total_bytes`, and no bucket holds more than `bucket_bytes`",
     "time": "a window begins before it ends, and no op is due outside of it; lanes are fast enough",
     "quota": "no quota is exceeded",
     "digest": "every op and every chunk of a swap has a digest, and they agree",
-    "pages": "the pages of an op are different and are as long as the op",
+    "pages": "the pages of an op are different, all that it moves, and as long as the op",
     "request": "rejected requests have different ids, and a reason",
 })  # fmt: skip
 
@@ -63,10 +64,12 @@ def validate(
         quotas: What the ops may move at most.
         lane_rate: Bytes per second of a lane, to see whether deadlines can be met; 0 to skip that.
     """
-    found = [Problem("field", m.at, f"{m.found}; expected {m.expected}") for m in misfits(plan)]
-    if found:  # nothing else can be told of what does not even fit
-        return tuple(found)
-    around = Surroundings(media or {}, regions or {}, quotas, lane_rate)
+    table = table_of(type(plan), (plan,))
+    if table is None:
+        found = [Problem("field", m.at, f"{m.found}; expected {m.expected}") for m in misfits(plan)]
+        if found:  # nothing else can be told of what does not even fit
+            return tuple(found)
+    around = Surroundings(media or {}, regions or {}, quotas, lane_rate, table)
     return tuple(_plan(plan, around) if isinstance(plan, Plan) else _content(plan, around))
 
 
@@ -108,11 +111,12 @@ def _plan(plan: Plan, around: Surroundings) -> Iterator[Problem]:
     digest = digest_text(content_digest(content))
     if plan.plan_id != digest:
         yield Problem("envelope", "plan_id", f"is {plan.plan_id[:80]!r} instead of {digest!r}")
-    yield from _content(content, around)
+    held = around.table and around.table.under("cache" if plan.cache else "swap")
+    yield from _content(content, around._replace(table=held))
 
 
 def _content(plan: CachePlan | SwapPlan, around: Surroundings) -> Iterator[Problem]:
-    yield from op_problems(plan.ops, around)
+    yield from op_problems(plan.ops, around, around.table and around.table.under("ops"))
     if isinstance(plan, SwapPlan):
         yield from swap_problems(plan, around)
     else:

@@ -14,7 +14,7 @@ from abc import abstractmethod
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, NamedTuple, cast
 
 import numpy as np
 
@@ -37,6 +37,7 @@ from bb_roles.folding._shared import (
     summary_types,
 )
 from bb_roles.folding.errors import UpdateOutOfRange
+from bb_roles.limits import Limits, check_limits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,6 +47,9 @@ __all__ = ["Combined", "RoundsAggregator", "RoundsConfig", "Update", "in_range"]
 #: Most updates of a round and most examples of one: all examples of a round fit into an int64.
 _MOST_UPDATES: Final = 1 << 20
 _MOST_EXAMPLES: Final = 1 << 40
+#: What to do about fields of configurations that are out of range.
+_COHORT: Final = "give the most updates of a round"
+_DEFER: Final = "give 0 to hand every round to the executor, None for none"
 #: Elements that are looked at together.
 _TILE: Final = 1 << 15
 
@@ -72,23 +76,16 @@ class RoundsConfig:
     """What all rules that keep the updates of a round can be told.
 
     Attributes:
-        cohort: Most updates in a round, from 1 to 2**20; so many stay in memory until it ends.
+        cohort: Most updates in a round; so many stay in memory until it ends.
         defer_above: A round of more numbers than this (updates times parameters) is aggregated on
             the host's executor, so that the Node does other work meanwhile; `None` for never.
     """
 
-    cohort: int = 1024
-    defer_above: int | None = 10_000_000
+    cohort: Annotated[int, Limits(1, _MOST_UPDATES, unit="updates", fix=_COHORT)] = 1024
+    defer_above: Annotated[int | None, Limits(0, unit="numbers", fix=_DEFER)] = 10_000_000
 
     def __post_init__(self) -> None:
-        in_range("cohort", self.cohort, 1, _MOST_UPDATES, "give the most updates of a round")
-        if self.defer_above is not None and self.defer_above < 0:
-            raise InvalidSetting(
-                f"defer_above is {self.defer_above}",
-                expected="an integer of at least 0, or None",
-                fix="give 0 to hand every round to the executor, None for none",
-                where="defer_above",
-            )
+        check_limits(self, InvalidSetting, RoundsConfig)
 
 
 class Update(NamedTuple):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, cast
 
 import numpy as np
 
@@ -35,6 +35,7 @@ from bb_roles.folding._shared import (
     summary_types,
 )
 from bb_roles.folding.errors import GridTooCoarse, UpdateOutOfRange
+from bb_roles.limits import Limits, check_limits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,7 +57,7 @@ class FoldConfig:
 
     Attributes:
         cohort: Most updates in a round.
-        weight_max: Most examples of one update, below 2**29.
+        weight_max: Most examples of one update.
         value_max: Largest magnitude of a parameter.
         engine: `numpy`, `numba`, or `auto`: numba for large models where it is installed. The
             result is the same, bit for bit.
@@ -64,9 +65,9 @@ class FoldConfig:
             too few bits. It takes twice the memory, and more time.
     """
 
-    cohort: int = 1024
-    weight_max: int = 1 << 16
-    value_max: int = 1 << 10
+    cohort: Annotated[int, Limits(1, 1 << 40, unit="updates")] = 1024
+    weight_max: Annotated[int, Limits(1, _WEIGHT_LIMIT - 1, unit="examples")] = 1 << 16
+    value_max: Annotated[int, Limits(1, 1 << 40)] = 1 << 10
     engine: Engine = "auto"
     wide: bool = False
 
@@ -283,16 +284,7 @@ def _in_words(bits: object, low: object) -> str:
 
 def _grid_bits(config: FoldConfig) -> tuple[int, int]:
     """Return k, how many bits the grid has below the point, and those of the lower of two words."""
-    ranges = {"cohort": 1 << 40, "weight_max": _WEIGHT_LIMIT - 1, "value_max": 1 << 40}
-    for name, most in ranges.items():
-        value = getattr(config, name)
-        if not 1 <= value <= most:
-            raise GridTooCoarse(
-                f"{name} is {value}",
-                expected=f"an integer from 1 to {most}",
-                fix=f"choose another {name}",
-                where=name,
-            )
+    check_limits(config, GridTooCoarse, FoldConfig)
     # In the lower word there is room for all updates, and both are exact as a binary64.
     low = min(52, 62 - (config.cohort - 1).bit_length()) if config.wide else 0
     room = _EXACT_BITS + low if low else 62

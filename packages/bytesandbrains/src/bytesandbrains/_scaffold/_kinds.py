@@ -107,6 +107,15 @@ TEMPLATES: Mapping[str, Template] = {
         needs=(),
         after=_ALONE,
     ),
+    "executor": Template(
+        "Makes one move of a plan after the other",
+        "An executor for bytesandbrains: it carries "
+        "plans of data movements out. This one makes one move after the other, in the thread that "
+        "submits a plan. The contract is provisional: a minor version may change it.",
+        "the executor",
+        needs=("bb-plans~={range}",),
+        after=_ALONE,
+    ),
     "stage": Template(
         "Refuses programs that send float64",
         "A stage of the compiler of bytesandbrains: "
@@ -125,6 +134,15 @@ TEMPLATES: Mapping[str, Template] = {
         "the command",
         needs=("click>=8.1", "numpy>=1.26"),
         tests_need=("bytesandbrains~={range}",),
+        after=_ALONE,
+    ),
+    "op": Template(
+        "Length of a vector, and vectors that are no longer than a limit",
+        "Ops for programs of bytesandbrains: pure functions of values, on whatever Node they "
+        "stand. These measure vectors and shorten those that are too long.",
+        "the functions; `_ops.py` has their types, `functions.py` what programs call",
+        tests_need=("bytesandbrains~={range}",),
+        extras='dsl = ["bb-dsl~={range}"]   # the functions; Nodes that run programs do without\n',
         after=_ALONE,
     ),
     "type": Template(

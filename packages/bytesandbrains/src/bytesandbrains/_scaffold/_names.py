@@ -6,9 +6,23 @@ import keyword
 import re
 import sys
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from bb_ir.errors import BytesAndBrainsError
+
+#: Packages that may not be installed here and are where a plugin is used, and folders of projects:
+#: a plugin's own package is not to be imported in their place, nor they in its.
+_NAMES: Final = """
+accelerate bin build catboost click cupy cv2 dask datasets dgl diffusers dist doc docs example
+examples faiss flask flax flower flwr grpc h5py hnswlib huggingface_hub hydra ignite jax
+jaxlib keras lib lightgbm lightning matplotlib mlflow mxnet networkx numba numpy onnx
+onnxruntime openfl optax paddle pandas peft pil plotly polars protobuf pyarrow pydantic pytest
+pytorch pytorch_lightning ray requests safetensors scikit_learn scipy scripts seaborn
+sentence_transformers setup sklearn spacy src statsmodels syft sympy tensorboard tensorflow
+test tests tf tokenizers torch torchaudio torchvision tqdm transformers triton usearch wandb
+xgboost yaml zstandard
+"""
+_WELL_KNOWN: Final = frozenset(_NAMES.split())
 
 __all__ = ["BadName", "NameTaken", "Names", "check_name"]
 
@@ -29,8 +43,8 @@ class BadName(BytesAndBrainsError):
 class NameTaken(BytesAndBrainsError):
     """Something else has the name that a new distribution shall get.
 
-    Met at `bb new`: a module of Python, an installed package, or a plugin of the same kind has it,
-    and of two that have one name neither could be used. Choose another one.
+    Met at `bb new`: a module of Python, an installed or a well-known package, or a plugin of the
+    same kind has it, and of two that have one name neither could be used. Choose another one.
     """
 
 
@@ -107,6 +121,12 @@ def _check_package(name: str, package: str) -> None:
         raise NameTaken(
             f"distribution {name!r} is installed already, in version {found.version}",
             fix="choose another name, or uninstall it first",
+        )
+    if package in _WELL_KNOWN:
+        raise NameTaken(
+            f"{name!r} is the name of something that many projects have",
+            expected=f"a name that nothing else is imported by: the plugin becomes {package!r}",
+            fix=f"such as 'my-{name}'",
         )
     if package in sys.stdlib_module_names or find_spec(package) is not None:
         raise NameTaken(

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from bb_ir.errors import BytesAndBrainsError
+from bb_ir.errors import BytesAndBrainsError, closest
 from bytesandbrains.cli._config import Fixed, fixed_configuration, read_config
 from bytesandbrains.cli._errors import CliError, flatten
 from bytesandbrains.cli._program import Program
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["How", "compile_program", "explain_program"]
 
 #: So many components are named one by one; of more, the reader is to choose.
-_FEW = 3
+_FEW = 5
 
 
 class AlreadyCompiled(CliError):
@@ -231,11 +230,11 @@ def _split(key: str, slots: Mapping[str, Any]) -> tuple[str, str]:
         return on, slot
     from bb_compiler.errors import UnknownSlot
 
-    close = get_close_matches(key, list(slots), n=1)
+    close = closest(key, list(slots))
     raise UnknownSlot(
         f"no slot {key!r} is used in this program",
         expected=f"one of {', '.join(sorted(slots)) or 'none'}, or <class>.<slot>",
-        fix=f"did you mean {close[0]!r}?" if close else "remove the binding",
+        fix=f"did you mean {close!r}?" if close else "remove the binding",
     )
 
 

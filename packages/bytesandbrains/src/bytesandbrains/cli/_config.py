@@ -7,10 +7,10 @@ import re
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from bb_ir.errors import closest
 from bytesandbrains.cli._errors import CliError
 
 if TYPE_CHECKING:
@@ -226,13 +226,11 @@ class _Reader:
     def _no_slot(self, path: tuple[str, ...]) -> BadConfigFile:
         name = ".".join(path)
         slots, classes = sorted(self._slots), list(self._counts)
-        close = get_close_matches(
-            name, [*slots, *(f"{cls}.{slot}" for cls in classes for slot in slots)], n=1
-        )
+        close = closest(name, [*slots, *(f"{cls}.{slot}" for cls in classes for slot in slots)])
         return BadConfigFile(
             f"the configuration has {name!r}, which is no table of a slot",
             expected=f"tables [<slot>] or [<class>.<slot>] with the slots {', '.join(slots)} "
             f"and the classes {', '.join(classes)}",
-            fix=f"did you mean [{close[0]}]?" if close else "remove it",
+            fix=f"did you mean [{close}]?" if close else "remove it",
             where=self._file,
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bytesandbrains.cli import _session
+from bytesandbrains.cli._demo_plans import plans
 from bytesandbrains.cli._errors import Exit
 from bytesandbrains.cli._json import print_json
 from bytesandbrains.demo.federation import Settings
@@ -33,7 +34,7 @@ def _whole(
     return click.option(f"--{name}", type=kind, default=default, show_default=True, help=text)
 
 
-@_session.command
+@_session.group
 @_whole("rounds", _DEFAULT.rounds, "Rounds of federated averaging.")
 @_whole("clients", _DEFAULT.clients, "Clients, each a Node with its own part of the digits.")
 @_whole("cohort", _DEFAULT.cohort, "Clients that are asked in a round.")
@@ -78,10 +79,12 @@ def command(
     Federated averaging through the real path: record, compile, artifact on disk, one Node for the
     server and one for each client, envelopes between them. Writes metrics.json (the same bytes
     for the same seed), timings.json, artifact.onnx with config.json for `bb run`,
-    model.safetensors and accuracy.png. Ctrl-C keeps what was done.
+    model.safetensors and accuracy.png. Ctrl-C keeps what was done. `bb demo plans` is another demo.
     """
     from bytesandbrains.demo.environment import need_parts, one_blas_thread
 
+    if ctx.invoked_subcommand is not None:
+        return
     if cohort > clients:
         raise click.BadParameter(
             f"a cohort of {cohort} cannot be drawn from {clients} clients", param_hint="--cohort"
@@ -100,6 +103,9 @@ def command(
     else:
         click.echo(f"{run.last_line()}; wrote {out}/")
     ctx.exit(Exit.OK if done else Exit.INTERRUPTED)
+
+
+command.add_command(plans, "plans")
 
 
 class _Run:

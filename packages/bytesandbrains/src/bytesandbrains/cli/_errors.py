@@ -19,6 +19,7 @@ __all__ = [
     "BrokenCommand",
     "CliError",
     "Exit",
+    "WrongUsage",
     "as_data",
     "as_text",
     "as_texts",
@@ -26,6 +27,7 @@ __all__ = [
     "line_of",
     "screen_width",
     "show",
+    "wrong_usage",
 ]
 
 #: Errors that are printed of those that one stage of the compiler found; JSON has them all.
@@ -62,6 +64,23 @@ class BrokenCommand(CliError):
 
     The message names the distribution it comes from. Tell its author, with what `bb -vv` prints.
     """
+
+
+class WrongUsage(CliError):
+    """A command is called with options or arguments that it does not take, or lacks one.
+
+    With `--json` it is printed as JSON, like all errors; without, as usual. The exit code is 2.
+    """
+
+
+def wrong_usage(error: click.ClickException) -> WrongUsage:
+    """Return what click says of wrong usage as an error of ours."""
+    found = error.format_message().removesuffix(".")
+    ctx = getattr(error, "ctx", None)
+    if ctx is None:
+        return WrongUsage(found)
+    usage = " ".join(ctx.get_usage().split()).removeprefix("Usage: ")
+    return WrongUsage(found, expected=usage, fix=f"`{ctx.command_path} --help` tells more")
 
 
 def show(error: Exception, *, as_json: bool, debug: bool = False) -> int:
@@ -183,9 +202,13 @@ def _foreign(error: Exception) -> str:
 def _code(error: Exception) -> Exit:
     if not isinstance(error, BytesAndBrainsError):
         return Exit.DEFECT
+    from bb_plans.errors import StoreError
+    from bb_roles.errors import PlanFailed
     from bb_runtime.errors import DeliveryError, InvalidInput, OpError, ReplayDiverged
     from bytesandbrains.local import FrameFailed
 
-    kinds = (BrokenCommand, DeliveryError, FrameFailed, OpError, ReplayDiverged)
+    kinds = (
+        BrokenCommand, DeliveryError, FrameFailed, OpError, PlanFailed, ReplayDiverged, StoreError,
+    )  # fmt: skip
     ran = isinstance(error, kinds)
     return Exit.FAILED if ran and not isinstance(error, InvalidInput) else Exit.INPUT

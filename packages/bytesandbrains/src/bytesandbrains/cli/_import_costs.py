@@ -12,13 +12,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["HEAVY", "Cost", "import_costs"]
+from bb_roles.light import HEAVY
 
-#: Libraries that no module may import that only declares something.
-HEAVY = (
-    "jax", "keras", "matplotlib", "numba", "numpy", "onnx", "onnxruntime", "pandas", "polars",
-    "pyarrow", "scipy", "sklearn", "tensorflow", "torch", "transformers",
-)  # fmt: skip
+__all__ = ["Cost", "import_costs"]
 
 #: A module that does not come back is stopped.
 _PATIENCE = 60.0

@@ -7,21 +7,21 @@ they need to work they import when they run.
 from __future__ import annotations
 
 import sys
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
 import click
 
+from bb_ir.errors import closest
 from bytesandbrains.cli import _added, _session
-from bytesandbrains.cli._errors import EXIT_CODES, Exit, show
+from bytesandbrains.cli._errors import EXIT_CODES, Exit, show, wrong_usage
 
 __all__ = ["COMMANDS", "main"]
 
 #: Commands in the order of the help.
 COMMANDS = (
-    "demo", "compile", "explain", "run", "replay", "snapshot", "sim", "keys", "sign", "plugins",
-    "new", "doctor",
+    "demo", "compile", "explain", "run", "replay", "snapshot", "sim", "plan", "keys", "sign",
+    "plugins", "new", "doctor",
 )  # fmt: skip
 
 
@@ -54,16 +54,17 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command; for an unknown one say which was meant."""
-        if args and args[0] not in COMMANDS and "--json" in args:
-            _session.of(ctx).as_json = True  # a plugin's command has an option of its own for it
+        if "--json" in args:
+            # Until the command itself has read its options, which wrong usage keeps it from.
+            _session.of(ctx).as_json = True
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
             names = [*COMMANDS, *(name for name, _ in _added.rows(COMMANDS))]
-            close = get_close_matches(args[0], names, n=1)
+            close = closest(args[0], names)
             if not close:
                 raise
-            told = f"{error.message} Did you mean {close[0]!r}?"
+            told = f"{error.message} Did you mean {close!r}?"
             raise click.UsageError(told, ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -71,8 +72,13 @@ class LazyGroup(click.Group):
         session = _session.of(ctx)
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
-            raise  # click knows what to do
+        except click.ClickException as error:
+            if not session.as_json:
+                raise  # click knows what to do
+            show(wrong_usage(error), as_json=True)
+            ctx.exit(error.exit_code)
+        except (click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
         except KeyboardInterrupt:
             click.echo("\ninterrupted", err=True)
             ctx.exit(Exit.INTERRUPTED)
@@ -95,7 +101,7 @@ def _print_version(ctx: click.Context, _param: click.Parameter, asked: bool) -> 
 
 
 @click.group(
-    cls=LazyGroup, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]}
+    "bb", cls=LazyGroup, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]}
 )
 @_session.verbose_option
 @click.option(

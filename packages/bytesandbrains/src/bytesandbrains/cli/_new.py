@@ -14,7 +14,7 @@ __all__ = ["command"]
 #: The roles, and what else `bb new` writes; a test holds this against `_scaffold.TEMPLATES`.
 KINDS = (
     "aggregator", "backend", "codec", "data_source", "index", "model", "peer_selector", "protocol",
-    "transport", "planner", "stage", "command", "type",
+    "transport", "planner", "executor", "stage", "command", "op", "type",
 )  # fmt: skip
 LICENSES = ("Apache-2.0", "BSD-3-Clause", "MIT", "proprietary")
 
@@ -52,9 +52,10 @@ def command(
     """Begin a plugin: write a whole distribution that works and passes its tests.
 
     KIND is a role (aggregator, backend, codec, data_source, index, model, peer_selector, protocol)
-    or transport, planner, stage, command, type. NAME is that of the distribution, and the name by
-    which programs bind the plugin. What is written does something simple and real: change it to
-    what you want, and keep the tests of the conformance suite passing. Nothing is overwritten.
+    or transport, planner, executor, stage, command, op, type. NAME is that of the distribution, and
+    the name by which programs bind the plugin. What is written does something simple and real:
+    change it to what you want, and keep the tests of the conformance suite passing. Nothing is
+    overwritten.
 
     For example: bb new aggregator my-agg
     """

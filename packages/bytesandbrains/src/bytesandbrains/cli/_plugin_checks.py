@@ -95,7 +95,7 @@ def _import(label: str) -> str:
 
         find_command(spec.name)
     load(spec)
-    if isinstance(spec, OpsSpec):
+    if isinstance(spec, OpsSpec) and not spec.summary:
         return f"{len(spec.ops)} ops: {', '.join(spec.ops)}"
     return spec.summary
 

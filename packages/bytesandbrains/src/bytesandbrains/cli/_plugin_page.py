@@ -18,6 +18,7 @@ def page_of(point: str) -> dict[str, Any]:
     from bb_roles.spec import (
         CommandSpec,
         ComponentSpec,
+        ExecutorSpec,
         OpsSpec,
         PlannerSpec,
         StageSpec,
@@ -39,16 +40,19 @@ def page_of(point: str) -> dict[str, Any]:
         }
     loaded = load(spec)
     told: dict[str, Any] = {"summary": getattr(spec, "summary", ""), "ops": [], "fields": []}
-    told["configured"] = isinstance(spec, PlannerSpec | TransportSpec)
+    told["configured"] = isinstance(spec, ExecutorSpec | PlannerSpec | TransportSpec)
     match spec:
         case OpsSpec():
-            told["summary"] = f"{len(spec.ops)} ops: {', '.join(spec.ops)}"
+            told["summary"] = spec.summary or f"{len(spec.ops)} ops: {', '.join(spec.ops)}"
+            told["ops"] = list(map(str, spec.schemas.values()))
         case StageSpec():
             told["runs"] = f"before {spec.before}" if spec.before else f"after {spec.after}"
         case TypeSpec():
             told["class"], told["limit"] = spec.cls, f"{spec.max_bytes} bytes"
         case CommandSpec():
             told["class"], told["run"] = spec.command, f"bb {spec.name} --help"
+        case ExecutorSpec():
+            told["class"], told["moves"] = spec.cls, ", ".join(spec.moves)
         case PlannerSpec():
             told["class"], told["plans"] = spec.cls, ", ".join(spec.plans)
         case TransportSpec():
@@ -68,8 +72,8 @@ def print_page(told: dict[str, Any]) -> None:
     screen.print(f"[bold]{escape(told['role'])}.{escape(told['name'])}[/]")
     told["location"] = short(told["location"])
     facts = (
-        "summary", "runs", "run", "plans", "schemes", "limit", "version", "distribution", "class",
-        "location",
+        "summary", "runs", "run", "plans", "moves", "schemes", "limit", "version", "distribution",
+        "class", "location",
     )  # fmt: skip
     shown = [[fact, escape(told[fact])] for fact in facts if told.get(fact)]
     shown += [["" if at else "ops", escape(op)] for at, op in enumerate(told["ops"])]

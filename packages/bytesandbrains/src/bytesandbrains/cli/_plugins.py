@@ -39,7 +39,7 @@ class AmbiguousPlugin(CliError):
 
 
 @_session.command
-@click.argument("what", metavar="[ROLE | [show] ROLE.NAME]", nargs=-1)
+@click.argument("what", metavar="[ROLE | [show] NAME]", nargs=-1)
 @click.option(
     "--check",
     is_flag=True,
@@ -47,12 +47,12 @@ class AmbiguousPlugin(CliError):
 )
 @click.pass_context
 def command(ctx: click.Context, /, *, what: tuple[str, ...], check: bool, as_json: bool) -> None:
-    """List the plugins that are installed, all or those of one ROLE, or show one of them.
+    """List the plugins that are installed, all or those of one ROLE, or show or check one of them.
 
     Listing reads metadata and imports none of them; -v shows where each one is. `bb plugins show
     NAME` imports one plugin and shows what its configuration takes: types, defaults, limits, units.
-    NAME is ROLE.NAME, or the name alone where only one plugin has it. BB_PLUGINS=role.name,... in
-    the environment hides all others.
+    NAME is ROLE.NAME, or the name alone where only one plugin has it, also without `show` and
+    with --check. BB_PLUGINS=role.name,... in the environment hides all others.
     """
     asked, showing = _read(what)
     try:
@@ -105,15 +105,16 @@ def _read(what: tuple[str, ...]) -> tuple[str, bool]:
     showing = what[:1] == (_SHOW,)
     rest = what[1:] if showing else what
     if len(rest) > 1 or (showing and not rest):
-        raise click.UsageError("give one ROLE or ROLE.NAME, or `show` and one NAME")
+        raise click.UsageError("give one ROLE or NAME, or `show` and one NAME")
     return (rest[0] if rest else ""), showing
 
 
 def _kind(asked: str) -> tuple[str, str]:
-    """Return the kind that was asked for, and the name if there is one.
+    """Return the kind that was asked for, and the name if there is one, or alone.
 
     Raises:
-        NoSuchRole: There is no such kind.
+        AmbiguousPlugin: Several have the name.
+        NoSuchRole: There is no such kind, and no plugin of that name.
     """
     from bb_roles.registry import installed, kinds
 
@@ -122,12 +123,13 @@ def _kind(asked: str) -> tuple[str, str]:
     known = sorted({*kinds(), *(one.kind for one in installed())})
     if not kind or kind in known:
         return kind, name
-    own = [one for one in installed() if one.name == asked]
-    fix = f"`bb plugins show {own[0].label}` shows that plugin" if own else ""
+    if any(one.name == asked for one in installed()):
+        return _point(asked)
     raise NoSuchRole(
         f"{role!r} is no role",
         expected=f"there are {', '.join(known)}",
-        fix=fix or did_you_mean(kind, known) or "`bb plugins` lists what is installed, with roles",
+        fix=did_you_mean(kind, [*known, *dict.fromkeys(one.name for one in installed())])
+        or "`bb plugins` lists what is installed, with roles",
     )
 
 

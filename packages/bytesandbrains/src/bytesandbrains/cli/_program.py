@@ -16,12 +16,11 @@ import traceback
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
-from bb_ir.errors import BytesAndBrainsError, SourceLine, did_you_mean
+from bb_ir.errors import BytesAndBrainsError, SourceLine, closest, did_you_mean
 from bytesandbrains.cli._errors import CliError
 
 if TYPE_CHECKING:
@@ -280,11 +279,11 @@ def _named(module: ModuleType, name: str, place: str) -> Any:
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
-            close = get_close_matches(name, own, n=1)
+            close = closest(name, own)
             raise NoSuchName(
                 f"{place} has no {name!r}",
                 expected=f"one of its Modules: {listed}",
-                fix=f"did you mean {place}:{close[0]}?" if close else "check the name",
+                fix=f"did you mean {place}:{close}?" if close else "check the name",
             )
         found = getattr(found, part)
     return found
@@ -352,9 +351,9 @@ def _no_file(path: Path, suffix: str) -> NoSuchFile:
         names = [p.name for p in path.parent.iterdir() if p.suffix == suffix]
     except OSError:
         names = []
-    close = get_close_matches(path.name, names, n=1, cutoff=0.75)
+    close = closest(path.name, names)
     return NoSuchFile(
         f"there is no file {str(path)!r}",
         expected=_HOW,
-        fix=f"did you mean {path.parent / close[0]}?" if close else "check the path",
+        fix=f"did you mean {path.parent / close}?" if close else "check the path",
     )

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import click
 
-__all__ = ["Progress", "progress", "reading"]
+__all__ = ["Progress", "on_terminal", "progress", "reading"]
 
 #: Lines that one task prints where there is no terminal.
 _LINES = 10
@@ -98,7 +98,12 @@ def progress(*, hidden: bool) -> Progress:
     """Return what fits here: nothing, a bar on a terminal, or lines."""
     if hidden:
         return Progress()
-    return _Bar() if sys.stderr.isatty() and sys.stdout.isatty() else _Lines()
+    return _Bar() if on_terminal() else _Lines()
+
+
+def on_terminal() -> bool:
+    """Tell whether somebody looks at a terminal."""
+    return sys.stderr.isatty() and sys.stdout.isatty()
 
 
 @contextmanager

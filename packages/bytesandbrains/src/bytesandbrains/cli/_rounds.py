@@ -1,19 +1,76 @@
-"""How the rounds of a simulation are told: as a table, and in some lines."""
+"""How the rounds of a simulation are told: as a table, and in some lines.
+
+On a terminal a bar shows how far it is, and the table comes at the end; elsewhere the lines of the
+table are printed as their rounds end. What is told once is not told again.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import click
+
+from bytesandbrains.cli._errors import CliError
+
 if TYPE_CHECKING:
     from bb_sim import Result, Round
 
-__all__ = ["ended", "figures", "summary_of", "table_of", "unlucky"]
+__all__ = ["LiveTable", "ended", "figures", "nothing_done", "summary_of", "table_of", "unlucky"]
 
+_HEADS = ("round", "ended", "seconds", "answered", "rejected", "sent", "lost", "refused")
 #: Rounds that the table shows.
 _SHOWN = 10
 #: Senders that a line names.
 _NAMED = 5
+
+
+class NoRoundDone(CliError):
+    """No round of a simulation came to its end.
+
+    Met at the end of `bb sim`, whose exit code is then 1. The error tells what went wrong first,
+    and how often anything did; `failed_on` in the JSON names the peers that sent what made it fail.
+    """
+
+
+def nothing_done(result: Result, until: str) -> NoRoundDone | None:
+    """Return what to say of a simulation of which no round succeeded; `None` if one did.
+
+    Args:
+        result: What it brought.
+        until: The virtual time at which it was to stop; may be empty.
+    """
+    if any(one.ended["done"] for one in result.rounds):
+        return None
+    if not ended(result):
+        return NoRoundDone(
+            f"no round ended{f' within {until}' if until else ''}",
+            expected="at least one",
+            fix="ask for more time with --until" if until else "look at what was lost above",
+        )
+    said = [(code, told) for one in result.rounds for code, told in one.said.items()]
+    many = _total_ends(result)
+    if not said:
+        lost = _total(result, "lost")
+        reasons = ", ".join(f"{count} {why}" for why, count in lost.most_common())
+        return NoRoundDone(
+            f"no round succeeded: {many}; no op failed"
+            + (f", and envelopes were lost: {reasons}" if reasons else ""),
+            expected="a round that is done",
+            fix="give the rounds more time, let fewer peers be gone, or ask for fewer answers",
+        )
+    code, told = said[0]
+    advice = dict.fromkeys(text for one in result.rounds for text in one.advice.values())
+    return NoRoundDone(
+        f"no round succeeded: {many}; first {code}, in {told}",
+        expected="a round that is done",
+        fix="; ".join(advice) or f"put right what raised {code}",
+    )
+
+
+def _total_ends(result: Result) -> str:
+    total = _total(result, "ended")
+    return ", ".join(f"{count} {how}" for how, count in total.most_common())
 
 
 def figures(one: Round) -> dict[str, float]:
@@ -27,20 +84,66 @@ def table_of(rounds: list[Round]) -> tuple[list[str], list[list[str]]]:
     names = list(dict.fromkeys(name for one in rounds for name in figures(one)))
     every = max(1, -(-len(rounds) // _SHOWN))
     shown = [one for at, one in enumerate(rounds, 1) if at % every == 0 or at in (1, len(rounds))]
-    heads = ["round", "ended", "seconds", "answered", "sent", "lost", "refused", *names]
-    return heads, [_line(one, names) for one in shown]
+    return [*_HEADS, *names], [_line(one, names) for one in shown]
+
+
+class LiveTable:
+    """Prints the same table line by line, while the rounds that it tells of end.
+
+    Args:
+        total: How many rounds there will be.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._done = 0
+        self._told = 0
+        self._names: list[str] = []
+        self._widths: list[int] = []
+
+    def add(self, one: Round) -> None:
+        """Print the line of a round that ended, if it is one of those that are shown."""
+        self._done += 1
+        every = max(1, -(-self._total // _SHOWN))
+        if self._done % every == 0 or self._done in (1, self._total):
+            self._print(one)
+
+    def end(self, rounds: list[Round]) -> None:
+        """Print the line of the last round, if it was not shown."""
+        if rounds and rounds[-1].number > self._told:
+            self._print(rounds[-1])
+
+    def _print(self, one: Round) -> None:
+        new = [name for name in figures(one) if name not in self._names]
+        self._names += new
+        line = _line(one, self._names)
+        if new or not self._widths:
+            heads = [*_HEADS, *self._names]
+            self._widths = [
+                max(len(head), len(cell)) for head, cell in zip(heads, line, strict=True)
+            ]
+            self._echo(heads)
+        self._widths = [max(wide, len(cell)) for wide, cell in zip(self._widths, line, strict=True)]
+        self._echo(line)
+        self._told = one.number
+
+    def _echo(self, cells: list[str]) -> None:
+        padded = (cell.ljust(wide) for cell, wide in zip(cells, self._widths, strict=True))
+        click.echo("  ".join(padded).rstrip())
 
 
 def _line(one: Round, names: list[str]) -> list[str]:
     told = figures(one)
     how_ended = " ".join(
-        f"{how}" if many == 1 else f"{many} {how}" for how, many in one.ended.items()
+        f"{how}" if many == 1 else f"{many} {how}"
+        for how, many in sorted(one.ended.items(), key=lambda row: (row[0] != "done", row[0]))
     )
     return [
         str(one.number),
         how_ended or "running",
         f"{one.seconds:.2f}",
         f"{one.answered}/{one.asked}" if one.asked else "-",
+        str(one.rejected),
         _size(sum(one.sent_bytes.values())),
         str(sum(one.lost.values())),
         str(sum(one.refused.values())),

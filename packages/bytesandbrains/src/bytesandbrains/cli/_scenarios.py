@@ -155,7 +155,8 @@ def prepare(source: Source) -> Prepared:
         scenario = ready.with_arguments(scenario)
     spec = scenario.program if ready else _beside(Path(place), scenario.program)
     loaded = load_program(spec, {name: repr(value) for name, value in scenario.args.items()})
-    scenario = dataclasses.replace(scenario, bind=_by_slot(scenario.bind, loaded))
+    coded = ready is not None and bool(ready.with_codec)
+    scenario = dataclasses.replace(scenario, bind=_by_slot(scenario.bind, loaded, coded=coded))
     if ready is not None:
         scenario = ready.complete(scenario)
     with loaded.blamed():
@@ -244,8 +245,17 @@ def _without(table: Any, place: str, field: str) -> Any:
     return found
 
 
-def _by_slot(bind: Mapping[str, str], program: Program) -> dict[str, str]:
-    """Return bindings by slot: the name of a role stands for all slots of it."""
+def _by_slot(bind: Mapping[str, str], program: Program, *, coded: bool) -> dict[str, str]:
+    """Return bindings by slot: the name of a role stands for all slots of it.
+
+    Args:
+        bind: Components by slot or role.
+        program: The program that has the slots.
+        coded: Whether it would have a slot `codec`, too, if one were bound to it.
+
+    Raises:
+        UnknownSlot: It has none of that name, and a role is meant, or the codec.
+    """
     from bb_ir import keys, onnx_tools
 
     if program.compiled:
@@ -254,11 +264,28 @@ def _by_slot(bind: Mapping[str, str], program: Program) -> dict[str, str]:
         onnx_tools.get_meta(program.model, keys.SLOTS, "{}")
     )
     found: dict[str, str] = {}
+    others = {facts["role"] for facts in slots.values()} | ({"codec"} if coded else set[str]())
     for key, component in bind.items():
+        if key not in {*slots, *others} and "." not in key:
+            _check_slot(key, sorted(slots), sorted(others - slots.keys()))
         mine = [slot for slot, facts in slots.items() if facts["role"] == key]
         names = mine if mine and key not in slots else [key]
         found |= dict.fromkeys(names, component)
     return found
+
+
+def _check_slot(key: str, slots: list[str], others: list[str]) -> None:
+    """Complain about a name that nothing is bound by, if another one than a slot is meant."""
+    from bb_compiler.errors import UnknownSlot
+    from bb_ir.errors import closest
+
+    meant = closest(key, [*slots, *others])
+    if meant in others:
+        raise UnknownSlot(
+            f"no slot {key!r} is used in this program",
+            expected=f"one of {', '.join(slots)}; or, for all slots of a role, {', '.join(others)}",
+            fix=f"did you mean {meant!r}?",
+        )
 
 
 def _beside(scenario: Path, program: str) -> str:

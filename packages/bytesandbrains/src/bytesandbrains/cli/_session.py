@@ -12,7 +12,7 @@ import click
 
 from bytesandbrains.cli._errors import EXIT_CODES
 
-__all__ = ["Session", "command", "json_option", "of", "verbose_option"]
+__all__ = ["Session", "command", "group", "json_option", "of", "verbose_option"]
 
 
 @dataclass
@@ -70,6 +70,15 @@ json_option = click.option(
     callback=_json,
     help="Print JSON to stdout, errors included, and nothing else.",
 )
+
+
+def group(function: Callable[..., Any]) -> click.Group:
+    """Make a command that has others beneath it, with the options that all commands have."""
+    return click.group(
+        epilog=EXIT_CODES,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        invoke_without_command=True,
+    )(verbose_option(json_option(function)))
 
 
 def command(function: Callable[..., Any]) -> click.Command:

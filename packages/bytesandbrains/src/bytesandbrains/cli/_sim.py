@@ -10,15 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bb_ir.errors import BytesAndBrainsError
 from bytesandbrains.cli import _session
 from bytesandbrains.cli._checkpoints import Checkpoints
-from bytesandbrains.cli._errors import Exit
+from bytesandbrains.cli._errors import Exit, as_data, show
 from bytesandbrains.cli._json import print_json
 from bytesandbrains.cli._options import arg_option, parse_pairs
-from bytesandbrains.cli._rounds import ended, figures, summary_of, table_of, unlucky
+from bytesandbrains.cli._rounds import (
+    LiveTable,
+    ended,
+    figures,
+    nothing_done,
+    summary_of,
+    table_of,
+    unlucky,
+)
 
 if TYPE_CHECKING:
     from bb_sim import Result, Simulation
+    from bytesandbrains.cli._rounds import NoRoundDone
     from bytesandbrains.cli._scenarios import Source
     from bytesandbrains.journal import FileJournal
 
@@ -176,19 +186,23 @@ def command(
         run.draw(plot, quiet=as_json)
     if journals is not None and not as_json:
         click.echo(f"wrote {journals.count} journals to {journal}/")
+    failed = nothing_done(run.result, source.scenario.until) if done else None
     if as_json:
-        print_json(run.metrics)
-    ctx.exit(_code(run, done=done))
+        errors = {} if failed is None else {"errors": [as_data(failed)]}
+        print_json({**run.metrics, **errors})
+    elif failed is not None:
+        show(failed, as_json=False)
+    ctx.exit(_code(failed, done=done))
 
 
 def _said(given: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _code(run: _Run, *, done: bool) -> Exit:
+def _code(failed: NoRoundDone | None, *, done: bool) -> Exit:
     if not done:
         return Exit.INTERRUPTED
-    return Exit.OK if run.result.rounds else Exit.FAILED
+    return Exit.OK if failed is None else Exit.FAILED
 
 
 class _Journals:
@@ -253,7 +267,7 @@ class _Run:
 
     def all(self, *, quiet: bool) -> bool:
         """Run, report and write; return false when a user ended it before."""
-        from bytesandbrains.cli._progress import progress
+        from bytesandbrains.cli._progress import on_terminal, progress
 
         simulation, checkpoints = self._simulation, self._checkpoints
         before = checkpoints.resume(simulation) if checkpoints and self._resume else 0
@@ -261,11 +275,15 @@ class _Run:
             click.echo(self._first_line())
         if before and not quiet:
             click.echo(f"going on after round {before}")
+        left = max(0, (self._scenario.rounds or 1) - before)
+        table = None if quiet or on_terminal() else LiveTable(left)
         try:
-            with _clean_stop(simulation) as stop, progress(hidden=quiet) as bar:
-                bar.begin("rounds", max(0, (self._scenario.rounds or 1) - before))
+            with _clean_stop(simulation) as stop, progress(hidden=quiet or bool(table)) as bar:
+                bar.begin("rounds", left)
                 for one in simulation.rounds():
                     bar.step(f"round {one.number}{unlucky(one)}", figures(one))
+                    if table is not None:
+                        table.add(one)
                     if checkpoints is not None:
                         checkpoints.save_sometimes(simulation)
             done = not stop or simulation.done
@@ -276,7 +294,7 @@ class _Run:
         self.result = simulation.result()
         self.metrics = {**self.result.to_dict(), "interrupted": not done}
         if not quiet:
-            self._print(done=done)
+            self._print(table, done=done)
         if self._out is not None:
             self._write(self._out, plots=self._plots and done)
         return done
@@ -295,10 +313,15 @@ class _Run:
         from bytesandbrains.cli._scenarios import prepare
 
         made = prepare(source)
-        return Simulation(
-            made.artifact, made.scenario, config=made.config, journal=self._journals,
-            journal_peers=self._journal_peers,
-        )  # fmt: skip
+        try:
+            return Simulation(
+                made.artifact, made.scenario, config=made.config, journal=self._journals,
+                journal_peers=self._journal_peers,
+            )  # fmt: skip
+        except BytesAndBrainsError as error:
+            if source.ready is not None:
+                source.ready.advise(error, source.scenario)
+            raise
 
     def _first_line(self) -> str:
         counts = self.result.peers
@@ -310,11 +333,13 @@ class _Run:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         return f"{line}\nattack by {attack}: {', '.join(names[:_NAMED])}{more}"
 
-    def _print(self, *, done: bool) -> None:
+    def _print(self, live: LiveTable | None, *, done: bool) -> None:
         from bytesandbrains.cli._screen import Screen, table
 
         result = self.result
-        if result.rounds:
+        if live is not None:
+            live.end(result.rounds)
+        elif result.rounds:
             Screen().print(table(*table_of(result.rounds)))
         for line in summary_of(result):
             click.echo(line)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -12,7 +12,7 @@ from typing import Any
 
 from bb_ir.errors import BytesAndBrainsError
 
-__all__ = ["DemoPartsMissing", "need_parts", "one_blas_thread"]
+__all__ = ["DemoPartsMissing", "need_parts", "need_plans", "one_blas_thread"]
 
 _PLUGINS = (
     "aggregator.fedavg",
@@ -20,6 +20,7 @@ _PLUGINS = (
     "model.mlp",
     "peer_selector.static",
 )
+_PLANNING = ("data_source.trace", "executor.cpu", "planner.kvcache", "planner.swap")
 _VARIABLES = (
     "BLIS_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -32,8 +33,8 @@ _VARIABLES = (
 class DemoPartsMissing(BytesAndBrainsError):
     """The demo's plugins or libraries are not installed.
 
-    `pip install "bytesandbrains[demo]"` brings them; `BB_PLUGINS` in the environment may hide
-    them.
+    `pip install "bytesandbrains[demo]"` brings them, and `[plans]` those of `bb demo plans`;
+    `BB_PLUGINS` in the environment may hide them.
     """
 
 
@@ -43,16 +44,28 @@ def need_parts(*, plot: bool) -> None:
     Raises:
         DemoPartsMissing: Something is not.
     """
+    _need(_PLUGINS, ["sklearn", *(["matplotlib"] if plot else [])], "demo")
+
+
+def need_plans() -> None:
+    """See that everything is installed that the demo of plans needs, from metadata alone.
+
+    Raises:
+        DemoPartsMissing: Something is not.
+    """
+    _need(_PLANNING, [], "plans")
+
+
+def _need(plugins: Sequence[str], libraries: Sequence[str], extra: str) -> None:
     from bb_roles.registry import installed
 
     there = {f"{one.kind}.{one.name}" for one in installed()}
-    missing = [f"plugin {name}" for name in _PLUGINS if name not in there]
-    libraries = ["sklearn", *(["matplotlib"] if plot else [])]
+    missing = [f"plugin {name}" for name in plugins if name not in there]
     missing += [name for name in libraries if find_spec(name) is None]
     if missing:
         raise DemoPartsMissing(
             f"the demo needs {', '.join(missing)}, not installed here",
-            fix='pip install "bytesandbrains[demo]"',
+            fix=f'pip install "bytesandbrains[{extra}]"',
         )
 
 

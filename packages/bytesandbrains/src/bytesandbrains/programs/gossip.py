@@ -11,12 +11,13 @@ al., "Stochastic gradient push", ICML 2019 (learning).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, get_args
 
 import bb_dsl as dsl
 from bb_dsl.errors import BadOption
 from bb_ir.types import PARAMS, Type, scalar
+from bytesandbrains.programs._plugin_slots import PluginHandle
 
 if TYPE_CHECKING:
     from bb_dsl import Graph, Output
@@ -30,21 +31,15 @@ Changed = Callable[["Output"], None]
 _FLOAT: Final = scalar("float64")
 
 
-class _GossipHandle(dsl.slots.ProtocolHandle):
+class _GossipHandle(PluginHandle):
     """Records ops of gossip by their names."""
 
-    def __init__(self, owner: dsl.Module, name: str, facts: dict[str, str]) -> None:
-        from bb_roles.registry import component_spec
+    plugin = "gossip"
 
-        super().__init__(owner, name, facts)
-        vars(self)["ops"] = component_spec("protocol", "gossip").ops
-
-    def call(self, g: Graph, op: str, *values: Output, after: Output | None = None) -> list[Output]:
-        """Record an op; returns its results."""
-        known = {"any": _FLOAT if self._facts["value"] == "float64" else PARAMS}
-        known |= {value.type.kind: value.type for value in values if value.type.kind == "peers"}
-        types = [known.get(port.type.kind, port.type) for port in self.ops[op].results]
-        return self._record(g, op, *values, after=after, types=types)
+    @property
+    def known(self) -> Mapping[str, Type]:
+        """The type of the values that are averaged."""
+        return {"any": _FLOAT if self._facts["value"] == "float64" else PARAMS}
 
     def estimate(self, g: Graph, *, after: Output | None = None) -> Output:
         """Record what a Node takes for the mean."""

@@ -1,0 +1,202 @@
+"""`bb plan verify` and `bb plan show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import click
+
+from bytesandbrains.cli import _session
+from bytesandbrains.cli._errors import Exit
+from bytesandbrains.cli._json import print_json
+from bytesandbrains.cli._sizes import size
+
+if TYPE_CHECKING:
+    from bb_ir.plan import CachePlan, Problem, SwapPlan
+    from bb_roles import Report
+
+__all__ = ["show", "verify"]
+
+_PATH = click.Path(path_type=Path)
+
+
+@_session.command
+@click.argument("plan", type=_PATH)
+@click.pass_context
+def verify(ctx: click.Context, /, *, plan: Path, as_json: bool) -> None:
+    """Check a plan: every rule is looked at, and everything that is wrong is listed.
+
+    PLAN is a file, or a bundle. Nothing is moved. Exit code 3 when it is not sound; warnings alone
+    are no reason.
+    """
+    from bb_ir.plan import validate
+    from bb_plans.places import content_of, media_of
+    from bytesandbrains.plans import read_plan
+
+    read = read_plan(plan)
+    found = validate(read, media=media_of(content_of(read)))
+    errors = [one for one in found if not one.warning]
+    if as_json:
+        print_json({"sound": not errors, "problems": [_told(one) for one in found]})
+    else:
+        _print_problems(found)
+        click.echo(_verdict(len(errors), len(found) - len(errors)))
+    ctx.exit(Exit.INPUT if errors else Exit.OK)
+
+
+@_session.command
+@click.argument("plan", type=_PATH)
+@click.option(
+    "--ops", type=click.IntRange(0), default=20, show_default=True, help="Ops that are listed."
+)
+@click.option("--plot", type=_PATH, help="Draw the plan as .png or .svg: bytes per lane over time.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    default=1000.0,
+    show_default=True,
+    help="Speed of each move in the picture, in MB/s.",
+)
+def show(*, plan: Path, ops: int, plot: Path | None, rate: float, as_json: bool) -> None:
+    """Show what a plan moves, and when it would be done.
+
+    PLAN is a file, or a bundle. The times are those of an undisturbed run in virtual time at the
+    given speed; nothing is moved. A plan that is not sound has no times.
+    """
+    from bb_ir.plan import InvalidPlan
+    from bb_plans.places import content_of
+    from bytesandbrains.plans import read_plan, simulated
+
+    if plot is not None and plot.suffix not in (".png", ".svg"):
+        raise click.BadParameter(
+            f"{plot.name!r} ends in neither .png nor .svg", param_hint="--plot"
+        )
+    content = content_of(read_plan(plan))
+    took = None
+    try:
+        report = simulated(content, rate * 1e6)
+    except InvalidPlan:
+        if plot is not None:
+            raise
+    else:
+        took = (report.ended_ns - report.started_ns) / 1e9
+        if plot is not None:
+            _draw(content, report, plot)
+    if as_json:
+        print_json({"plan": {**_facts(content), "seconds": took, "plot": plot and str(plot)}})
+        return
+    _print_plan(content, took, rate, ops)
+    if plot is not None:
+        click.echo(f"wrote {plot}")
+
+
+def _draw(content: CachePlan | SwapPlan, report: Report, plot: Path) -> None:
+    from bb_plans.pictures import draw_plan
+    from bytesandbrains._files import write_atomically
+
+    kind = cast("Literal['png', 'svg']", plot.suffix[1:])
+    write_atomically(plot, draw_plan(content, report, kind))
+
+
+def _told(one: Problem) -> dict[str, Any]:
+    return {
+        "rule": one.rule, "at": one.at, "found": one.found, "op": one.op, "warning": one.warning,
+    }  # fmt: skip
+
+
+def _print_problems(found: tuple[Problem, ...]) -> None:
+    from rich.markup import escape
+
+    from bytesandbrains.cli._screen import Screen, table
+
+    if found:
+        rows = [
+            ("warning" if one.warning else "[red]error[/]", one.rule, escape(one.at),
+             escape(one.found))
+            for one in found
+        ]  # fmt: skip
+        Screen().print(table(["", "rule", "where", "found"], rows))
+
+
+def _verdict(errors: int, warnings: int) -> str:
+    if errors:
+        return f"not sound: {errors} error{'s'[: errors != 1]}; nothing of it should be carried out"
+    return f"sound, with {warnings} warning{'s'[: warnings != 1]}" if warnings else "sound"
+
+
+def _facts(plan: CachePlan | SwapPlan) -> dict[str, Any]:
+    from bb_ir.plan import CachePlan, content_digest, digest_text
+
+    facts: dict[str, Any] = {
+        "name": plan.plan_id,
+        "digest": digest_text(content_digest(plan)),
+        "ops": len(plan.ops),
+        "nbytes": sum(op.length for op in plan.ops),
+    }
+    if isinstance(plan, CachePlan):
+        rejected: dict[str, int] = {}
+        for one in plan.rejected:
+            rejected[one.reason] = rejected.get(one.reason, 0) + 1
+        return {
+            "kind": "cache", **facts, "evict": len(plan.evict), "prefetch": len(plan.prefetch),
+            "admission": len(plan.admission), "rejected": rejected,
+        }  # fmt: skip
+    return {
+        "kind": "swap", **facts, "adds": len(plan.adds), "shared": len(plan.shared),
+        "deletes": len(plan.deletes),
+    }  # fmt: skip
+
+
+def _print_plan(plan: CachePlan | SwapPlan, took: float | None, rate: float, listed: int) -> None:
+    from rich.markup import escape
+
+    from bytesandbrains.cli._screen import Screen, table
+
+    facts, screen = _facts(plan), Screen()
+    rows = [
+        ("plan", f"{facts['kind']} {facts['name']}"),
+        ("digest", facts["digest"]),
+        ("moves", f"{facts['ops']:,} ops, {size(facts['nbytes'])}"),
+        (
+            "takes",
+            "not sound: `bb plan verify` says why"
+            if took is None
+            else f"{took:.3g} s at {rate:g} MB/s a move",
+        ),
+    ]
+    if facts["kind"] == "swap":
+        counts = ", ".join(f"{facts[part]:,} {part}" for part in ("adds", "shared", "deletes"))
+        rows.append(("chunks", counts))
+    else:
+        counts = ", ".join(f"{facts[part]:,} to {verb}" for part, verb in (
+            ("evict", "evict"), ("prefetch", "prefetch"), ("admission", "keep")))  # fmt: skip
+        rows.append(("pages", counts))
+        told = ", ".join(f"{count:,} {why}" for why, count in sorted(facts["rejected"].items()))
+        rows.append(("rejected", told or "none"))
+    screen.print(table(["", ""], [(label, escape(text)) for label, text in rows]))
+    if not listed or not plan.ops:
+        return
+    screen.print()
+    screen.print(
+        table(
+            ["op", "kind", "bytes", "codec", "from", "to", "lane"],
+            [
+                (
+                    str(at), op.kind.name, f"{op.length:,}", op.codec or "-",
+                    _place(op.src, op.src_offset), _place(op.dst, op.dst_offset),
+                    escape(op.lane or "-"),
+                )
+                for at, op in enumerate(plan.ops[:listed])
+            ],
+        )
+    )  # fmt: skip
+    if len(plan.ops) > listed:
+        screen.print(f"... and {len(plan.ops) - listed:,} more; --ops lists more of them")
+
+
+def _place(text: str, offset: int) -> str:
+    from rich.markup import escape
+
+    short = text if len(text) <= 40 else f"{text[:28]}...{text[-8:]}"  # a column
+    return escape(short) + (f" +{offset:,}" if offset else "")

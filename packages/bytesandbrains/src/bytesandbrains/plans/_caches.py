@@ -1,0 +1,123 @@
+"""Plans of caches, from traces of requests; and what tiers are when files stand for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bb_ir.plan import CachePlan, Plan, parse_place, sealed
+from bytesandbrains._files import prepare_folder
+from bytesandbrains.plans._errors import BadPlanFile
+from bytesandbrains.plans._making import planner
+
+if TYPE_CHECKING:
+    from bb_roles import CacheRequest
+
+__all__ = ["cache_plan", "tier_files", "trace_source"]
+
+
+def trace_source(name: str) -> Any:
+    """Return the data source of a name whose class makes requests of traces.
+
+    Raises:
+        BadPlanFile: It makes none.
+        UnknownPluginError: No such data source is installed.
+    """
+    from bb_roles.registry import component_class, component_spec
+
+    cls: Any = component_class(component_spec("data_source", name))
+    if not hasattr(cls, "cache_request"):
+        raise BadPlanFile(
+            f"data source {name!r} makes no requests for planners of caches",
+            expected="a class with `cache_request`, such as that of data_source.trace",
+            fix="pip install bb-datasource-trace",
+        )
+    return cls
+
+
+def cache_plan(
+    trace: Path,
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    keep: Path | None = None,
+    source: str = "trace",
+    name: str = "kvcache",
+) -> Plan:
+    """Plan one window of a KV cache for a trace of requests.
+
+    The plan is a function of the trace and the parameters: no clock is read.
+
+    Args:
+        trace: The trace, as the data source reads it.
+        parameters: How it is reduced to tables.
+        settings: Configuration of the planner.
+        keep: Folder for the tables and the record of how they were made.
+        source: Name of the data source.
+        name: Name of the planner.
+
+    Raises:
+        DataError: The trace cannot be read.
+        UnplannableRequest: No plan can be made of it.
+    """
+    from bb_roles.errors import UnplannableRequest
+
+    if not trace.exists():
+        raise BadPlanFile(f"there is no {str(trace)!r}", fix="check the path")
+    request = trace_source(source).cache_request(trace, dict(parameters or {}), keep=keep)
+    made = planner(name, _fitted(name, settings, request)).plan(request)
+    if not isinstance(made, CachePlan):
+        raise UnplannableRequest(
+            f"planner {name!r} made a {type(made).__name__}",
+            expected="a CachePlan",
+            fix="`bb plugins` lists planners of caches",
+        )
+    producer = f"bytesandbrains {version('bytesandbrains')}, planner {name}"
+    return sealed(made, producer=producer, created_ns=request.now_ns)
+
+
+def _fitted(name: str, settings: Mapping[str, Any] | None, request: CacheRequest) -> dict[str, Any]:
+    """Return settings with room for the layers of a request, where the planner asks for that.
+
+    A planner that knows nothing of a cache leaves more room than any file has.
+    """
+    from bb_roles.registry import planner_class, planner_spec
+
+    given, tables = dict(settings or {}), request.tables
+    known = {field.name for field in fields(planner_class(planner_spec(name)).Config)}
+    if "layer_bytes" not in known or "layer_bytes" in given or tables is None:
+        return given
+    rows = tables.requests
+    ends = (rows["page_end"] + 1) * rows["page_bytes"] if len(rows["page_end"]) else None
+    return given if ends is None else {**given, "layer_bytes": int(ends.max())}
+
+
+def tier_files(plan: CachePlan, folder: Path) -> dict[str, Path]:
+    """Return the files that stand for the tiers of a plan: `<folder>/<node>/tier<n>`.
+
+    Those that are written to are made, and made as long as the plan needs; of others the executor
+    says when they are missing.
+
+    Raises:
+        CannotWrite: A folder cannot be made.
+    """
+    ends: dict[str, int] = {}
+    for op in plan.ops:
+        ends[op.dst] = max(ends.get(op.dst, 0), op.dst_offset + op.length)
+        ends.setdefault(op.src, 0)
+    found: dict[str, Path] = {}
+    for place, nbytes in ends.items():
+        parsed = parse_place(place)
+        if parsed.tier < 0:
+            continue
+        file = folder / parsed.path
+        if nbytes:
+            prepare_folder(file.parent)
+            with file.open("ab") as made:
+                if made.tell() < nbytes:
+                    made.truncate(nbytes)
+        found[place] = file
+    return found

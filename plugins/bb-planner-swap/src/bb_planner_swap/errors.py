@@ -1,0 +1,23 @@
+"""What this planner refuses, and why."""
+
+from __future__ import annotations
+
+from bb_ir.errors import BytesAndBrainsError
+
+__all__ = ["RanksUnfit", "UnpackableChunks"]
+
+
+class RanksUnfit(BytesAndBrainsError, ValueError):
+    """Ranks cannot be grouped as they are asked to be.
+
+    Met at `bb_planner_swap.groups`: a world that the size of groups does not divide, a number of
+    ranks below 1. Ask for groups of a size that divides the number of ranks.
+    """
+
+
+class UnpackableChunks(BytesAndBrainsError, ValueError):
+    """Lengths of chunks, or the size of buckets, are not what they can be.
+
+    Met at `bb_planner_swap.packing`. Chunks have 0 bytes or more, 4 EiB in all at most, and buckets
+    1 byte or more.
+    """
