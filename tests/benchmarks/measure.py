@@ -77,13 +77,20 @@ class Row:
 
 
 def interleave(
-    calls: Mapping[str, Callable[[], object]], effort: Effort, *, samples: int = 0
+    calls: Mapping[str, Callable[[], object]],
+    effort: Effort,
+    *,
+    samples: int = 0,
+    clock: Callable[[], float] = time.process_time,
 ) -> dict[str, Times]:
-    """Measure alternatives in turns; each runs once before, which warms it up."""
-    loops = {name: _loops(call, effort.least) for name, call in calls.items()}
+    """Measure alternatives in turns; each runs once before, which warms it up.
+
+    `time.perf_counter` is the clock for what waits, such as for a disk.
+    """
+    loops = {name: _loops(call, effort.least, clock) for name, call in calls.items()}
 
     def measure(name: str) -> float:
-        return _cpu(calls[name], loops[name]) / loops[name]
+        return _spent(calls[name], loops[name], clock) / loops[name]
 
     return _turns(list(calls), measure, samples or effort.samples, effort)
 
@@ -118,20 +125,20 @@ def _turns(
     return times
 
 
-def _loops(call: Callable[[], object], least: float) -> int:
+def _loops(call: Callable[[], object], least: float, clock: Callable[[], float]) -> int:
     """Return how many calls take long enough; that the first one is slow does not matter."""
     call()
     loops = 1
-    while (spent := _cpu(call, loops)) < least:
+    while (spent := _spent(call, loops, clock)) < least:
         loops = max(loops + 1, min(10 * loops, int(1.2 * loops * least / max(spent, 1e-9))))
     return loops
 
 
-def _cpu(call: Callable[[], object], loops: int) -> float:
-    start = time.process_time()
+def _spent(call: Callable[[], object], loops: int, clock: Callable[[], float]) -> float:
+    start = clock()
     for _ in range(loops):
         call()
-    return time.process_time() - start
+    return clock() - start
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:

@@ -426,3 +426,13 @@ def test_the_readme_runs():
 def test_the_configuration_is_checked_by_the_contract():
     config = build_config(Usearch.Config, {"dim": 8, "metric": "cosine"}, "index")
     assert config == UsearchConfig(8, "cosine")
+
+
+@pytest.mark.parametrize("first", ["usearch.index", "onnxruntime"])
+def test_library_can_be_imported_beside_onnxruntime(first):
+    """Some versions end the process when the other one is imported after them."""
+    pytest.importorskip("onnxruntime")
+    second = {"usearch.index": "onnxruntime", "onnxruntime": "usearch.index"}[first]
+    command = [sys.executable, "-c", f"import {first}, {second}"]
+
+    assert subprocess.run(command, check=False).returncode == 0  # noqa: S603  # ours

@@ -76,7 +76,8 @@ def _likeness(wanted: str, name: str) -> float:
     # Letters that changed places, one that is another, or a name that was not written to its end.
     one_off = len(short) == len(long) and sum(map(str.__ne__, short, long)) == 1
     almost = sorted(short) == sorted(long) or one_off or long.startswith(short)
-    return max(ratio, _CLOSE) if almost and len(short) >= _SHORTEST else ratio
+    plural = long == short + "s"
+    return max(ratio, _CLOSE) if plural or (almost and len(short) >= _SHORTEST) else ratio
 
 
 def did_you_mean(wanted: str, known: Iterable[str]) -> str:
