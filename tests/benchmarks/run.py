@@ -23,8 +23,8 @@ from measure import SMOKE, Effort, environment
 ROOT = Path(__file__).parents[2]
 NAMES = [
     "engine", "backends", "federation", "simulator", "memory", "fold", "aggregators", "codecs",
-    "envelope", "start", "discovery", "compile", "bytes", "journal", "snapshot", "planning", "moving",
-    "storing",
+    "envelope", "start", "discovery", "compile", "bytes", "journal", "snapshot", "planning",
+    "moving", "storing",
 ]  # fmt: skip
 THREADS = ["OMP", "OPENBLAS", "MKL", "BLIS", "NUMBA", "VECLIB_MAXIMUM"]
 

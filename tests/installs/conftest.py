@@ -18,7 +18,7 @@ APART = {
     Path(folder).name.replace("-", "_")
     for folder in tomllib.loads((ROOT / "release.toml").read_text())["lockstep"]["apart"]
 }
-EDGE = ["bb_ir", "bb_roles", "bb_runtime", "bb_ops"]
+EDGE = ["bb_ir", "bb_roles", "bb_plans", "bb_runtime", "bb_ops"]
 # What would lead a new interpreter or installer back into the environment of the tests.
 INHERITED = ["PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "UV_PYTHON", "UV_PROJECT_ENVIRONMENT"]
 

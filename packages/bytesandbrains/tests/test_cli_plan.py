@@ -1,6 +1,9 @@
 """`bb plan` and `bb demo plans`, as a user types them."""
 
 import json
+import re
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from click.testing import CliRunner
 
 from bb_ir.params import ParameterSet
 from bb_ir.plan import Plan, from_json
+from bb_plans.store import Store
 from bytesandbrains.cli import main
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -66,6 +70,10 @@ def test_swap_from_folder_to_folder(folders, store, bundle, tmp_path):
     assert same(folders[1], tmp_path / "out")
 
 
+def test_plan_in_a_bundle_may_be_named_itself(store, bundle):
+    assert told("plan", "apply", bundle / "plan.json", "--store", store)["epoch"] == 2
+
+
 def test_what_changed_little_is_sent_as_a_difference(folders, tmp_path):
     facts = told("plan", "swap", *folders, "--bundle", tmp_path / "b", "--link", 50)["swap"]
 
@@ -87,10 +95,145 @@ def test_rollback_serves_the_version_before(folders, store, bundle, tmp_path):
     assert "no version is kept" in bb("plan", "rollback", store, code=1)
 
 
+def test_rollback_is_no_dead_end(folders, store, bundle):
+    bb("plan", "apply", bundle, "--store", store)
+    bb("plan", "rollback", store)
+
+    done = told("plan", "apply", bundle, "--store", store)
+
+    assert done["epoch"] == 3
+    assert done["nbytes"] == done["there_bytes"] > 0
+    again = told("plan", "apply", bundle, "--store", store)
+    assert (again["root"], again["epoch"]) == (done["root"], 3)  # it serves that already
+    assert "moved 0 bytes" in bb("plan", "apply", bundle, "--store", store)
+    assert told("plan", "rollback", store)["rollback"]["left"] == done["root"]
+
+
+def test_what_a_bundle_would_read_is_known_before(folders, tmp_path):
+    words = ("plan", "swap", *folders, "--link", 50, "--bundle")
+    would = told(*words, tmp_path / "b", "--dry-run")["swap"]
+    assert not (tmp_path / "b").exists()
+
+    did = told(*words, tmp_path / "b")["swap"]
+
+    assert (would["read_bytes"], would["codecs"]) == (did["read_bytes"], did["codecs"])
+
+
+def test_root_of_a_manifest_is_what_is_committed(folders, tmp_path):
+    root = told("plan", "manifest", folders[0])["manifest"]["root"]
+    bb("plan", "swap", "none", folders[0], "--bundle", tmp_path / "first")
+
+    assert told("plan", "apply", tmp_path / "first", "--store", tmp_path / "s")["root"] == root
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--plot", "p.gif"),
+        ("--plot", "none/p.png"),
+        ("--report", "none/r.json"),
+        ("--rebuild", "."),
+        ("--rebuild", "none/x"),
+        ("--store", ""),
+    ],
+)
+def test_outcomes_that_cannot_be_written_are_refused_before_anything_moves(
+    bundle, store, words, monkeypatch
+):
+    monkeypatch.chdir(bundle)
+    bb("plan", "apply", bundle, "--store", store, *words, code=2)
+
+    assert told("plan", "rollback", store, "--dry-run")["rollback"]["epoch"] == 0
+    with Store(store, writable=False) as held:
+        assert held.fence == 1
+
+
+def test_store_may_be_an_empty_folder_and_no_other(folders, bundle, tmp_path):
+    bb("plan", "swap", "none", folders[0], "--bundle", tmp_path / "first")
+    (tmp_path / "fresh").mkdir()
+    assert "no store" in bb("plan", "apply", bundle, "--store", tmp_path / "new", code=3)
+    assert list((tmp_path / "fresh").iterdir()) == []
+    bb("plan", "apply", tmp_path / "first", "--store", tmp_path / "fresh")
+
+    for wrong in (folders[0], folders[0] / "gone.txt"):
+        error = told("plan", "apply", bundle, "--store", wrong, code=3)["errors"][0]
+        assert error["code"] == "NotAStore"
+        assert "gone.txt" in error["found"]
+
+
+@pytest.mark.parametrize("words", [("manifest", "empty"), ("swap", "none", "empty", "--dry-run")])
+def test_folder_without_files_is_no_version(tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+
+    assert "there are no files in 'empty'" in bb("plan", *words, code=3)
+
+
+def test_blank_names_are_refused(folders, tmp_path):
+    for words in (("", folders[1], "--dry-run"), (*folders, "--out", " ")):
+        assert "it is blank" in bb("plan", "swap", *words, code=2)
+
+
+def test_planner_of_another_kind_is_refused(folders, trace):
+    error = told("plan", "swap", *folders, "--dry-run", "--planner", "kvcache", code=3)
+    assert "makes no plans of a swap" in error["errors"][0]["found"]
+    error = told("plan", "cache", trace, "--dry-run", "--planner", "swap", code=3)["errors"][0]
+    assert error["code"] == "UnplannableRequest"
+
+
+@pytest.mark.parametrize("stop", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_bundle_that_is_not_finished_leaves_nothing(folders, tmp_path, stop, monkeypatch):
+    def full(_):
+        raise stop
+
+    monkeypatch.setattr("bytesandbrains.plans._making.os.fsync", full)
+    code = 3 if isinstance(stop, OSError) else 130
+    text = bb("plan", "swap", *folders, "--bundle", tmp_path / "b", code=code)
+
+    assert list((tmp_path / "b").iterdir()) == []
+    assert ("CannotWrite" in text) == isinstance(stop, OSError)
+
+
+def test_interrupted_rebuild_can_be_done_again(store, bundle, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("bb_plans._folders._copy", stop)
+        words = ("plan", "apply", bundle, "--store", store, "--rebuild", tmp_path / "out")
+        assert "epoch 2" in bb(*words, code=130)  # told before what was interrupted
+    assert not (tmp_path / "out").exists()
+    bb(*words)
+
+    assert (tmp_path / "out" / "w.safetensors").exists()
+
+
+def test_names_in_any_script(folders, tmp_path):
+    new = folders[1].rename(tmp_path / "modèle 模型 [red]x")
+    bb("plan", "swap", "none", new, "--bundle", tmp_path / "bün del")
+
+    assert "[red]x" in bb("plan", "show", tmp_path / "bün del", "--plot", tmp_path / "ü.png")
+    bb(
+        "plan",
+        "apply",
+        tmp_path / "bün del",
+        "--store",
+        tmp_path / "s",
+        "--rebuild",
+        tmp_path / "ж",
+    )
+    assert same(new, tmp_path / "ж")
+
+
 def test_no_commit_stages_only(folders, store, bundle):
     staged = told("plan", "apply", bundle, "--store", store, "--no-commit")
-    assert (staged["root"], staged["epoch"]) == (None, 0)
-    assert told("plan", "rollback", store, "--dry-run")["rollback"]["epoch"] in {0, 1}
+    with Store(store) as held:
+        assert held.current.epoch == held.fence == 1
+        assert len(held.versions()) == 2  # prepared, which pruning knows of
+    assert "staged" in bb("plan", "apply", bundle, "--store", store, "--no-commit")
+
+    done = told("plan", "apply", bundle, "--store", store)
+    assert (staged["epoch"], done["epoch"], done["root"]) == (0, 2, staged["root"])
 
 
 def test_dry_run_changes_nothing(store, bundle, folders, tmp_path):
@@ -214,6 +357,14 @@ def test_picture(bundle, store, tmp_path, kind):
     assert "neither .png nor .svg" in bb("plan", "show", bundle, "--plot", "p.gif", code=2)
 
 
+def test_pictures_need_matplotlib(bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr("bytesandbrains.cli._plan_files.find_spec", lambda _: None)
+
+    assert "pip install matplotlib" in bb(
+        "plan", "show", bundle, "--plot", tmp_path / "p.png", code=2
+    )
+
+
 def test_show_lists_ops(bundle):
     text = bb("plan", "show", bundle, "--ops", 1)
 
@@ -282,6 +433,9 @@ def test_cache_plan_is_carried_out_between_files(trace, tmp_path):
             opened.seek(op.src_offset)
             opened.write(np.random.default_rng(op.src_offset).bytes(op.length))
 
+    dry = bb("plan", "apply", tmp_path / "plan.json", "--tiers", tiers, "--dry-run")
+    assert "more warnings" in dry
+    assert "digest" not in bb("plan", "apply", tmp_path / "plan.json", "--tiers", tiers)
     done = told("plan", "apply", tmp_path / "plan.json", "--tiers", tiers)
 
     assert done["nbytes"] == sum(op.length for op in plan.ops)
@@ -292,6 +446,30 @@ def test_cache_plan_is_carried_out_between_files(trace, tmp_path):
         )
         equal = sent == got
         assert equal
+
+
+def test_tiers_that_are_not_there_are_named(trace, tmp_path):
+    cached(trace, tmp_path / "plan.json")
+
+    error = told("plan", "apply", tmp_path / "plan.json", code=3)["errors"][0]
+    assert (error["code"], error["fix"]) == ("PlanLacks", "give it with --tiers FOLDER")
+    for words in ((), ("--dry-run",)):
+        text = bb(
+            "plan", "apply", tmp_path / "plan.json", "--tiers", tmp_path / "t", *words, code=3
+        )
+        assert "tier0" in text
+    assert not (tmp_path / "t").exists()
+
+
+def test_verify_lists_the_first_of_many(trace, tmp_path):
+    cached(trace, tmp_path / "plan.json")
+    count = len(told("plan", "verify", tmp_path / "plan.json")["problems"])
+    assert count > 20
+
+    text = bb("plan", "verify", tmp_path / "plan.json")
+
+    assert text.count("warning  time") == 20
+    assert f"and {count - 20} more" in text
 
 
 def test_cache_plan_needs_a_trace(tmp_path):
@@ -306,7 +484,62 @@ def test_settings_are_checked(trace):
         assert error["code"] in {"ConfigError", "UnknownField"} or "Config" in error["code"]
 
 
+# --- the page
+
+
+def test_commands_of_the_page_do_what_it_says(tmp_path, monkeypatch):
+    page = Path(__file__).parents[3] / "docs/how-to/plans.md"
+    monkeypatch.chdir(tmp_path)
+    ran = []
+    for language, block in re.findall(
+        r"```(python|console)\n(.*?)```", page.read_text(), re.DOTALL
+    ):
+        if language == "python" and "bytesandbrains" not in block:  # which the docs' own test runs
+            exec(block, {})  # noqa: S102  # a page of ours
+        lines = block.splitlines() if language == "console" else []
+        ran += [bb(*shlex.split(line.removeprefix("$ bb "))) for line in lines]
+
+    text = "".join(ran)
+    for shown in re.findall(r"```text\n(.*?)```", page.read_text(), re.DOTALL):
+        assert shown in text
+    assert same(tmp_path / "round-2", tmp_path / "files")
+    assert (tmp_path / "cache.json").read_text() == (tmp_path / "again.json").read_text()
+
+
 # --- the demo
+
+
+def test_demo_removes_nothing_that_it_did_not_make(tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "mine.txt").write_text("mine")
+
+    assert "'mine.txt', which no demo made" in bb("demo", "plans", "--out", tmp_path, code=3)
+    assert (tmp_path / "cache" / "mine.txt").read_text() == "mine"
+
+
+def test_demo_on_a_full_disk_says_so(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("bytesandbrains.demo.plans.PlansDemo._write_weights", full)
+
+    assert "No space left" in bb("demo", "plans", "--out", tmp_path / "o", code=3)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.00 us"),
+        (1.23e-5, "12.3 us"),
+        (0.0047, "4.70 ms"),
+        (0.9999, "1,000 ms"),
+        (75, "75.0 s"),
+    ],
+)
+def test_times_are_written_for_people(seconds, text):
+    from bytesandbrains.cli._sizes import span
+
+    assert span(seconds) == text
 
 
 def test_demo_of_plans(tmp_path):

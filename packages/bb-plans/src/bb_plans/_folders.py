@@ -36,7 +36,7 @@ def rebuild(files: Files, version: Version, folder: Path) -> None:
             if (found := files.stat(one)) and found.folder:
                 files.fsync_folder(one)
         files.rename(beside, folder)
-    except (OSError, StoreError):
+    except (OSError, StoreError, KeyboardInterrupt):
         for one in reversed(made):
             _remove(files, one)
         raise

@@ -7,7 +7,9 @@ of a plan that was carried out, or of one in virtual time.
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any, Final, Literal
 
 from bb_ir.plan import CachePlan, SwapPlan, TransferOp
@@ -139,11 +141,12 @@ def _scale(value: float, units: Sequence[tuple[int, str]]) -> tuple[int, str]:
 
 
 def _written(figure: Any, kind: str) -> bytes:
-    import matplotlib as mpl
-
+    mpl: Any = import_module("matplotlib")  # whose stubs leave types open
     image = io.BytesIO()
     # Without these matplotlib writes its version, the date and random ids into the file.
     facts = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
-    with mpl.rc_context({"svg.hashsalt": "bb"}):
+    with mpl.rc_context({"svg.hashsalt": "bb"}), warnings.catch_warnings():
+        # Names may be in any script; what no font has is drawn as boxes.
+        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
         figure.savefig(image, format=kind, metadata=facts)
     return image.getvalue()

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bytesandbrains._files import CannotWrite
 from bytesandbrains.cli import _session
 from bytesandbrains.cli._json import print_json
-from bytesandbrains.cli._sizes import rate, size
+from bytesandbrains.cli._sizes import rate, size, span
 
 if TYPE_CHECKING:
     from bytesandbrains.demo.plans import CacheFigures, SwapFigures
@@ -50,12 +51,13 @@ __all__ = ["plans"]
 def plans(
     *, out: Path, megabytes: int, requests: int, seed: int, quiet: bool, as_json: bool
 ) -> None:
-    """Plan a weight swap and a window of a KV cache, carry both out, and prove the results.
+    """Swap weights and fill a cache by plans, and prove it.
 
-    Writes swap_plan.json and cache_plan.json, a picture of each, and plans.json with the figures.
-    The swap turns one checkpoint into the next in a crash-safe store; the cache plan moves the
-    pages that a trace of requests asks for. What arrived is compared by digest, and timed beside a
-    plain copy of the same bytes on this machine.
+    Plans a swap of a model's weights and a window of a KV cache, and carries both out. Writes
+    swap_plan.json and cache_plan.json, a picture of each, and plans.json with the figures. The swap
+    turns one checkpoint into the next in a crash-safe store; the cache plan moves the pages that a
+    trace of requests asks for. What arrived is compared by digest, and timed beside a plain copy of
+    the same bytes on this machine.
     """
     from bytesandbrains.demo.environment import need_plans
     from bytesandbrains.demo.plans import PlansDemo
@@ -66,8 +68,14 @@ def plans(
         out, megabytes=megabytes, requests=requests, seed=seed,
         told=lambda text: None if hidden else click.echo(f"... {text}", err=True),
     )  # fmt: skip
-    swap = demo.swap()
-    cache = demo.cache()
+    try:
+        swap = demo.swap()
+        cache = demo.cache()
+    except OSError as error:
+        raise CannotWrite(
+            f"{str(out)!r} cannot be written: {error.strerror or error}",
+            fix="make room, choose another folder with --out, or a smaller model with --megabytes",
+        ) from error
     figures = demo.write(swap, cache)
     if as_json:
         print_json({**figures, "out": str(out)})
@@ -94,10 +102,10 @@ def _swap_rows(swap: SwapFigures) -> list[tuple[str, str]]:
     return [
         ("new", f"{size(swap.new_bytes)} of {size(swap.model_bytes)}"),
         ("sent", f"{size(swap.sent_bytes)}, {less:.1f} times less, in {swap.ops} ops: {codecs}"),
-        ("planned", f"in {swap.plan_s:.2f} s"),
-        ("applied", f"in {swap.apply_s:.2f} s ({applied}), durable, every digest right"),
-        ("plain copy", f"of the new version, durable: {swap.copy_s:.2f} s ({copied})"),
-        ("flip", f"back and forward {swap.flip_s * 1e3:.1f} ms each, durable"),
+        ("planned", f"in {span(swap.plan_s)}"),
+        ("applied", f"in {span(swap.apply_s)} ({applied}), durable, every digest right"),
+        ("plain copy", f"of the new version, durable: {span(swap.copy_s)} ({copied})"),
+        ("flip", f"back and forward, {span(swap.flip_s)} each, durable"),
         ("proof", "files written from the store are those of the new version, by digest"),
     ]
 
@@ -109,8 +117,8 @@ def _cache_rows(cache: CacheFigures) -> list[tuple[str, str]]:
         ("asked", f"{cache.asked:,} times for pages, by a trace of {cache.requests:,} requests"),
         ("met", f"{cache.met:,} by {cache.ops:,} ops: {cache.pages:,} pages, {size(cache.nbytes)}"),
         ("not met", why or "none"),
-        ("planned", f"in {cache.plan_s:.2f} s, the trace read and reduced"),
-        ("moved", f"in {cache.apply_s:.2f} s ({moved})"),
-        ("plain copy", f"of the same bytes, page by page: {cache.copy_s:.2f} s ({copied})"),
+        ("planned", f"in {span(cache.plan_s)}, the trace read and reduced"),
+        ("moved", f"in {span(cache.apply_s)} ({moved})"),
+        ("plain copy", f"of the same bytes, page by page: {span(cache.copy_s)} ({copied})"),
         ("proof", "every op brought the bytes that it read, by digest"),
     ]

@@ -202,7 +202,7 @@ def _foreign(error: Exception) -> str:
 def _code(error: Exception) -> Exit:
     if not isinstance(error, BytesAndBrainsError):
         return Exit.DEFECT
-    from bb_plans.errors import StoreError
+    from bb_plans.errors import NotAStore, StoreError
     from bb_roles.errors import PlanFailed
     from bb_runtime.errors import DeliveryError, InvalidInput, OpError, ReplayDiverged
     from bytesandbrains.local import FrameFailed
@@ -211,4 +211,4 @@ def _code(error: Exception) -> Exit:
         BrokenCommand, DeliveryError, FrameFailed, OpError, PlanFailed, ReplayDiverged, StoreError,
     )  # fmt: skip
     ran = isinstance(error, kinds)
-    return Exit.FAILED if ran and not isinstance(error, InvalidInput) else Exit.INPUT
+    return Exit.FAILED if ran and not isinstance(error, (InvalidInput, NotAStore)) else Exit.INPUT

@@ -10,6 +10,7 @@ import click
 from bytesandbrains.cli import _session
 from bytesandbrains.cli._json import print_json
 from bytesandbrains.cli._options import parse_pairs
+from bytesandbrains.cli._plan_files import NEW_FILE, PATH
 from bytesandbrains.cli._sizes import size
 
 if TYPE_CHECKING:
@@ -17,13 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = ["cache"]
 
-_PATH = click.Path(path_type=Path)
-
 
 @_session.command
-@click.argument("trace", type=_PATH)
-@click.option("--out", type=_PATH, help="File for the plan.")
-@click.option("--tables", type=_PATH, help="Keep the tables and how they were made in this folder.")
+@click.argument("trace", type=PATH)
+@click.option("--out", type=NEW_FILE, help="File for the plan.")
+@click.option("--tables", type=PATH, help="Keep the tables and how they were made in this folder.")
 @click.option(
     "--trace-set",
     "parameters",
@@ -58,10 +57,11 @@ def cache(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Plan which pages of a KV cache move in one window, for a trace of requests.
+    """Plan which pages of a KV cache move, for a trace.
 
     TRACE is a parquet or Arrow trace, Mooncake's JSONL (with --trace-set model=sha256:...), or a
-    folder that --tables wrote. Every request is met, held already, or rejected with a reason.
+    folder that --tables wrote. The plan is for one window of time. Every request is met, held
+    already, or rejected with a reason.
     """
     from bytesandbrains.cli._program import literal
     from bytesandbrains.plans import cache_plan, write_plan

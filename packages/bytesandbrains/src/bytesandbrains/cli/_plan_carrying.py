@@ -4,36 +4,37 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bytesandbrains.cli import _session
+from bytesandbrains.cli._errors import MOST_SHOWN
 from bytesandbrains.cli._json import print_json
-from bytesandbrains.cli._sizes import rate, size
+from bytesandbrains.cli._plan_files import FOLDER, NEW_FILE, PATH, PICTURE, draw, need_free_folder
+from bytesandbrains.cli._sizes import rate, size, span
 
 if TYPE_CHECKING:
+    from bb_ir.plan import CachePlan, SwapPlan
     from bb_roles import Progress, Report
     from bytesandbrains.plans._carrying import Carried
 
 __all__ = ["apply", "rollback"]
 
-_PATH = click.Path(path_type=Path)
-
 
 @_session.command
-@click.argument("plan", type=_PATH)
+@click.argument("plan", type=PATH)
 @click.option(
-    "--files", type=_PATH, help="Folder of file:// places; not for a bundle, which has all."
+    "--files", type=PATH, help="Folder of file:// places; not for a bundle, which has all."
 )
-@click.option("--store", type=_PATH, help="Store of cas:// places; made if it is not there.")
-@click.option("--tiers", type=_PATH, help="Folder whose files NODE/tierN stand for tiers.")
+@click.option("--store", type=PATH, help="Store of cas:// places; made if it is not there.")
+@click.option("--tiers", type=PATH, help="Folder whose files NODE/tierN stand for tiers.")
 @click.option("--no-commit", is_flag=True, help="Stage the new version; serve the old one.")
 @click.option("--epoch", type=click.IntRange(0), default=0, help="Of the commit; else the next.")
-@click.option("--rebuild", type=_PATH, help="Write the new version's files into a new folder.")
-@click.option("--report", "kept", type=_PATH, help="Keep what became of each op in this file.")
-@click.option("--resume", type=_PATH, help="Go on from a report of the same plan.")
-@click.option("--plot", type=_PATH, help="Draw what moved when as .png or .svg.")
+@click.option("--rebuild", type=PATH, help="Write the new version's files into a new folder.")
+@click.option("--report", "kept", type=NEW_FILE, help="Keep what became of each op in this file.")
+@click.option("--resume", type=PATH, help="Go on from a report of the same plan.")
+@click.option("--plot", type=PICTURE, help="Draw what moved when as .png or .svg.")
 @click.option("--executor", "name", default="cpu", show_default=True, help="Executor to use.")
 @click.option("--dry-run", is_flag=True, help="Check everything, change nothing.")
 def apply(
@@ -52,11 +53,12 @@ def apply(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Carry a plan out: move its bytes, check each by its digest, and commit a swap.
+    """Carry a plan out, and commit a swap.
 
-    PLAN is a file, or a bundle from `bb plan swap --bundle`. A swap becomes current at once, when
-    all of it is in the store, or not at all; the version before is kept for `bb plan rollback`.
-    Interrupted, it can be started again: what arrived is not fetched twice.
+    PLAN is a file, or a bundle from `bb plan swap --bundle`. What arrives is checked by its digest.
+    A swap becomes current at once, when all of it is in the store, or not at all; the version
+    before is kept for `bb plan rollback`. Interrupted, it can be started again: what arrived is not
+    fetched twice.
     """
     from bb_ir.plan import CachePlan
     from bb_plans.places import content_of
@@ -65,32 +67,44 @@ def apply(
     read, arenas = read_plan(plan), bundle_arenas(plan)
     content = content_of(read)
     if tiers is not None and isinstance(content, CachePlan):
-        arenas = {**arenas, **tier_files(content, tiers)}
+        arenas = {**arenas, **tier_files(content, tiers, make=False)}
     if rebuild is not None and (store is None or no_commit):
         raise click.UsageError("--rebuild needs a --store, and a version that is committed")
+    if rebuild is not None:
+        need_free_folder(rebuild, "--rebuild")
     warnings = rehearse(read, files=files, store=store, arenas=arenas)
     if dry_run:
         told = [f"{one.at}: {one.found}" for one in warnings]
         if as_json:
             print_json({"dry_run": True, "warnings": told})
-        else:
-            click.echo("\n".join([*told, "the plan can be carried out here; nothing was changed"]))
+            return
+        more = len(told) - MOST_SHOWN
+        rest = [f"... and {more:,} more warnings; --json has all of them"] if more > 0 else []
+        end = "the plan can be carried out here; nothing was changed"
+        click.echo("\n".join([*told[:MOST_SHOWN], *rest, end]))
         return
+    if tiers is not None and isinstance(content, CachePlan):
+        tier_files(content, tiers)
     started = time.perf_counter()
     done = _carry(
         read, name, files=files, store=store, arenas=arenas, commit=not no_commit, epoch=epoch,
         resume=None if resume is None else _report(resume), kept=kept, hidden=as_json,
     )  # fmt: skip
     took = time.perf_counter() - started
+    if not as_json:  # before what may still fail
+        _tell(content, done, took)
+    if plot is not None:
+        draw(content, done.report, plot)
     if rebuild is not None and store is not None:
         _rebuild(store, rebuild)
-    if plot is not None:
-        _draw(read, done.report, plot)
-    _tell(done, took, rebuild, as_json=as_json)
+    if as_json:
+        print_json({**_facts(done, took), "rebuilt": rebuild and str(rebuild)})
+    elif rebuild is not None:
+        click.echo(f"wrote its files to {rebuild}/")
 
 
 @_session.command
-@click.argument("store", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("store", type=FOLDER)
 @click.option("--dry-run", is_flag=True, help="Say what would be served; change nothing.")
 def rollback(*, store: Path, dry_run: bool, as_json: bool) -> None:
     """Serve the version again that was before the last commit.
@@ -127,6 +141,7 @@ def _carry(plan: Any, name: str, *, kept: Path | None, hidden: bool, **how: Any)
     from bytesandbrains.plans import carry_out
 
     total = sum(op.length for op in content_of(plan).ops)
+    goes_on = "what arrived in the store is kept" if how["store"] else "see --report and --resume"
     try:
         with reading("moving", total, hidden=hidden) as at:
 
@@ -136,6 +151,13 @@ def _carry(plan: Any, name: str, *, kept: Path | None, hidden: bool, **how: Any)
             done = carry_out(plan, name=name, progress=follow, **how)
     except PlanFailed as error:
         _keep(error.report, kept)
+        fix = f"mend the cause, and start it again: {goes_on}"
+        raise PlanFailed(
+            error.found, expected=error.expected, fix=fix, report=error.report
+        ) from error
+    except KeyboardInterrupt:
+        if how["store"] and not hidden:
+            click.echo(f"\nstopped; start it again to go on: {goes_on}", err=True)
         raise
     _keep(done.report, kept)
     return done
@@ -155,7 +177,33 @@ def _report(file: Path) -> Report:
     try:
         return Report.from_json(file.read_text())
     except (OSError, UnicodeDecodeError) as error:
-        raise BadPlanFile(f"{str(file)!r} cannot be read: {error}", fix="check the path") from error
+        why = getattr(error, "strerror", None) or error
+        raise BadPlanFile(f"{str(file)!r} cannot be read: {why}", fix="check the path") from error
+
+
+def _facts(done: Carried, took: float) -> dict[str, Any]:
+    from bb_ir.plan import digest_text
+
+    report = done.report
+    return {
+        "ops": len(report.ops), "nbytes": report.nbytes, "there_bytes": done.there,
+        "seconds": took, "moving_seconds": (report.ended_ns - report.started_ns) / 1e9,
+        "root": None if done.root is None else digest_text(done.root), "epoch": done.epoch,
+    }  # fmt: skip
+
+
+def _tell(plan: SwapPlan | CachePlan, done: Carried, took: float) -> None:
+    facts = _facts(done, took)
+    moved, moving = max(0, facts["nbytes"] - done.there), facts["moving_seconds"]
+    speed = f" in {span(moving)} ({rate(moved, moving)})" if moved else ""
+    there = f"; {size(done.there)} were there already" if done.there else ""
+    checked = sum(op.digest is not None for op in plan.ops)  # plans of caches know none
+    right = ", every digest is right" if checked == len(plan.ops) else f", {checked:,} by digest"
+    click.echo(f"{facts['ops']:,} ops moved {size(moved)}{speed}{right if checked else ''}{there}")
+    if facts["root"] is not None and not facts["epoch"]:
+        click.echo(f"staged {facts['root']}; the store serves what it served")
+    elif facts["root"] is not None:
+        click.echo(f"serves {facts['root']}, epoch {facts['epoch']}; {span(took)} in all")
 
 
 def _rebuild(store: Path, folder: Path) -> None:
@@ -163,38 +211,3 @@ def _rebuild(store: Path, folder: Path) -> None:
 
     with Store(store, writable=False) as held, held.reading() as version:
         held.rebuild(version, folder)
-
-
-def _draw(plan: Any, report: Report, plot: Path) -> None:
-    from bb_plans.pictures import draw_plan
-    from bb_plans.places import content_of
-    from bytesandbrains._files import write_atomically
-
-    if plot.suffix not in (".png", ".svg"):
-        raise click.BadParameter(
-            f"{plot.name!r} ends in neither .png nor .svg", param_hint="--plot"
-        )
-    kind = cast("Literal['png', 'svg']", plot.suffix[1:])
-    write_atomically(plot, draw_plan(content_of(plan), report, kind))
-
-
-def _tell(done: Carried, took: float, rebuild: Path | None, *, as_json: bool) -> None:
-    from bb_ir.plan import digest_text
-
-    report, moving = done.report, (done.report.ended_ns - done.report.started_ns) / 1e9
-    root = None if done.root is None else digest_text(done.root)
-    if as_json:
-        print_json({
-            "ops": len(report.ops), "nbytes": report.nbytes, "seconds": took,
-            "moving_seconds": moving, "root": root, "epoch": done.epoch,
-            "rebuilt": rebuild and str(rebuild),
-        })  # fmt: skip
-        return
-    click.echo(
-        f"{len(report.ops):,} ops moved {size(report.nbytes)} in {moving:.3g} s "
-        f"({rate(report.nbytes, moving)}), every digest is right"
-    )
-    if root is not None:
-        click.echo(f"committed {root} as epoch {done.epoch}, {took:.3g} s in all")
-    if rebuild is not None:
-        click.echo(f"wrote its files to {rebuild}/")

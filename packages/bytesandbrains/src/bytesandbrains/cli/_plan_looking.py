@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bytesandbrains.cli import _session
-from bytesandbrains.cli._errors import Exit
+from bytesandbrains.cli._errors import MOST_SHOWN, Exit
 from bytesandbrains.cli._json import print_json
-from bytesandbrains.cli._sizes import size
+from bytesandbrains.cli._plan_files import PATH, PICTURE, draw
+from bytesandbrains.cli._sizes import size, span
 
 if TYPE_CHECKING:
     from bb_ir.plan import CachePlan, Problem, SwapPlan
-    from bb_roles import Report
 
 __all__ = ["show", "verify"]
 
-_PATH = click.Path(path_type=Path)
-
 
 @_session.command
-@click.argument("plan", type=_PATH)
+@click.argument("plan", type=PATH)
 @click.pass_context
 def verify(ctx: click.Context, /, *, plan: Path, as_json: bool) -> None:
-    """Check a plan: every rule is looked at, and everything that is wrong is listed.
+    """Check a plan, and list everything that is wrong.
 
-    PLAN is a file, or a bundle. Nothing is moved. Exit code 3 when it is not sound; warnings alone
-    are no reason.
+    PLAN is a file, or a bundle. Every rule is looked at, and nothing is moved. Exit code 3 when it
+    is not sound; warnings alone are no reason.
     """
     from bb_ir.plan import validate
     from bb_plans.places import content_of, media_of
@@ -46,11 +44,13 @@ def verify(ctx: click.Context, /, *, plan: Path, as_json: bool) -> None:
 
 
 @_session.command
-@click.argument("plan", type=_PATH)
+@click.argument("plan", type=PATH)
 @click.option(
     "--ops", type=click.IntRange(0), default=20, show_default=True, help="Ops that are listed."
 )
-@click.option("--plot", type=_PATH, help="Draw the plan as .png or .svg: bytes per lane over time.")
+@click.option(
+    "--plot", type=PICTURE, help="Draw the plan as .png or .svg: bytes per lane over time."
+)
 @click.option(
     "--rate",
     type=click.FloatRange(0, min_open=True),
@@ -68,10 +68,6 @@ def show(*, plan: Path, ops: int, plot: Path | None, rate: float, as_json: bool)
     from bb_plans.places import content_of
     from bytesandbrains.plans import read_plan, simulated
 
-    if plot is not None and plot.suffix not in (".png", ".svg"):
-        raise click.BadParameter(
-            f"{plot.name!r} ends in neither .png nor .svg", param_hint="--plot"
-        )
     content = content_of(read_plan(plan))
     took = None
     try:
@@ -82,21 +78,13 @@ def show(*, plan: Path, ops: int, plot: Path | None, rate: float, as_json: bool)
     else:
         took = (report.ended_ns - report.started_ns) / 1e9
         if plot is not None:
-            _draw(content, report, plot)
+            draw(content, report, plot)
     if as_json:
         print_json({"plan": {**_facts(content), "seconds": took, "plot": plot and str(plot)}})
         return
     _print_plan(content, took, rate, ops)
     if plot is not None:
         click.echo(f"wrote {plot}")
-
-
-def _draw(content: CachePlan | SwapPlan, report: Report, plot: Path) -> None:
-    from bb_plans.pictures import draw_plan
-    from bytesandbrains._files import write_atomically
-
-    kind = cast("Literal['png', 'svg']", plot.suffix[1:])
-    write_atomically(plot, draw_plan(content, report, kind))
 
 
 def _told(one: Problem) -> dict[str, Any]:
@@ -110,13 +98,17 @@ def _print_problems(found: tuple[Problem, ...]) -> None:
 
     from bytesandbrains.cli._screen import Screen, table
 
-    if found:
+    # Errors first, as a plan of a cache may be late in hundreds of ops.
+    listed = sorted(found, key=lambda one: one.warning)[:MOST_SHOWN]
+    if listed:
         rows = [
             ("warning" if one.warning else "[red]error[/]", one.rule, escape(one.at),
              escape(one.found))
-            for one in found
+            for one in listed
         ]  # fmt: skip
         Screen().print(table(["", "rule", "where", "found"], rows))
+    if len(found) > len(listed):
+        click.echo(f"... and {len(found) - len(listed):,} more; --json has all of them")
 
 
 def _verdict(errors: int, warnings: int) -> str:
@@ -162,7 +154,7 @@ def _print_plan(plan: CachePlan | SwapPlan, took: float | None, rate: float, lis
             "takes",
             "not sound: `bb plan verify` says why"
             if took is None
-            else f"{took:.3g} s at {rate:g} MB/s a move",
+            else f"{span(took)} at {rate:g} MB/s a move",
         ),
     ]
     if facts["kind"] == "swap":

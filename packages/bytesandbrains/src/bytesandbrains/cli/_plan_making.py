@@ -10,6 +10,7 @@ import click
 
 from bytesandbrains.cli import _session
 from bytesandbrains.cli._json import print_json
+from bytesandbrains.cli._plan_files import FOLDER, NEW_FILE, PATH
 from bytesandbrains.cli._sizes import size
 
 if TYPE_CHECKING:
@@ -18,17 +19,14 @@ if TYPE_CHECKING:
 
 __all__ = ["manifest", "swap"]
 
-_PATH = click.Path(path_type=Path)
-_FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
-
 
 @_session.command
-@click.argument("folder", type=_FOLDER)
+@click.argument("folder", type=FOLDER)
 @click.option("--model", default="", help="Name of the model; the folder's name if left out.")
-@click.option("--version", "label", default="", help="Label of the version.")
+@click.option("--version", "label", default="", help="Label of the version; the folder's name too.")
 @click.option(
     "--out",
-    type=_PATH,
+    type=NEW_FILE,
     help="File for the manifest; bb-manifest.json in the folder if left out.",
 )
 @click.option(
@@ -56,23 +54,23 @@ def manifest(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Write down what a version of a model is made of: every file and tensor, with its digest.
+    """List what a version of a model is made of, with digests.
 
-    Tensors of safetensors, ONNX and npy files have entries of their own, so that later a swap moves
-    what changed and nothing else.
+    Every file and tensor is in the manifest. Tensors of safetensors, ONNX and npy files have
+    entries of their own, so that later a swap moves what changed and nothing else.
     """
     from bb_ir.plan import DigestAlgorithm, content_digest, digest_text, to_json
     from bytesandbrains._files import write_atomically
     from bytesandbrains.plans._files import MANIFEST_NAME
 
     made = _manifest(
-        folder, model, label, DigestAlgorithm[algorithm.upper()],
+        folder, model, label.strip(), DigestAlgorithm[algorithm.upper()],
         index=folder / "bb-manifest.index" if remember and not dry_run else None, hidden=as_json,
     )  # fmt: skip
     out = out or folder / MANIFEST_NAME
     if not dry_run:
         write_atomically(out, to_json(made).encode())
-    facts = {**_facts(made), "root": digest_text(content_digest(made))}
+    facts: dict[str, Any] = {**_facts(made), "root": digest_text(content_digest(made))}
     if as_json:
         print_json({"manifest": {**facts, "file": None if dry_run else str(out)}})
         return
@@ -88,14 +86,14 @@ def manifest(
 
 
 @_session.command
-@click.argument("old", type=_PATH)
-@click.argument("new", type=_PATH)
+@click.argument("old", type=PATH)
+@click.argument("new", type=PATH)
 @click.option(
-    "--out", type=_PATH, help="File for the plan, whose bytes are read from NEW's own files."
+    "--out", type=NEW_FILE, help="File for the plan, whose bytes are read from NEW's own files."
 )
 @click.option(
     "--bundle",
-    type=_PATH,
+    type=PATH,
     help="Folder for plan.json and all bytes that it needs, as differences from OLD.",
 )
 @click.option(
@@ -127,7 +125,7 @@ def manifest(
     help="Fewest buckets, or what comes first in the model first.",
 )
 @click.option("--planner", "name", default="swap", show_default=True, help="Planner to ask.")
-@click.option("--model", default="", help="Name of the model; that of NEW's folder if left out.")
+@click.option("--model", default="", help="Name of the model; a folder's name if left out.")
 @click.option("--earlier", is_flag=True, help="Write the JSON of the earlier format (bw.stack).")
 @click.option("--dry-run", is_flag=True, help="Write nothing; say what would move.")
 def swap(
@@ -146,11 +144,11 @@ def swap(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Plan how OLD becomes NEW: two folders, or manifests; `none` for OLD brings everything.
+    """Plan how OLD becomes NEW, two folders or manifests.
 
-    The plan says what is added, what is there already, under whatever name, and what goes. With
-    --bundle it comes with all it needs, for a machine that has OLD in its store; tensors that
-    changed a little are then differences, without loss.
+    OLD may be `none`, to bring everything. The plan says what is added, what is there already,
+    under whatever name, and what goes. With --bundle it comes with all it needs, for a machine that
+    has OLD in its store; tensors that changed a little are then differences, without loss.
     """
     from bytesandbrains.plans import swap_in_place, write_plan
 
@@ -163,10 +161,11 @@ def swap(
     before = None if str(old) == "none" else _known(old, model, hidden=as_json)
     after = _known(new, model, hidden=as_json)
     settings = {"bucket_bytes": int(bucket * (1 << 20)), "destination": into, "order": order}
-    if bundle is not None and not dry_run:
+    if bundle is not None:
         made = _bundle(
-            bundle, before, after, old, new, link=link, name=name, settings=settings, hidden=as_json
-        )
+            None if dry_run else bundle, before, after, old, new, link=link, name=name,
+            settings=settings, hidden=as_json,
+        )  # fmt: skip
     else:
         made = swap_in_place(before, after, name=name, settings=settings, created_ns=time.time_ns())
         if out is not None and not dry_run:
@@ -179,7 +178,7 @@ def swap(
 
 
 def _bundle(
-    folder: Path,
+    folder: Path | None,
     before: WeightManifest | None,
     after: WeightManifest,
     old: Path,
@@ -214,7 +213,7 @@ def _known(path: Path, model: str, *, hidden: bool) -> WeightManifest:
 
     if not path.is_dir():
         return read_manifest(path)
-    return _manifest(path, model, path.name, DigestAlgorithm.BLAKE3, index=None, hidden=hidden)
+    return _manifest(path, model, "", DigestAlgorithm.BLAKE3, index=None, hidden=hidden)
 
 
 def _manifest(
@@ -222,13 +221,23 @@ def _manifest(
 ) -> WeightManifest:
     from bb_plans.manifests import manifest_of_folder
     from bytesandbrains.cli._progress import reading
+    from bytesandbrains.plans import BadPlanFile
 
     total = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     with reading(f"hashing {folder}", total, hidden=hidden) as at:
-        return manifest_of_folder(
-            folder, model or folder.resolve().name, label, algorithm=algorithm, known=index,
+        name = folder.resolve().name
+        made = manifest_of_folder(
+            folder, model.strip() or name, label or name, algorithm=algorithm, known=index,
             progress=lambda done, _: at(done),
         )  # fmt: skip
+    if not made.files:
+        # A version of nothing would be committed like any other, and serve nothing.
+        raise BadPlanFile(
+            f"there are no files in {str(folder)!r}",
+            expected="the files of one version of a model",
+            fix="check the path; `none` stands for nothing where OLD is asked for",
+        )
+    return made
 
 
 def _facts(made: WeightManifest) -> dict[str, Any]:

@@ -152,7 +152,7 @@ def _reading_bar() -> Any:
     return Rich(
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),
-        DownloadColumn(),
+        DownloadColumn(binary_units=True),
         TimeRemainingColumn(),
         console=Console(stderr=True, highlight=False),
         transient=True,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["rate", "size"]
+__all__ = ["rate", "size", "span"]
 
 _KILO = 1024
+_SPANS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 
 
 def size(count: float) -> str:
@@ -16,6 +17,14 @@ def size(count: float) -> str:
         if abs(count) < _KILO:
             return f"{count:,.1f} {unit}"
     return f"{count / _KILO:,.1f} TiB"
+
+
+def span(seconds: float) -> str:
+    """Return a time as people read it, with three digits."""
+    scale, unit = next((one for one in _SPANS if seconds >= one[0]), _SPANS[-1])
+    value = seconds / scale
+    digits = 2 - sum(value >= bound for bound in (10, 100))
+    return f"{value:,.{digits}f} {unit}"
 
 
 def rate(count: float, seconds: float) -> str:

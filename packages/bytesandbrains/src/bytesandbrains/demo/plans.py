@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bb_ir.errors import BytesAndBrainsError
 from bb_ir.plan import CachePlan, Plan, SwapPlan, chunk_digest, to_json
-from bytesandbrains._files import prepare_folder, write_atomically
+from bytesandbrains._files import CannotWrite, prepare_folder, write_atomically
 
 if TYPE_CHECKING:
     from bb_ir.plan import WeightManifest
@@ -33,6 +33,11 @@ _LAYERS = 16
 _CHANGED, _FROZEN = 0.03, 4
 _PAGE_BYTES, _CACHE_LAYERS = 32 << 10, 2
 _WINDOW_MS = 20_000
+#: What is worked with, below the folder of results: removed when the demo is run again.
+_WORK: Final = {
+    "swap": frozenset({"old", "new", "store", "bundle", "rebuilt", "copy"}),
+    "cache": frozenset({"trace.parquet", "tables", "tiers"}),
+}
 _INTO_STORE: Final = {"destination": "store"}
 
 
@@ -108,6 +113,9 @@ class PlansDemo:
         requests: Requests in the trace.
         seed: Decides weights and trace.
         told: Called with what is done next.
+
+    Raises:
+        CannotWrite: The folder cannot be written to, or holds what a demo did not make.
     """
 
     def __init__(
@@ -120,6 +128,8 @@ class PlansDemo:
         told: Callable[[str], None] = lambda _: None,
     ) -> None:
         prepare_folder(out)
+        for name, ours in _WORK.items():
+            _need_ours(out / name, ours)
         self.out, self.megabytes, self.requests, self.seed = out, megabytes, requests, seed
         self._told = told
         self.plots: list[str] = []
@@ -306,6 +316,19 @@ def prove_files(found: WeightManifest, wanted: WeightManifest) -> None:
             "the files that were written are not those of the new version",
             expected="the same files, byte for byte",
             fix="check the disk; if it is sound, report this as a bug",
+        )
+
+
+def _need_ours(folder: Path, ours: frozenset[str]) -> None:
+    """Check that a folder which is to be removed is one of an earlier demo, or not there."""
+    if not folder.exists():
+        return
+    strange = {one.name for one in folder.iterdir()} - ours if folder.is_dir() else {folder.name}
+    if strange:
+        raise CannotWrite(
+            f"{str(folder)!r} has {min(strange)!r}, which no demo made",
+            expected="a folder for the results of this demo alone",
+            fix="choose another folder with --out",
         )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bb_ir.plan import CachePlan, Plan, parse_place, sealed
 from bytesandbrains._files import prepare_folder
 from bytesandbrains.plans._errors import BadPlanFile
-from bytesandbrains.plans._making import planner
+from bytesandbrains.plans._making import need_kind, planner
 
 if TYPE_CHECKING:
     from bb_roles import CacheRequest
@@ -65,6 +65,7 @@ def cache_plan(
     """
     from bb_roles.errors import UnplannableRequest
 
+    need_kind(name, "cache")
     if not trace.exists():
         raise BadPlanFile(f"there is no {str(trace)!r}", fix="check the path")
     request = trace_source(source).cache_request(trace, dict(parameters or {}), keep=keep)
@@ -95,11 +96,16 @@ def _fitted(name: str, settings: Mapping[str, Any] | None, request: CacheRequest
     return given if ends is None else {**given, "layer_bytes": int(ends.max())}
 
 
-def tier_files(plan: CachePlan, folder: Path) -> dict[str, Path]:
+def tier_files(plan: CachePlan, folder: Path, *, make: bool = True) -> dict[str, Path]:
     """Return the files that stand for the tiers of a plan: `<folder>/<node>/tier<n>`.
 
     Those that are written to are made, and made as long as the plan needs; of others the executor
     says when they are missing.
+
+    Args:
+        plan: The plan.
+        folder: The folder.
+        make: Whether files are made; without, nothing is changed.
 
     Raises:
         CannotWrite: A folder cannot be made.
@@ -114,7 +120,7 @@ def tier_files(plan: CachePlan, folder: Path) -> dict[str, Path]:
         if parsed.tier < 0:
             continue
         file = folder / parsed.path
-        if nbytes:
+        if nbytes and make:
             prepare_folder(file.parent)
             with file.open("ab") as made:
                 if made.tell() < nbytes:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bb_ir.plan import CachePlan, Digest, InvalidPlan, Plan, Problem, SwapPlan, check
+from bb_ir.plan import (
+    CachePlan,
+    Digest,
+    InvalidPlan,
+    Plan,
+    PlanFormatError,
+    Problem,
+    SwapPlan,
+    check,
+    parse_digest,
+)
 from bytesandbrains.plans._errors import PlanLacks
 from bytesandbrains.plans._making import executor
 
@@ -31,16 +41,18 @@ class Carried:
 
     Attributes:
         report: What became of its ops.
-        root: Root of the version that it led to; `None` for plans of caches, and where nothing was
-            to be committed.
-        epoch: Epoch of the commit; 0 without one.
+        root: Root of the version that it led to, in the store; `None` for plans of caches, and
+            without a store.
+        epoch: Epoch of the commit; 0 where it was staged only, and without a root.
         arenas: What arrived in memory, by place.
+        there: Bytes of ops whose blobs the store had before, and which were not moved again.
     """
 
     report: Report
     root: Digest | None
     epoch: int
     arenas: Mapping[str, memoryview]
+    there: int = 0
 
 
 def carry_out(
@@ -60,13 +72,13 @@ def carry_out(
 
     Nothing moves before the plan was checked against the places here. When an op fails, or this is
     interrupted, what is served stays what it was, and what arrived in the store is not fetched
-    again.
+    again. What is served already is not committed once more, unless an epoch is given.
 
     Args:
         plan: The plan.
         files: Folder that `file://` places are below.
         store: Folder of the store that `cas://` places are in; made if it is not there.
-        commit: Whether a swap is committed when all of it is there.
+        commit: Whether a swap is committed when all of it is there, or staged only.
         epoch: Epoch of the commit; 0 for the next one.
         name: Name of the executor.
         settings: Its configuration.
@@ -84,12 +96,13 @@ def carry_out(
     from bb_plans.places import Places
 
     content = _content(plan)
-    _need(content, files, store)
+    _need(content, files, store, arenas or {})
     with ExitStack() as opened:
         held = None if store is None else opened.enter_context(_store(store))
         memory = {**_sizes(content), **(arenas or {})}
         places = Places(files=files, store=held, arenas=memory)
         opened.callback(places.close)
+        there = 0 if held is None else _there(content, held)
         with executor(name, places, settings) as running:
             ticket = running.submit(plan, resume=resume)
             try:
@@ -100,12 +113,15 @@ def carry_out(
             report = ticket.wait()
         report.check()
         into = {place: places.arena(place) for place in memory if place not in (arenas or {})}
-        if held is None or not isinstance(content, SwapPlan) or content.to is None or not commit:
-            return Carried(report, None, 0, into)
-        root = held.stage(content.to)
-        current = held.current
-        version = held.commit(root, epoch or (0 if current is None else current.epoch) + 1)
-        return Carried(report, root, version.epoch, into)
+        if held is None or not isinstance(content, SwapPlan) or content.to is None:
+            return Carried(report, None, 0, into, there)
+        root, version = held.stage(content.to), held.current
+        if not commit:
+            return Carried(report, root, 0, into, there)
+        if epoch or version is None or version.root != root:
+            # After a rollback the largest epoch is not that of the current version.
+            version = held.commit(root, epoch or held.fence + 1)
+        return Carried(report, root, version.epoch, into, there)
 
 
 def rehearse(
@@ -125,11 +141,11 @@ def rehearse(
     from bb_plans.store import Store
 
     content = _content(plan)
-    _need(content, files, store)
+    _need(content, files, store, arenas or {})
     with ExitStack() as opened:
         held = None
         if store is not None:
-            if not store.exists():  # it is not made for this, so nothing can be asked of it
+            if _is_new(store):  # it is not made for this, so nothing can be asked of it
                 _need_nothing(content, store)
                 return check(plan, media=media_of(content))
             held = opened.enter_context(Store(store, writable=False))
@@ -204,6 +220,40 @@ def _store(folder: Path) -> Store:
     return Store(folder)
 
 
+def _is_new(store: Path) -> bool:
+    """Tell whether a store would be made in a folder: it is not there, or empty.
+
+    Raises:
+        NotAStore: It is something else.
+    """
+    from bb_plans.errors import NotAStore
+
+    if store.is_dir():
+        names = {entry.name for entry in store.iterdir()}
+        if names <= {"LOCK"} or "cas" in names:
+            return "cas" not in names
+        found = f"{str(store)!r} is a folder with {min(names)!r} in it, and no store"
+    elif store.exists():
+        found = f"{str(store)!r} is a file, and no store"
+    else:
+        return True
+    raise NotAStore(
+        found,
+        expected="an empty folder, one that does not exist, or a store",
+        fix="check the path; a store has a folder of its own",
+    )
+
+
+def _there(plan: SwapPlan | CachePlan, store: Store) -> int:
+    """Return the bytes of ops whose blobs a store has."""
+    found = 0
+    for op in plan.ops:
+        scheme, _, name = op.dst.partition("://")
+        with suppress(PlanFormatError):  # which the executor tells of
+            found += op.length if scheme == "cas" and store.has(parse_digest(name)) else 0
+    return found
+
+
 def _sizes(plan: SwapPlan | CachePlan) -> dict[str, Any]:
     """Return memory for the arenas that a plan writes to, of the size that it needs."""
     import numpy as np
@@ -215,7 +265,12 @@ def _sizes(plan: SwapPlan | CachePlan) -> dict[str, Any]:
     return {place: np.zeros(nbytes, np.uint8) for place, nbytes in ends.items()}
 
 
-def _need(plan: SwapPlan | CachePlan, files: Path | None, store: Path | None) -> None:
+def _need(
+    plan: SwapPlan | CachePlan,
+    files: Path | None,
+    store: Path | None,
+    arenas: Mapping[str, Any],
+) -> None:
     """Check that what the places of a plan are in was given."""
     for index, op in enumerate(plan.ops):
         for place in (op.src, op.dst):
@@ -224,6 +279,19 @@ def _need(plan: SwapPlan | CachePlan, files: Path | None, store: Path | None) ->
                 raise _lacks(index, place, "a folder of files", "--files FOLDER")
             if scheme == "cas" and store is None:
                 raise _lacks(index, place, "a store", "--store FOLDER")
+            if scheme == "tier" and place not in arenas:
+                raise _lacks(index, place, "files for its tiers", "--tiers FOLDER")
+            if place == op.src and isinstance(arenas.get(place), Path):
+                _need_file(index, place, arenas[place])
+
+
+def _need_file(index: int, place: str, file: Path) -> None:
+    if not file.is_file():
+        raise PlanLacks(
+            f"ops[{index}] reads {place!r}, and there is no file {str(file)!r}",
+            expected="the file that stands for it",
+            fix="check the folder that was given with --tiers",
+        )
 
 
 def _need_nothing(plan: SwapPlan | CachePlan, store: Path) -> None:
@@ -239,7 +307,7 @@ def _need_nothing(plan: SwapPlan | CachePlan, store: Path) -> None:
 
 def _lacks(index: int, place: str, what: str, option: str) -> PlanLacks:
     return PlanLacks(
-        f"ops[{index}] needs {place[:60]!r}, and no folder was given for it",
+        f"ops[{index}] needs {place!r}, and no folder was given for it",
         expected=what,
         fix=f"give it with {option}",
     )

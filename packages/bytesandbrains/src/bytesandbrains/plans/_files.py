@@ -41,7 +41,8 @@ def read_plan(path: Path) -> Plan | SwapPlan | CachePlan:
     Raises:
         BadPlanFile: It holds something else, or cannot be read.
     """
-    path = path / PLAN_NAME if path.is_dir() else path
+    if path.is_dir():
+        path = _inside(path, PLAN_NAME, "a plan, or a bundle from `bb plan swap --bundle`")
     data = _bytes(path)
     ways: list[Callable[[], Plan | SwapPlan | CachePlan]] = [lambda: from_bytes(Plan, data)]
     if data.lstrip()[:1] == b"{":
@@ -67,7 +68,8 @@ def read_manifest(path: Path) -> WeightManifest:
     Raises:
         BadPlanFile: It holds something else, or cannot be read.
     """
-    path = path / MANIFEST_NAME if path.is_dir() else path
+    if path.is_dir():
+        path = _inside(path, MANIFEST_NAME, "a manifest from `bb plan manifest`")
     text = _text(path, _bytes(path))
     return _first(
         path, [lambda: from_json(WeightManifest, text)], "a manifest from `bb plan manifest`"
@@ -95,6 +97,14 @@ def write_plan(path: Path, plan: Plan, *, earlier: bool = False) -> None:
     else:
         data = to_json(plan).encode()
     write_atomically(path, data)
+
+
+def _inside(folder: Path, name: str, expected: str) -> Path:
+    """Return a file of a folder that has to be there."""
+    if not (folder / name).exists():
+        found = f"there is no {name} in the folder {str(folder)!r}"
+        raise BadPlanFile(found, expected=expected, fix="check the path")
+    return folder / name
 
 
 def _bytes(path: Path) -> bytes:

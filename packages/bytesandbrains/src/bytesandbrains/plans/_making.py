@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from bb_ir.plan import Plan, SwapPlan, WeightManifest, changes, sealed
-from bytesandbrains._files import prepare_folder, sync_folder
+from bytesandbrains._files import CannotWrite, prepare_folder, sync_folder
 from bytesandbrains.plans._errors import BadPlanFile
 from bytesandbrains.plans._files import PLAN_NAME, write_plan
 
@@ -18,7 +19,15 @@ if TYPE_CHECKING:
     from bb_plans.places import Places
     from bb_roles import Executor, Planner
 
-__all__ = ["Bundle", "bundle_arenas", "executor", "planner", "swap_bundle", "swap_in_place"]
+__all__ = [
+    "Bundle",
+    "bundle_arenas",
+    "executor",
+    "need_kind",
+    "planner",
+    "swap_bundle",
+    "swap_in_place",
+]
 
 #: The file of a bundle with the bytes that its plan reads, and the place that the plan has for it.
 SPANS_NAME = "spans.bin"
@@ -37,6 +46,35 @@ def planner(name: str, settings: Mapping[str, Any] | None = None) -> Planner:
 
     cls = planner_class(planner_spec(name))
     return cls(build_config(cls.Config, dict(settings or {}), f"planner.{name}"))
+
+
+def need_kind(name: str, kind: str) -> None:
+    """Check that a planner makes plans of a kind: `swap` or `cache`.
+
+    Raises:
+        UnknownPluginError: No such planner is installed.
+        UnplannableRequest: It makes plans of another kind.
+    """
+    from bb_roles.errors import UnplannableRequest
+    from bb_roles.registry import planner_spec
+
+    plans = planner_spec(name).plans
+    if kind not in plans:
+        raise UnplannableRequest(
+            f"planner {name!r} makes no plans of a {kind}",
+            expected=f"a planner of a {kind}; it makes plans of a {' and a '.join(plans)}",
+            fix="`bb plugins planner` lists planners",
+        )
+
+
+def _swapper(name: str, settings: Mapping[str, Any] | None) -> Planner:
+    """Build a planner of swaps whose plans lead into a store, where it can be told where to."""
+    from bb_roles.registry import planner_class, planner_spec
+
+    need_kind(name, "swap")
+    known = {field.name for field in fields(planner_class(planner_spec(name)).Config)}
+    into = {"destination": "store"} if "destination" in known else {}
+    return planner(name, {**into, **(settings or {})})
 
 
 def executor(name: str, places: Places, settings: Mapping[str, Any] | None = None) -> Executor:
@@ -84,7 +122,7 @@ def swap_in_place(
         old: What there is; `None` for nothing.
         new: What there shall be.
         name: Name of the planner.
-        settings: Its configuration.
+        settings: Its configuration; its plans lead into a store unless this says otherwise.
         created_ns: When, in nanoseconds of Unix time.
 
     Raises:
@@ -92,11 +130,11 @@ def swap_in_place(
     """
     from bb_roles import SwapRequest
 
-    return _bundle(planner(name, settings).plan(SwapRequest(new, old)), name, created_ns)
+    return _bundle(_swapper(name, settings).plan(SwapRequest(new, old)), name, created_ns)
 
 
 def swap_bundle(
-    folder: Path,
+    folder: Path | None,
     old: WeightManifest | None,
     new: WeightManifest,
     *,
@@ -113,14 +151,15 @@ def swap_bundle(
     It holds all that a machine with the old version in its store needs.
 
     Args:
-        folder: Where `plan.json` and `spans.bin` are written.
+        folder: Where `plan.json` and `spans.bin` are written; `None` to write nothing, and find
+            out what there would be.
         old: What there is; `None` for nothing.
         new: What there shall be.
         old_files: Folder of the old version; `None` to make no differences.
         new_files: Folder of the new version.
         link: Bytes per second of the link that the folder will cross.
         name: Name of the planner.
-        settings: Its configuration.
+        settings: Its configuration; its plans lead into a store unless this says otherwise.
         created_ns: When, in nanoseconds of Unix time.
         progress: Called with the bytes of the new version that are done.
 
@@ -132,41 +171,69 @@ def swap_bundle(
     from bb_plans.manifests import folder_reader
     from bb_roles import ChunkSource, SwapRequest
 
-    prepare_folder(folder)
+    swapper = _swapper(name, settings)
     read_old = None if old_files is None else folder_reader(old_files)
     base = old if read_old is not None else None
     sources: list[ChunkSource] = []
-    temporary = folder / f".{SPANS_NAME}"
     end = seen = 0
-    with temporary.open("wb") as file:
+    with _spans(folder) as file:
         told = differences(
             base, _only_new(old, new), read_old or folder_reader(new_files),
             folder_reader(new_files), Rates(link),
         )  # fmt: skip
         for one in told:
             sources.append(one.source(SPANS, end))
-            file.write(one.data)
+            if file is not None:
+                file.write(one.data)
             end += len(one.data)
             seen += one.chunk.length
             progress(seen)
-        file.flush()
-        os.fsync(file.fileno())
-    request = SwapRequest(new, old, sources=tuple(sources))
-    made = _bundle(planner(name, settings).plan(request), name, created_ns)
-    temporary.replace(folder / SPANS_NAME)
-    write_plan(folder / PLAN_NAME, made.plan)
-    sync_folder(folder)
+        request = SwapRequest(new, old, sources=tuple(sources))
+        made = _bundle(swapper.plan(request), name, created_ns)
+    if folder is not None:
+        write_plan(folder / PLAN_NAME, made.plan)
+        sync_folder(folder)
     return made
+
+
+@contextmanager
+def _spans(folder: Path | None) -> Generator[BinaryIO | None]:
+    """Open the file of bytes of a bundle; it has its name when all of them are written."""
+    if folder is None:
+        yield None
+        return
+    prepare_folder(folder)
+    temporary = folder / f".{SPANS_NAME}"
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(folder / SPANS_NAME)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            raise CannotWrite(
+                f"{str(folder)!r} cannot be written: {error.strerror or error}",
+                fix="make room, or choose another folder",
+            ) from error
+        raise
 
 
 def bundle_arenas(folder: Path) -> dict[str, Any]:
     """Return the memory that a bundle's plan reads: its file, mapped. Nothing for anything else.
+
+    Args:
+        folder: The bundle, or the `plan.json` in it.
 
     Raises:
         BadPlanFile: The folder has a plan and not its bytes.
     """
     import numpy as np
 
+    if folder.name == PLAN_NAME and (folder.parent / SPANS_NAME).exists():
+        folder = folder.parent
     if not folder.is_dir():
         return {}
     file = folder / SPANS_NAME
