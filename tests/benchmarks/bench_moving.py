@@ -253,13 +253,11 @@ def _verified(stack: ExitStack, folder: Path, length: int) -> Calls:
             blake3(target[at : at + step]).digest()
 
     unverified, verified = _carry(executor, plain), _carry(executor, replace(plain, ops=ops))
-    return {
-        "unverified": unverified,
-        "verified": verified,
-        "one thread": one_thread,
-        "unverified from disk": lambda: (_forget(folder / _FILE), unverified()),
-        "verified from disk": lambda: (_forget(folder / _FILE), verified()),
-    }
+    found: Calls = {"unverified": unverified, "verified": verified, "one thread": one_thread}
+    if hasattr(os, "posix_fadvise"):  # not on all systems
+        found["unverified from disk"] = lambda: (_forget(folder / _FILE), unverified())
+        found["verified from disk"] = lambda: (_forget(folder / _FILE), verified())
+    return found
 
 
 def _forget(path: Path) -> None:
@@ -273,6 +271,8 @@ def _forget(path: Path) -> None:
 def _verified_rows(times: dict[str, Times], sizes: _Sizes) -> list[Row]:
     found: list[Row] = []
     for where, told in (("", "a cached file"), (" from disk", "a file on disk")):
+        if f"verified{where}" not in times:
+            continue
         plain, checked = times[f"unverified{where}"], times[f"verified{where}"]
         what = (
             f"{told} to memory, each 4 MiB verified with BLAKE3; against unverified, on the clock"

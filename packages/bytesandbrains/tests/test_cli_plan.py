@@ -169,6 +169,16 @@ def test_folder_without_files_is_no_version(tmp_path, monkeypatch, words):
     assert "there are no files in 'empty'" in bb("plan", *words, code=3)
 
 
+def test_bundle_has_a_folder_of_its_own(folders, tmp_path):
+    words = ("plan", "swap", "none", folders[0], "--bundle")
+    for wrong in (folders[1], folders[0] / "gone.txt", tmp_path / "no" / "such"):
+        bb(*words, wrong, code=2)
+    assert [file.name for file in folders[1].iterdir()] == ["w.safetensors"]
+
+    for _ in range(2):  # one that is there is written again
+        bb(*words, tmp_path / "b")
+
+
 def test_blank_names_are_refused(folders, tmp_path):
     for words in (("", folders[1], "--dry-run"), (*folders, "--out", " ")):
         assert "it is blank" in bb("plan", "swap", *words, code=2)

@@ -56,16 +56,25 @@ NEW_FILE = _NewFile()
 PICTURE = _NewFile(_KINDS)
 
 
-def need_free_folder(folder: Path, option: str) -> None:
-    """Check before the work that a folder can be made, or is there and empty.
+def need_free_folder(folder: Path, option: str, ours: frozenset[str] = frozenset()) -> None:
+    """Check before the work that a folder can be made, or is there and has nothing else in it.
+
+    Args:
+        folder: The folder.
+        option: What it was given with.
+        ours: Names that may be in it, and will be written again.
 
     Raises:
         BadParameter: It is a file, has something in it, or there is no folder for it.
     """
-    if folder.is_dir() and not any(folder.iterdir()):
+    names = {one.name for one in folder.iterdir()} - ours if folder.is_dir() else set[str]()
+    if names:
+        found = f"{str(folder)!r} has {min(names)!r} in it; name a folder that is not there yet"
+        raise click.BadParameter(found, param_hint=option)
+    if folder.is_dir():
         return
     if folder.exists() or folder.is_symlink():
-        found = f"{str(folder)!r} is there already; name a folder that is not"
+        found = f"{str(folder)!r} is no folder; name one that is not there yet"
         raise click.BadParameter(found, param_hint=option)
     if not folder.parent.is_dir():
         found = f"there is no folder {str(folder.parent)!r} to write to"

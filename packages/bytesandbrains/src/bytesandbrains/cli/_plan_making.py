@@ -10,7 +10,7 @@ import click
 
 from bytesandbrains.cli import _session
 from bytesandbrains.cli._json import print_json
-from bytesandbrains.cli._plan_files import FOLDER, NEW_FILE, PATH
+from bytesandbrains.cli._plan_files import FOLDER, NEW_FILE, PATH, need_free_folder
 from bytesandbrains.cli._sizes import size
 
 if TYPE_CHECKING:
@@ -158,6 +158,8 @@ def swap(
         raise click.UsageError("a bundle has its own plan.json: leave --out and --earlier out")
     if earlier and into == "store":
         raise click.UsageError("the earlier format knows no stores: add --into device")
+    if bundle is not None and not dry_run:
+        need_free_folder(bundle, "--bundle", frozenset({"plan.json", "spans.bin", ".spans.bin"}))
     before = None if str(old) == "none" else _known(old, model, hidden=as_json)
     after = _known(new, model, hidden=as_json)
     settings = {"bucket_bytes": int(bucket * (1 << 20)), "destination": into, "order": order}
