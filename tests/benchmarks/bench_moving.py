@@ -45,6 +45,7 @@ _FILES, _CHANGED = 128, 13
 _NOTES = {
     "memory 1": "An op is checked, begun, ended and reported, which takes some ten us.",
     "read 1": "An op is checked, begun, ended and reported, which takes some ten us.",
+    "read 16": "What is left is checking the plan, and handing moves over to a thread.",
     "durable in ops of 1 MiB": "There is one sync for each 8 MiB.",
 }
 
@@ -283,7 +284,7 @@ def _verified_rows(times: dict[str, Times], sizes: _Sizes) -> list[Row]:
                 "T6", what, "at most 1.25x the time, with both cores", speeds,
                 shown_ratio(checked, plain), ratio(checked, plain) <= 1.25,
                 "The goal took reading what is cached to be as slow as hashing. Here it is several "
-                "times as fast, so both cores hash nearly all of the time." if not where else "",
+                "times as fast, so both cores hash most of the time." if not where else "",
             )
         )  # fmt: skip
     bare = times["one thread"]

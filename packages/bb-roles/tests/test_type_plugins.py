@@ -4,51 +4,16 @@ import sys
 
 import pytest
 
-from bb_roles.errors import PluginError, UnknownPluginError
+from bb_roles.errors import UnknownPluginError
 from bb_roles.registry import installed, installed_types, type_point, type_spec, value_codec
 
-PLUGIN = """
-from bb_roles import TypeCodec, TypeSpec, hookimpl
 
-class Word:
-    def __init__(self, text):
-        self.text = text
-
-class WordCodec(TypeCodec):
-    def encode(self, value):
-        return value.text.encode()
-    def decode(self, data):
-        return Word(str(data, "utf-8"))
-
-class Capitals(WordCodec):
-    def is_instance(self, value):
-        return value.text.isupper()
-
-class Half(TypeCodec):
-    def encode(self, value): ...
-
-class Demanding(WordCodec):
-    def __init__(self, size): ...
-
-@hookimpl
-def bb_type():
-    return TypeSpec({name!r}, cls=__name__ + ":{cls}", codec=__name__ + ":{codec}"{more})
-"""
+@pytest.fixture
+def plugin(plugins):
+    return plugins["type"].source
 
 
-def plugin(name="acme.word/1", cls="Word", codec="WordCodec", more="") -> str:
-    return PLUGIN.format(name=name, cls=cls, codec=codec, more=more)
-
-
-def refused(call, *texts, kind=PluginError):
-    with pytest.raises(kind) as caught:
-        call()
-    assert type(caught.value) is kind
-    for text in texts:
-        assert text in str(caught.value), str(caught.value)
-
-
-def test_a_type_is_found_by_name_and_version(bb_install):
+def test_a_type_is_found_by_name_and_version(bb_install, plugin):
     module = bb_install("type.acme.word.1", plugin(more=", max_bytes=9"))
 
     codec = value_codec(type_spec("acme.word/1"))
@@ -61,7 +26,7 @@ def test_a_type_is_found_by_name_and_version(bb_install):
     assert codec.decode(memoryview(b"ABC")).text == "ABC"
 
 
-def test_a_codec_may_say_more_about_its_values_than_their_class(bb_install):
+def test_a_codec_may_say_more_about_its_values_than_their_class(bb_install, plugin):
     module = bb_install("type.acme.word.1", plugin(codec="Capitals"))
 
     codec = value_codec(type_spec("acme.word/1"))
@@ -84,73 +49,49 @@ def test_names_of_types_are_read_from_metadata(bb_install):
     assert type_point("acme.word/2") in {f"{one.kind}.{one.name}" for one in installed("type")}
 
 
-def test_versions_stand_side_by_side(bb_install):
+def test_versions_stand_side_by_side(bb_install, plugin):
     first = bb_install("type.acme.word.1", plugin())
-    second = bb_install("type.acme.word.2", plugin("acme.word/2"))
+    second = bb_install("type.acme.word.2", plugin(name="acme.word/2"))
 
     assert type_spec("acme.word/1").cls == f"{first}:Word"
     assert type_spec("acme.word/2").cls == f"{second}:Word"
     assert not value_codec(type_spec("acme.word/2")).accepts(sys.modules[first].Word("A"))
 
 
-def test_a_version_that_nobody_provides_names_those_there_are(bb_install):
-    bb_install("type.acme.word.2", plugin("acme.word/2"))
-
-    refused(
-        lambda: type_spec("acme.word/1"),
-        "no plugin provides type.acme.word.1",
-        "did you mean 'acme.word.2'?",
-        kind=UnknownPluginError,
-    )
-
-
-def test_two_distributions_of_one_type_are_both_named(bb_install):
-    bb_install("type.acme.word.1", plugin(), "acme-words")
-    bb_install("type.acme.word.1", plugin(), "other-words")
-
-    refused(lambda: type_spec("acme.word/1"), "acme-words, other-words")
-
-
 @pytest.mark.parametrize(
-    ("source", "text"),
+    ("limit", "text"),
     [
-        (plugin("acme.word/2"), "declares itself as type.acme.word.2"),
-        (plugin(more=", max_bytes=0"), "max_bytes=0"),
-        (plugin(more=", max_bytes=True"), "max_bytes=True"),
-        (plugin(more=", max_bytes='many'"), "max_bytes='many'"),
-        (plugin(more=", max_bytes=1 << 40"), "1 to 1073741824 bytes"),
-        (plugin(more=", api=(2, 0)"), "contract 2.0"),
-        ("", "no hook bb_type"),
-        ("from bb_roles import hookimpl\n@hookimpl\ndef bb_type(): return 3", "declares a int"),
+        ("0", "max_bytes=0"),
+        ("True", "max_bytes=True"),
+        ("'many'", "max_bytes='many'"),
+        ("1 << 40", "1 to 1073741824 bytes"),
     ],
 )
-def test_a_declaration_that_does_not_fit(bb_install, source, text):
-    bb_install("type.acme.word.1", source)
+def test_a_limit_that_does_not_fit(bb_install, refused, plugin, limit, text):
+    bb_install("type.acme.word.1", plugin(more=f", max_bytes={limit}"))
 
     refused(lambda: type_spec("acme.word/1"), "plugin type.acme.word.1", text)
 
 
 @pytest.mark.parametrize(
-    ("parts", "text"),
+    ("codec", "text"),
     [
-        ({"cls": "hookimpl"}, "which is no class"),
-        ({"cls": "Gone"}, "AttributeError"),
-        ({"codec": "Word"}, "let the class inherit bb_roles.TypeCodec"),
-        ({"codec": "hookimpl"}, "which is not a TypeCodec"),
-        ({"codec": "Gone"}, "AttributeError"),
-        ({"codec": "Half"}, "decode"),
-        ({"codec": "Demanding"}, "built without arguments"),
+        ("Word", "let the class inherit bb_roles.TypeCodec"),
+        ("hookimpl", "which is not a TypeCodec"),
+        ("Gone", "AttributeError"),
+        ("Half", "decode"),
+        ("Demanding", "built without arguments"),
     ],
 )
-def test_classes_that_do_not_fit(bb_install, parts, text):
-    bb_install("type.acme.word.1", plugin(**parts))
+def test_a_codec_that_does_not_fit(bb_install, refused, plugin, codec, text):
+    bb_install("type.acme.word.1", plugin(codec=codec))
 
     refused(lambda: value_codec(type_spec("acme.word/1")), "plugin type.acme.word.1", text)
 
 
-def test_the_restriction_to_some_plugins_hides_types_too(bb_install, monkeypatch):
+def test_the_restriction_to_some_plugins_hides_types_too(bb_install, refused, plugin, monkeypatch):
     bb_install("type.acme.word.1", plugin())
-    bb_install("type.acme.word.2", plugin("acme.word/2"))
+    bb_install("type.acme.word.2", plugin(name="acme.word/2"))
     monkeypatch.setenv("BB_PLUGINS", "type.acme.word.2")
 
     assert installed_types() == ["acme.word/2"]

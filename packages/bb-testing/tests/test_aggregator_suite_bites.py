@@ -1,8 +1,6 @@
 """The suite passes a right aggregator and fails every wrong one, on the test that is meant."""
 
 import re
-import subprocess
-import sys
 
 import pytest
 
@@ -451,27 +449,22 @@ def source():
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory):
+def outcomes(outcomes_of):
     """Run all suites; the tests by suite and outcome, without `test_` and parameters."""
-    folder = tmp_path_factory.mktemp("bites")
-    (folder / "bites_profile.py").write_text(PROFILE)
-    (folder / "test_bites.py").write_text(source())
-    command = [sys.executable, "-m", "pytest", "-p", "bites_profile", "-q", "-rA", "--tb=no"]
     # Of what holds for components of all roles, memory is the one to bite here.
     living = [f"test_{name}" for name in LIVING - {"memory_does_not_grow"}]
-    chosen = f"TestMedian or not ({' or '.join(living)})"
-    plugins = ["-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", chosen]
-    done = subprocess.run(
-        [*command, *plugins, "-W", "error", str(folder)],
-        cwd=folder, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    found = {}
-    pattern = r"^(PASSED|FAILED|XFAIL|ERROR) \S*::(\w+)::test_(\w+)"
-    for outcome, suite, name in re.findall(pattern, done.stdout, re.MULTILINE):
-        found.setdefault(suite, {}).setdefault(outcome, set()).add(name)
-    assert found, done.stdout + done.stderr
-    found["skipped"] = re.findall(r"^SKIPPED \[(\d+)\].*order_free", done.stdout, re.MULTILINE)
-    return found
+    found = outcomes_of(
+        {"bites_profile.py": PROFILE, "test_bites.py": source()},
+        *("-p", "bites_profile", "--tb=no"),
+        *("-k", f"TestMedian or not ({' or '.join(living)})"),
+    )
+    said = found.pop("said")
+    short = {
+        suite: {outcome: {name[5:] for name in names} for outcome, names in by_outcome.items()}
+        for suite, by_outcome in found.items()
+    }
+    skipped = re.findall(r"^SKIPPED \[(\d+)\].*order_free", said, re.MULTILINE)
+    return {**short, "skipped": skipped}
 
 
 @pytest.mark.parametrize("fault", BROKEN)

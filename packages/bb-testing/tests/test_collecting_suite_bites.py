@@ -4,9 +4,6 @@ It runs over a good rule and many that are broken in one way each. The good one 
 fails the test that is named beside it; and every test is named at least once.
 """
 
-import re
-import subprocess
-import sys
 import textwrap
 
 import pytest
@@ -202,22 +199,8 @@ def source():
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory):
-    """Run all suites; the names of tests by suite and outcome."""
-    folder = tmp_path_factory.mktemp("collecting")
-    (folder / "test_bites.py").write_text(source())
-    command = [sys.executable, "-m", "pytest", "-q", "-rA", "-k", " or ".join(own_tests())]
-    plugins = ["-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    done = subprocess.run(
-        [*command, *plugins, "-W", "error", str(folder)],
-        cwd=folder, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    found = {"said": done.stdout}
-    pattern = r"^(PASSED|FAILED|ERROR) \S*::(\w+)::(test_\w+)"
-    for outcome, suite, name in re.findall(pattern, done.stdout, re.MULTILINE):
-        found.setdefault(suite, {}).setdefault(outcome, set()).add(name)
-    assert "TestGood" in found, done.stdout + done.stderr
-    return found
+def outcomes(outcomes_of):
+    return outcomes_of({"test_bites.py": source()}, "-k", " or ".join(own_tests()))
 
 
 def test_every_test_bites():

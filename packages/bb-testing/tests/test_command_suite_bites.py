@@ -155,14 +155,11 @@ def install(pytester, name: str, source: str, *, more: str = "", point: str = ""
     (info / "entry_points.txt").write_text(points)
 
 
-def test_every_test_bites():
-    own = {name for name in vars(CommandSuite) if name.startswith("test_")}
-
-    assert {name.strip() for name in BROKEN} == own
+def test_every_test_bites(tests_of):
+    assert {name.strip() for name in BROKEN} == tests_of(CommandSuite)
 
 
-def test_suite_fails_on_broken_commands_and_on_no_other(pytester):
-    pytester.syspathinsert()
+def test_suite_fails_on_broken_commands_and_on_no_other(pytester, bites):
     install(pytester, "words0", "broken = Count('broken')")
     suites = [SUITE, "class Test0(Suite): ...\n"]
     for at, (source, said) in enumerate(BROKEN.values(), 1):
@@ -172,18 +169,8 @@ def test_suite_fails_on_broken_commands_and_on_no_other(pytester):
         )
         suites.append(f"class Test{at}(Suite):\n    module = 'words{at}'\n")
         suites.append(f"    more = dict({said})\n" if more else "")
-    pytester.makepyfile(test_own_commands="\n".join(suites))
 
-    run = pytester.inline_run("-p", "no:randomly", "-p", "no:cacheprovider", "-q")
-
-    failed: dict[str, set[str]] = {}
-    for report in run.getreports("pytest_runtest_logreport"):
-        if report.failed:
-            _, cls, test = report.nodeid.split("::")
-            failed.setdefault(cls, set()).add(test.partition("[")[0])
-    for at, name in enumerate(BROKEN, 1):
-        assert name.strip() in failed.pop(f"Test{at}", set()), f"{name} let this pass"
-    assert failed == {}, "a good command fails"
+    bites("\n".join(suites), BROKEN.items())
 
 
 @pytest.mark.parametrize("missing", ["spec", "main", "runs"])

@@ -4,11 +4,8 @@ Each suite runs over good components and many that are broken in one way each. T
 a broken one fails the test that is named beside it; and every test is named at least once.
 """
 
-import textwrap
-
 import pytest
 
-from bb_testing._life import LivingSuite
 from bb_testing.codec import CodecSuite
 from bb_testing.index import IndexSuite
 
@@ -541,47 +538,18 @@ SUITES = {
     "codec": (CodecSuite, CODEC, BROKEN_CODECS),
 }
 
-#: What holds for components of all roles in use is bitten in `test_life_bites`.
-CHOSEN = f"Test0 or not ({' or '.join(n for n in vars(LivingSuite) if n.startswith('test_'))})"
-
 KINDS = pytest.mark.parametrize("kind", SUITES)
 
 
-def names_of(suite):
-    return {name for name in vars(suite) if name.startswith("test_")}
-
-
-def written(good, broken):
-    """Return the source of a test module: `Test0` is of the good component, then the broken."""
-    parts = [good, "class Test0(Suite):\n    def make(self): return Good()\n"]
-    for at, source in enumerate(broken.values(), 1):
-        parts.append(textwrap.dedent(source).replace("Broken", f"Broken{at}"))
-        made = f"Broken{at}()" if "Component" not in source else f"Broken{at}(None, environment())"
-        parts.append(f"class Test{at}(Suite):\n    def make(self): return {made}\n")
-    return "\n".join(parts)
-
-
 @KINDS
-def test_every_test_bites(kind):
+def test_every_test_bites(kind, tests_of):
     suite, _, broken = SUITES[kind]
 
-    assert {name.strip() for name in broken} == names_of(suite)
+    assert {name.strip() for name in broken} == tests_of(suite)
 
 
 @KINDS
-def test_suite_fails_on_broken_components_and_on_no_other(kind, pytester):
+def test_suite_fails_on_broken_components_and_on_no_other(kind, bites_components):
     _, good, broken = SUITES[kind]
-    pytester.makepyfile(written(good, broken))
 
-    run = pytester.inline_run("-p", "no:randomly", "-p", "no:cacheprovider", "-q", "-k", CHOSEN)
-
-    failed = {}
-    for report in run.getreports("pytest_runtest_logreport"):
-        if report.failed:
-            _, cls, test = report.nodeid.split("::")
-            failed.setdefault(cls, set()).add(test.partition("[")[0])
-    for at, name in enumerate(broken, 1):
-        assert name.strip() in failed.pop(f"Test{at}", set()), (
-            f"{name} let this pass:\n{broken[name]}"
-        )
-    assert failed == {}, "a good component fails"
+    bites_components(good, broken)

@@ -5,8 +5,6 @@ the test that is named beside it; and every test is named at least once.
 """
 
 import re
-import subprocess
-import sys
 import textwrap
 
 import pytest
@@ -178,29 +176,13 @@ def source():
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory):
-    """Run all suites; the names of tests by suite and outcome, and all that was said."""
-    folder = tmp_path_factory.mktemp("life")
-    (folder / "test_life.py").write_text(source())
+def outcomes(outcomes_of):
     names = [name for name in vars(LivingSuite) if name.startswith("test_")]
-    command = [sys.executable, "-m", "pytest", "-q", "-rA", "-k", " or ".join(names)]
-    plugins = ["-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    done = subprocess.run(
-        [*command, *plugins, "-W", "error", str(folder)],
-        cwd=folder, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    found = {"said": done.stdout}
-    pattern = r"^(PASSED|FAILED|ERROR|SKIPPED) \S*::(\w+)::(test_\w+)"
-    for outcome, suite, name in re.findall(pattern, done.stdout, re.MULTILINE):
-        found.setdefault(suite, {}).setdefault(outcome, set()).add(name)
-    assert "TestGood" in found, done.stdout + done.stderr
-    return found
+    return outcomes_of({"test_life.py": source()}, "-k", " or ".join(names))
 
 
-def test_every_test_bites():
-    assert {name.strip() for name in BROKEN} == {
-        n for n in vars(LivingSuite) if n.startswith("test_")
-    }
+def test_every_test_bites(tests_of):
+    assert {name.strip() for name in BROKEN} == tests_of(LivingSuite)
 
 
 @pytest.mark.parametrize("suite", ["TestGood", "TestGivenByAFixture"])

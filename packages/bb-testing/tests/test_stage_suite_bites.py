@@ -151,26 +151,12 @@ def written() -> str:
     return "\n".join(parts)
 
 
-def test_every_test_bites():
-    own = {name for name in vars(StageSuite) if name.startswith("test_")}
-
-    assert {name.strip() for name in BROKEN} == own
+def test_every_test_bites(tests_of):
+    assert {name.strip() for name in BROKEN} == tests_of(StageSuite)
 
 
-def test_suite_fails_on_broken_stages_and_on_no_other(pytester):
-    pytester.syspathinsert()
-    pytester.makepyfile(test_stages=written())
-
-    run = pytester.inline_run("-p", "no:randomly", "-p", "no:cacheprovider", "-q")
-
-    failed: dict[str, set[str]] = {}
-    for report in run.getreports("pytest_runtest_logreport"):
-        if report.failed:
-            _, cls, test = report.nodeid.split("::")
-            failed.setdefault(cls, set()).add(test)
-    for at, name in enumerate(BROKEN, 1):
-        assert name.strip() in failed.pop(f"Test{at}", set()), f"{name} let this pass"
-    assert failed == {}, "a good stage fails"
+def test_suite_fails_on_broken_stages_and_on_no_other(bites):
+    bites(written(), BROKEN.items())
 
 
 def test_what_is_not_declared_idempotent_is_not_tested_for_it(pytester):

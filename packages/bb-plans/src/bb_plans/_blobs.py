@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Lock, RLock
 from typing import TYPE_CHECKING, Final
 
-from bb_ir.plan import Digest, DigestAlgorithm, PlanFormatError, digest_text, parse_digest
+from bb_ir.plan import Digest, PlanFormatError, digest_text, parse_digest
 from bb_plans._blob_writer import BlobWriter, flat, mismatch
 from bb_plans._system import PIECE, mapped
 from bb_plans.errors import BlobMissing, NoRoom, StoreReadOnly
@@ -127,16 +127,16 @@ class BlobStore:
         """
         self._need_writable()
         held = flat(data)
-        if digest is not None:
-            self.path(digest)
-        found = digest_of(held, DigestAlgorithm.BLAKE3 if digest is None else digest.algorithm)
-        if digest not in (None, found):
-            told = f"{held.nbytes} bytes that came have {digest_text(found)}"
-            raise mismatch(digest, told, self._root)
-        digest = found
+        known = digest is None
+        if digest is None:
+            digest = digest_of(held)
+        self.path(digest)
         with self._lock:
             self._fresh.add(digest)
             present = self.has(digest) and self.size(digest) == held.nbytes
+        if present and not known and (found := digest_of(held, digest.algorithm)) != digest:
+            told = f"{held.nbytes} bytes that came have {digest_text(found)}"
+            raise mismatch(digest, told, self._root)
         if not present:
             with self.writer(digest, held.nbytes) as writer:
                 writer.write(0, held)

@@ -84,6 +84,7 @@ class Execution:
             swap is of no use.
         coalesce: Most bytes that ops side by side are moved in at once; 0 for one op at a time.
         checked: Whether the plan was held against `bb_ir.plan.check` already.
+        digest: Content digest of the plan as text, where it is known; the report has it.
 
     Raises:
         InvalidPlan: The plan is not sound.
@@ -105,6 +106,7 @@ class Execution:
         fail_fast: bool | None = None,
         coalesce: int = 8 << 20,
         checked: bool = False,
+        digest: str = "",
     ) -> None:
         if not checked:
             check(plan)
@@ -140,7 +142,7 @@ class Execution:
         self._left, self._done = count, 0
         self._nbytes, self._bytes_done = sum(op.length for op in self._ops), 0
         self._reason, self._finished = "", 0
-        self._plan_digest = ""
+        self._plan_digest = digest
         for index in range(count):
             if not self._waits[index]:
                 self._queue(index)

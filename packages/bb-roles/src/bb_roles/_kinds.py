@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 from bb_ir import keys
@@ -132,6 +133,26 @@ def _import_class(path: str, label: str, contract: type[Any]) -> type[Any]:
             fix=f"let the class inherit bb_roles.{contract.__name__}",
         )
     return cls
+
+
+def _import_whole(contract: type[Any], spec: Any) -> type[Any]:
+    """Import the class that a declaration names, which has every method of its contract."""
+    cls = _import_class(spec.cls, spec.point, contract)
+    missing = sorted(cast("Any", cls).__abstractmethods__)
+    if missing:
+        raise PluginError(
+            f"plugin {spec.point}: {spec.cls} lacks {', '.join(missing)}",
+            expected=f"every method of bb_roles.{contract.__name__}",
+        )
+    return cls
+
+
+def _check_listed(spec: Any, field: str, is_one: Callable[[object], bool], expected: str) -> None:
+    """Check a field that holds a tuple of some things, and at least one."""
+    listed: Any = getattr(spec, field)
+    known = isinstance(listed, tuple) and all(map(is_one, cast("tuple[object, ...]", listed)))
+    if not known or not listed:
+        raise PluginError(f"plugin {spec.point} declares {field}={listed!r}", expected=expected)
 
 
 # --- ops
@@ -261,77 +282,26 @@ def _import_command(spec: CommandSpec) -> Any:
 
 
 def _check_transport(spec: TransportSpec) -> None:
-    schemes: Any = spec.schemes
-    plain = isinstance(schemes, tuple) and all(_is_scheme(one) for one in spec.schemes)
-    if not plain or not schemes:
-        raise PluginError(
-            f"plugin {spec.point} declares schemes={schemes!r}",
-            expected='a tuple of protocols of addresses, such as ("tcp",) or ("tcp/tls/ws",)',
-        )
+    expected = 'a tuple of protocols of addresses, such as ("tcp",) or ("tcp/tls/ws",)'
+    _check_listed(spec, "schemes", _is_scheme, expected)
 
 
 def _is_scheme(one: object) -> bool:
     return isinstance(one, str) and _SCHEME.fullmatch(one) is not None
 
 
-def _import_transport(spec: TransportSpec) -> type[Transport]:
-    label = spec.point
-    cls: type[Transport] = _import_class(spec.cls, label, Transport)
-    missing = sorted(cls.__abstractmethods__)
-    if missing:
-        raise PluginError(
-            f"plugin {label}: {spec.cls} lacks {', '.join(missing)}",
-            expected="every method of bb_roles.Transport",
-        )
-    return cls
-
-
 # --- planners
 
 
 def _check_planner(spec: PlannerSpec) -> None:
-    plans: Any = spec.plans
-    known = isinstance(plans, tuple) and all(one in _PLANS for one in spec.plans)
-    if not known or not plans:
-        raise PluginError(
-            f"plugin {spec.point} declares plans={plans!r}",
-            expected='("swap",), ("cache",) or both',
-        )
-
-
-def _import_planner(spec: PlannerSpec) -> type[Planner]:
-    cls: type[Planner] = _import_class(spec.cls, spec.point, Planner)
-    missing = sorted(cls.__abstractmethods__)
-    if missing:
-        raise PluginError(
-            f"plugin {spec.point}: {spec.cls} lacks {', '.join(missing)}",
-            expected="every method of bb_roles.Planner",
-        )
-    return cls
+    _check_listed(spec, "plans", _PLANS.__contains__, '("swap",), ("cache",) or both')
 
 
 # --- executors
 
 
 def _check_executor(spec: ExecutorSpec) -> None:
-    moves: Any = spec.moves
-    known = isinstance(moves, tuple) and all(one in _MOVES for one in spec.moves)
-    if not known or not moves:
-        raise PluginError(
-            f"plugin {spec.point} declares moves={moves!r}",
-            expected=f"a tuple of {', '.join(_MOVES)}",
-        )
-
-
-def _import_executor(spec: ExecutorSpec) -> type[Executor]:
-    cls: type[Executor] = _import_class(spec.cls, spec.point, Executor)
-    missing = sorted(cls.__abstractmethods__)
-    if missing:
-        raise PluginError(
-            f"plugin {spec.point}: {spec.cls} lacks {', '.join(missing)}",
-            expected="every method of bb_roles.Executor",
-        )
-    return cls
+    _check_listed(spec, "moves", _MOVES.__contains__, f"a tuple of {', '.join(_MOVES)}")
 
 
 _COMPONENT = Kind("bb_component", ComponentSpec, _nothing, import_component)
@@ -340,10 +310,14 @@ _COMPONENT = Kind("bb_component", ComponentSpec, _nothing, import_component)
 KINDS: Mapping[str, Kind] = {
     **dict.fromkeys(keys.ROLES, _COMPONENT),
     "command": Kind("bb_command", CommandSpec, _check_command, _import_command),
-    "executor": Kind("bb_executor", ExecutorSpec, _check_executor, _import_executor),
+    "executor": Kind(
+        "bb_executor", ExecutorSpec, _check_executor, partial(_import_whole, Executor)
+    ),
     "op": Kind("bb_ops", OpsSpec, _check_ops, _import_ops),
-    "planner": Kind("bb_planner", PlannerSpec, _check_planner, _import_planner),
+    "planner": Kind("bb_planner", PlannerSpec, _check_planner, partial(_import_whole, Planner)),
     "stage": Kind("bb_stage", StageSpec, _check_stage, _import_stage),
-    "transport": Kind("bb_transport", TransportSpec, _check_transport, _import_transport),
+    "transport": Kind(
+        "bb_transport", TransportSpec, _check_transport, partial(_import_whole, Transport)
+    ),
     "type": Kind("bb_type", TypeSpec, _check_type, import_type),
 }

@@ -230,8 +230,7 @@ def stage_spec(name: str) -> StageSpec:
     """Import the plugin that adds a stage of the compiler and return its declaration.
 
     Raises:
-        UnknownPluginError: Nobody provides it.
-        PluginError: It cannot be imported, is provided twice, or does not fit the contract.
+        PluginError: As of `plugin_spec`; an `UnknownPluginError` where nobody provides it.
     """
     return cast("StageSpec", declaration(f"stage.{name}"))
 
@@ -252,8 +251,7 @@ def command_spec(name: str) -> CommandSpec:
     """Import the plugin that adds a command of `bb` and return its declaration.
 
     Raises:
-        UnknownPluginError: Nobody provides it.
-        PluginError: It cannot be imported, is provided twice, or does not fit the contract.
+        PluginError: As of `plugin_spec`; an `UnknownPluginError` where nobody provides it.
     """
     return cast("CommandSpec", declaration(f"command.{name}"))
 
@@ -274,8 +272,7 @@ def transport_spec(name: str) -> TransportSpec:
     """Import the plugin that adds a transport and return its declaration.
 
     Raises:
-        UnknownPluginError: Nobody provides it.
-        PluginError: It cannot be imported, is provided twice, or does not fit the contract.
+        PluginError: As of `plugin_spec`; an `UnknownPluginError` where nobody provides it.
     """
     return cast("TransportSpec", declaration(f"transport.{name}"))
 
@@ -296,8 +293,7 @@ def planner_spec(name: str) -> PlannerSpec:
     """Import the plugin that adds a planner and return its declaration.
 
     Raises:
-        UnknownPluginError: Nobody provides it.
-        PluginError: It cannot be imported, is provided twice, or does not fit the contract.
+        PluginError: As of `plugin_spec`; an `UnknownPluginError` where nobody provides it.
     """
     return cast("PlannerSpec", declaration(f"planner.{name}"))
 
@@ -318,8 +314,7 @@ def executor_spec(name: str) -> ExecutorSpec:
     """Import the plugin that adds an executor and return its declaration.
 
     Raises:
-        UnknownPluginError: Nobody provides it.
-        PluginError: It cannot be imported, is provided twice, or does not fit the contract.
+        PluginError: As of `plugin_spec`; an `UnknownPluginError` where nobody provides it.
     """
     return cast("ExecutorSpec", declaration(f"executor.{name}"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from bb_ir import keys
 
@@ -114,7 +114,25 @@ class TypeSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class StageSpec:
+class NamedSpec:
+    """What has a kind of its own, and a name within that kind.
+
+    Attributes:
+        name: The name users know it by; with the kind and a dot before it, the entry point's name.
+    """
+
+    _kind: ClassVar[str]
+
+    name: str
+
+    @property
+    def point(self) -> str:
+        """The name of its entry point."""
+        return f"{self._kind}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class StageSpec(NamedSpec):
     """A stage of the compiler.
 
     Attributes:
@@ -128,21 +146,17 @@ class StageSpec:
         api: Version of the contract it was written for.
     """
 
-    name: str
+    _kind: ClassVar[str] = "stage"
+
     stage: str
     before: str = ""
     after: str = ""
     summary: str = ""
     api: tuple[int, int] = API
 
-    @property
-    def point(self) -> str:
-        """The name of its entry point."""
-        return f"stage.{self.name}"
-
 
 @dataclass(frozen=True, slots=True)
-class CommandSpec:
+class CommandSpec(NamedSpec):
     """A command of `bb`.
 
     Attributes:
@@ -153,19 +167,15 @@ class CommandSpec:
         api: Version of the contract it was written for.
     """
 
-    name: str
+    _kind: ClassVar[str] = "command"
+
     command: str
     summary: str = ""
     api: tuple[int, int] = API
 
-    @property
-    def point(self) -> str:
-        """The name of its entry point."""
-        return f"command.{self.name}"
-
 
 @dataclass(frozen=True, slots=True)
-class TransportSpec:
+class TransportSpec(NamedSpec):
     """A way in which envelopes get from Node to Node.
 
     Attributes:
@@ -177,20 +187,16 @@ class TransportSpec:
         api: Version of the contract it was written for.
     """
 
-    name: str
+    _kind: ClassVar[str] = "transport"
+
     cls: str
     schemes: tuple[str, ...]
     summary: str = ""
     api: tuple[int, int] = API
 
-    @property
-    def point(self) -> str:
-        """The name of its entry point."""
-        return f"transport.{self.name}"
-
 
 @dataclass(frozen=True, slots=True)
-class PlannerSpec:
+class PlannerSpec(NamedSpec):
     """Something that makes plans of data movements.
 
     Attributes:
@@ -201,20 +207,16 @@ class PlannerSpec:
         api: Version of the contract it was written for.
     """
 
-    name: str
+    _kind: ClassVar[str] = "planner"
+
     cls: str
     plans: tuple[str, ...]
     summary: str = ""
     api: tuple[int, int] = API
 
-    @property
-    def point(self) -> str:
-        """The name of its entry point."""
-        return f"planner.{self.name}"
-
 
 @dataclass(frozen=True, slots=True)
-class ExecutorSpec:
+class ExecutorSpec(NamedSpec):
     """Something that carries plans of data movements out.
 
     Attributes:
@@ -225,13 +227,9 @@ class ExecutorSpec:
         api: Version of the contract it was written for.
     """
 
-    name: str
+    _kind: ClassVar[str] = "executor"
+
     cls: str
     moves: tuple[str, ...]
     summary: str = ""
     api: tuple[int, int] = API
-
-    @property
-    def point(self) -> str:
-        """The name of its entry point."""
-        return f"executor.{self.name}"

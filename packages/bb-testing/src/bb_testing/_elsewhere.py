@@ -13,12 +13,14 @@ import pickle
 import subprocess
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-__all__ = ["HASH_SEEDS", "lives_elsewhere"]
+import pytest
+
+__all__ = ["HASH_SEEDS", "check_told_elsewhere", "told_elsewhere"]
 
 #: Seeds of the other processes; this one has a third.
 HASH_SEEDS: Final = ("1", "2")
@@ -26,8 +28,43 @@ HASH_SEEDS: Final = ("1", "2")
 Told = list[str] | str
 
 
+class _Tells(Protocol):
+    """A suite that can say in a few texts what it found."""
+
+    def told(self) -> list[str]: ...
+
+
+def check_told_elsewhere(suite: _Tells, what: str) -> None:
+    """Assert that a suite tells the same in processes with other hash seeds.
+
+    Args:
+        suite: The suite.
+        what: What it tells, such as `plans`.
+    """
+    expected = suite.told()
+    for found in told_elsewhere(suite):
+        assert found == expected, (
+            f"in a process with another PYTHONHASHSEED {what} are different: sort what comes "
+            "out of a set"
+        )
+
+
+def told_elsewhere(suite: _Tells) -> Iterator[list[str]]:
+    """Yield what a suite tells in processes with other hash seeds; skip where there are none."""
+    cls = type(suite)
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    if file is None or cls.__qualname__ != cls.__name__ or not hasattr(sys, "executable"):
+        pytest.skip("only a suite at the top level of a file can be run in another process")
+    given = pickle.dumps(vars(suite)) if vars(suite) else b""
+    for told in _lives_elsewhere(file, cls.__module__, given):
+        found = told.get(cls.__name__)
+        assert found is not None, f"{file} has no class {cls.__name__} in another process"
+        assert not isinstance(found, str), f"in another process it failed:\n{found}"
+        yield found
+
+
 @lru_cache(maxsize=64)
-def lives_elsewhere(file: str, module: str, given: bytes = b"") -> tuple[Mapping[str, Told], ...]:
+def _lives_elsewhere(file: str, module: str, given: bytes = b"") -> tuple[Mapping[str, Told], ...]:
     """Return for each hash seed what the suites of a test module told, by name of the class.
 
     Args:

@@ -9,24 +9,19 @@ that order sets differently; and again and again, to see whether memory grows.
 from __future__ import annotations
 
 import gc
-import pickle
 import sys
-import threading
 import tracemalloc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-import pytest
-
 from bb_roles import Component
+from bb_testing._at_once import THREADS, in_threads
 from bb_testing._base import ConformanceSuite, text_of
-from bb_testing._elsewhere import lives_elsewhere
+from bb_testing._elsewhere import told_elsewhere
 from bb_testing._forbidden import no_clock_and_no_chance
 
 __all__ = ["LivingSuite"]
 
-#: Components that are used at once, each by a thread of its own.
-_THREADS: Final = 4
 #: Lives in a window, and windows at most. What is kept of each life shows in every window; what is
 #: only made once, such as a cache, or taken from a list of free objects, runs out.
 _TURNS: Final = 4
@@ -62,7 +57,7 @@ class LivingSuite(ConformanceSuite):
         """A Node may be polled by one thread now and by another later."""
         life, moved = self._life(self._new(), 0), list[str]()
         for expected in self.told():
-            step = _in_thread(lambda: text_of(next(life)))
+            (step,) = in_threads(lambda _: text_of(next(life)), threads=1)
             assert not isinstance(step, BaseException), (
                 f"step {len(moved) + 1} failed in another thread than the one before, with "
                 f"{type(step).__name__}: {step}; keep nothing that belongs to one thread"
@@ -72,13 +67,13 @@ class LivingSuite(ConformanceSuite):
 
     def test_several_work_at_once(self) -> None:
         """Nodes of one process run in threads of their own, each with its component."""
-        alone = [self.told(seed) for seed in range(_THREADS)]
-        for seed, found in enumerate(self._at_once()):
+        alone = [self.told(seed) for seed in range(THREADS)]
+        for seed, found in enumerate(in_threads(self.told)):
             assert not isinstance(found, BaseException), (
-                f"with {_THREADS} components in as many threads one failed with "
+                f"with {THREADS} components in as many threads one failed with "
                 f"{type(found).__name__}: {found}; let components share nothing that changes"
             )
-            _check_told(found, alone[seed], f"{_THREADS} components were used at once")
+            _check_told(found, alone[seed], f"{THREADS} components were used at once")
 
     def test_components_share_nothing(self) -> None:
         """What one component is given leaves no trace in another."""
@@ -108,16 +103,8 @@ class LivingSuite(ConformanceSuite):
 
     def test_hash_seed_makes_no_difference(self) -> None:
         """The order of a set differs from process to process; results must not."""
-        cls = type(self)
-        file = getattr(sys.modules.get(cls.__module__), "__file__", None)
-        if file is None or cls.__qualname__ != cls.__name__ or not hasattr(sys, "executable"):
-            pytest.skip("only a suite at the top level of a file can be run in another process")
         expected = self.told()
-        given = pickle.dumps(vars(self)) if vars(self) else b""
-        for told in lives_elsewhere(file, cls.__module__, given):
-            found = told.get(cls.__name__)
-            assert found is not None, f"{file} has no class {cls.__name__} in another process"
-            assert not isinstance(found, str), f"in another process it failed:\n{found}"
+        for found in told_elsewhere(self):
             _check_told(
                 found, expected,
                 "it was in a process with another PYTHONHASHSEED: sort what comes out of a set",
@@ -160,29 +147,6 @@ class LivingSuite(ConformanceSuite):
         _forget_names()
         return tracemalloc.get_traced_memory()[0]
 
-    def _at_once(self) -> list[list[str] | BaseException]:
-        found: list[list[str] | BaseException] = [[] for _ in range(_THREADS)]
-        gate = threading.Barrier(_THREADS)
-
-        def live(seed: int) -> None:
-            try:
-                gate.wait()
-                found[seed] = self.told(seed)
-            except BaseException as error:  # noqa: BLE001  # the test reports it
-                found[seed] = error
-
-        interval = sys.getswitchinterval()
-        sys.setswitchinterval(1e-5)
-        try:
-            threads = [threading.Thread(target=live, args=(n,)) for n in range(_THREADS)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-        finally:
-            sys.setswitchinterval(interval)
-        return found
-
 
 def _forget_names() -> None:
     """Clear Python's cache of attributes, which keeps the names that were asked for from C."""
@@ -197,21 +161,6 @@ def _next(life: Iterator[object]) -> Iterator[object]:
         yield next(life)
     except StopIteration:
         return
-
-
-def _in_thread(call: Callable[[], str]) -> str | BaseException:
-    found: list[str | BaseException] = []
-
-    def run() -> None:
-        try:
-            found.append(call())
-        except BaseException as error:  # noqa: BLE001  # the test reports it
-            found.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    return found[0]
 
 
 def _caught(misdeeds: list[Any]) -> str:

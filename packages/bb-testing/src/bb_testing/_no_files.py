@@ -13,7 +13,9 @@ from typing import Any
 
 from pytest import MonkeyPatch  # noqa: PT013  # a class, named where annotations need it
 
-__all__ = ["no_files"]
+from bb_testing._forbidden import no_clock_and_no_chance
+
+__all__ = ["arguments_only"]
 
 _OS = (
     "open", "stat", "lstat", "listdir", "scandir", "remove", "unlink", "rename", "replace", "mkdir",
@@ -22,7 +24,27 @@ _OS = (
 
 
 @contextmanager
-def no_files() -> Generator[list[str]]:
+def arguments_only(package: str, who: str, instead: str) -> Generator[None]:
+    """Let clocks, dice and whatever is outside of the process raise; assert that nobody asked.
+
+    Args:
+        package: Top-level package of what is tested.
+        who: What is tested, such as `plan()`.
+        instead: Where what it needs comes from, such as `an argument`.
+    """
+    with no_clock_and_no_chance(package) as misdeeds, _no_files() as touched:
+        try:
+            yield
+        except Exception:
+            caught = [*map(str, misdeeds), *touched]
+            assert not caught, f"{who} called {', '.join(caught)}"
+            raise
+    caught = [*map(str, misdeeds), *touched]
+    assert not caught, f"{who} called {', '.join(caught)}: take what it needs as {instead}"
+
+
+@contextmanager
+def _no_files() -> Generator[list[str]]:
     """Let files, folders, sockets and processes raise; give the list of what was asked for."""
     misdeeds: list[str] = []
     with MonkeyPatch.context() as patch:

@@ -7,12 +7,8 @@ what a compiler says of them, are left to a plugin's own tests.
 from __future__ import annotations
 
 import inspect
-import pickle
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, cast
-
-import pytest
 
 from bb_ir.errors import BytesAndBrainsError
 from bb_ir.framework_ops import Unfit
@@ -24,9 +20,8 @@ from bb_roles import OpsSpec
 from bb_roles.registry import check_spec, load
 from bb_testing._at_once import THREADS, at_once
 from bb_testing._base import Suite, bits_of, text_of
-from bb_testing._elsewhere import lives_elsewhere
-from bb_testing._forbidden import no_clock_and_no_chance
-from bb_testing._no_files import no_files
+from bb_testing._elsewhere import check_told_elsewhere
+from bb_testing._no_files import arguments_only
 from bb_testing._types import type_of
 
 __all__ = ["OpCall", "OpsSuite"]
@@ -138,33 +133,13 @@ class OpsSuite(Suite):
         functions: Mapping[str, Any] = load(self.spec())
         packages = sorted({one.__module__.partition(".")[0] for one in functions.values()})
         for package in packages:
-            with no_clock_and_no_chance(package) as misdeeds, no_files() as touched:
-                try:
-                    for call in calls:
-                        self._result(call, functions)
-                except Exception:
-                    caught = [*map(str, misdeeds), *touched]
-                    assert not caught, f"an op called {', '.join(caught)}"
-                    raise
-            caught = [*map(str, misdeeds), *touched]
-            assert not caught, f"an op called {', '.join(caught)}: take what it needs as an input"
+            with arguments_only(package, "an op", "an input"):
+                for call in calls:
+                    self._result(call, functions)
 
     def test_hash_seed_makes_no_difference(self) -> None:
         """The order of a set differs from process to process; results must not."""
-        cls = type(self)
-        file = getattr(sys.modules.get(cls.__module__), "__file__", None)
-        if file is None or cls.__qualname__ != cls.__name__:
-            pytest.skip("only a suite at the top level of a file can be run in another process")
-        given = pickle.dumps(vars(self)) if vars(self) else b""
-        expected = self.told()
-        for told in lives_elsewhere(file, cls.__module__, given):
-            found = told.get(cls.__name__)
-            assert found is not None, f"{file} has no class {cls.__name__} in another process"
-            assert not isinstance(found, str), f"in another process it failed:\n{found}"
-            assert found == expected, (
-                "in a process with another PYTHONHASHSEED results are different: sort what comes "
-                "out of a set"
-            )
+        check_told_elsewhere(self, "results")
 
     def test_calls_in_several_threads_at_once(self) -> None:
         """Nodes of one process run in threads of their own, and share the functions."""

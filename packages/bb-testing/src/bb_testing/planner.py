@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import copy
-import pickle
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import pytest
 
 from bb_ir.errors import BytesAndBrainsError
 from bb_ir.plan import (
@@ -28,9 +24,8 @@ from bb_ir.plan import (
 from bb_roles import CacheRequest, PageDemand, Planner, SwapRequest
 from bb_testing._at_once import THREADS, at_once
 from bb_testing._base import Suite
-from bb_testing._elsewhere import lives_elsewhere
-from bb_testing._forbidden import no_clock_and_no_chance
-from bb_testing._no_files import no_files
+from bb_testing._elsewhere import check_told_elsewhere
+from bb_testing._no_files import arguments_only
 
 __all__ = ["PlannerSuite"]
 
@@ -141,36 +136,16 @@ class PlannerSuite(Suite):
 
     def test_hash_seed_makes_no_difference(self) -> None:
         """The order of a set differs from process to process; plans must not."""
-        cls = type(self)
-        file = getattr(sys.modules.get(cls.__module__), "__file__", None)
-        if file is None or cls.__qualname__ != cls.__name__:
-            pytest.skip("only a suite at the top level of a file can be run in another process")
-        given = pickle.dumps(vars(self)) if vars(self) else b""
-        expected = self.told()
-        for told in lives_elsewhere(file, cls.__module__, given):
-            found = told.get(cls.__name__)
-            assert found is not None, f"{file} has no class {cls.__name__} in another process"
-            assert not isinstance(found, str), f"in another process it failed:\n{found}"
-            assert found == expected, (
-                "in a process with another PYTHONHASHSEED plans are different: sort what comes "
-                "out of a set"
-            )
+        check_told_elsewhere(self, "plans")
 
     def test_needs_no_clock_no_dice_and_no_files(self) -> None:
         """All that a planner knows is in its configuration and the request."""
         planner, requests = self.make(), self.requests()
         self.told()  # also imports whatever is imported on first use
         package = type(planner).__module__.partition(".")[0]
-        with no_clock_and_no_chance(package) as misdeeds, no_files() as touched:
-            try:
-                for request in requests:
-                    planner.plan(request)
-            except Exception:
-                caught = [*map(str, misdeeds), *touched]
-                assert not caught, f"plan() called {', '.join(caught)}"
-                raise
-        caught = [*map(str, misdeeds), *touched]
-        assert not caught, f"plan() called {', '.join(caught)}: take what it needs as an argument"
+        with arguments_only(package, "plan()", "an argument"):
+            for request in requests:
+                planner.plan(request)
 
     def test_plans_in_several_threads_at_once(self) -> None:
         """One planner serves several threads."""

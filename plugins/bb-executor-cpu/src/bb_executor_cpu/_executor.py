@@ -109,6 +109,7 @@ class CpuExecutor(Executor):
             drop_late=config.drop_late,
             coalesce=config.coalesce,
             checked=True,
+            digest=plan.plan_id if isinstance(plan, Plan) else "",  # it was checked
         )
         if simulated:
             return SimulatedTicket(execution, mover, start_ns=now, rate=simulated)

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "FAR", "I64", "Spans", "codes_of", "constant", "cut_out", "fit", "grouped_sums", "merged",
-    "order_of", "running_ends", "starts",
+    "FAR", "I64", "Spans", "codes_of", "constant", "cut_out", "fit", "grouped_sums", "lengths_of",
+    "merged", "order_of", "running_ends", "starts",
 ]  # fmt: skip
 
 I64 = NDArray[np.int64]
@@ -99,12 +99,24 @@ def codes_of(*columns: I64) -> I64:
     return np.asarray(inverse.reshape(-1), np.int64)
 
 
+def lengths_of(begin: NDArray[np.intp], size: int) -> NDArray[np.intp]:
+    """Return how long groups are that begin there, the last of which ends at `size`.
+
+    It is `np.diff(begin, append=size)` without what that spends on short columns.
+    """
+    found = np.empty_like(begin)
+    if len(begin):
+        np.subtract(begin[1:], begin[:-1], out=found[:-1])
+        found[-1] = size - begin[-1]
+    return found
+
+
 def grouped_sums(values: I64, first: NDArray[np.bool_]) -> I64:
     """Return running sums that begin anew where `first` is set."""
     sums = np.cumsum(values)
     begin = np.flatnonzero(first)
     before = sums[begin] - values[begin]
-    return sums - np.repeat(before, np.diff(begin, append=len(values)))
+    return sums - np.repeat(before, lengths_of(begin, len(values)))
 
 
 def starts(*columns: I64) -> NDArray[np.bool_]:

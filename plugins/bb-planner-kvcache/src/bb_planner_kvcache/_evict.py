@@ -8,7 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bb_planner_kvcache._asked import Asked, lookup
-from bb_planner_kvcache._columns import FAR, I64, Spans, codes_of, cut_out, merged, order_of, starts
+from bb_planner_kvcache._columns import (
+    FAR,
+    I64,
+    Spans,
+    codes_of,
+    cut_out,
+    lengths_of,
+    merged,
+    order_of,
+    starts,
+)
 from bb_roles.errors import UnplannableRequest
 
 __all__ = ["Victims", "victims_of"]
@@ -51,7 +61,7 @@ class Victims(NamedTuple):
         first = starts(place[order])
         sums = np.cumsum(size[order])
         begin = np.flatnonzero(first)
-        counts = np.diff(begin, append=len(order))
+        counts = lengths_of(begin, len(order))
         before = sums - size[order] - np.repeat(sums[begin] - size[order][begin], counts)
         gone = order[before < needed[place[order]]]
         return _runs(asked, self, gone)

@@ -28,6 +28,7 @@ from bb_planner_kvcache._columns import (
     codes_of,
     cut_out,
     fit,
+    lengths_of,
     merged,
     order_of,
     starts,
@@ -176,13 +177,13 @@ def _limited(asked: Asked, config: KvCacheConfig, runs: Runs) -> None:
     place = asked.dst[runs.row[live]]
     order = order_of(place, *runs.turns(live))
     begin = np.flatnonzero(starts(place[order]))
-    nth = np.arange(len(order)) - np.repeat(begin, np.diff(begin, append=len(order)))
+    nth = np.arange(len(order)) - np.repeat(begin, lengths_of(begin, len(order)))
     runs.fate[live[order[nth >= config.max_ops_per_tier]]] = LIMIT
 
 
 def _settle(state: NDArray[np.int8], pieces: Pieces, runs: Runs) -> None:
     """Tell rows what became of their runs; those of which only a part moves are told so."""
-    number = np.diff(runs.begin, append=len(pieces.row))
+    number = lengths_of(runs.begin, len(pieces.row))
     own, reach = np.repeat(runs.fate, number), np.repeat(runs.reach, number)
     own[(own == MET) & (pieces.end > reach)] = QUOTA  # what was cut off
     unmet = own != MET

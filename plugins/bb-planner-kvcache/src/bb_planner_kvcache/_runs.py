@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bb_planner_kvcache._asked import Asked
-from bb_planner_kvcache._columns import I64, order_of, running_ends, starts
+from bb_planner_kvcache._columns import I64, lengths_of, order_of, running_ends, starts
 from bb_planner_kvcache._states import MET, OVERLAP
 from bb_planner_kvcache.config import KvCacheConfig
 
@@ -70,7 +70,7 @@ class Runs(NamedTuple):
             begin=begin,
             due=np.minimum.reduceat(asked.due[row], begin),
             urgency=np.minimum.reduceat(urgency, begin),
-            fanout=np.diff(begin, append=len(row)),
+            fanout=lengths_of(begin, len(row)),
             rank=np.maximum.reduceat(asked.priority[row], begin),
             tenant=np.where(least == np.maximum.reduceat(tenant, begin), least, -1),
             reach=end.copy(),
