@@ -387,7 +387,9 @@ def _read_record(folder: Path) -> tuple[Record, dict[str, tuple[str, ...]]]:
         record = msgspec.convert(given, Record)
     except FileNotFoundError as error:
         raise _damaged(folder, f"it has no {RECORD}") from error
-    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+    except (
+        OSError, ValueError, AttributeError, KeyError, TypeError, msgspec.MsgspecError
+    ) as error:  # fmt: skip
         raise _damaged(folder, f"its {RECORD} cannot be read: {error}") from error
     if record.schema != _SCHEMA:
         raise _damaged(folder, f"its {RECORD} is of the form {record.schema!r}, not {_SCHEMA!r}")
