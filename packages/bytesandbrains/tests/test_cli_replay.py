@@ -162,6 +162,24 @@ def test_no_bar_where_there_is_no_terminal_or_for_what_is_short(monkeypatch, cap
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("hidden", [False, True])
+def test_what_is_under_way_is_told_on_a_terminal(monkeypatch, capsys, hidden):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with _progress.working("mine", hidden=hidden):
+        click.echo("out")
+
+    shown = capsys.readouterr()
+    assert shown.out == "out\n"
+    assert ("mine" in shown.err) is not hidden
+
+
+def test_what_is_under_way_is_not_told_to_a_file(capsys):
+    with _progress.working("mine"):
+        click.echo("out")
+
+    assert capsys.readouterr() == ("out\n", "")
+
+
 def test_what_was_torn_is_told(bb, journals):
     file = journals / "seed-1" / "server" / "000001.bbj"
     file.write_bytes(file.read_bytes()[:-3])

@@ -64,18 +64,20 @@ def cache(
     already, or rejected with a reason.
     """
     from bytesandbrains.cli._program import literal
+    from bytesandbrains.cli._progress import working
     from bytesandbrains.plans import cache_plan, write_plan
 
     if out is None and not dry_run:
         raise click.UsageError("say where to write: --out FILE, or --dry-run")
-    made = cache_plan(
-        trace,
-        parameters={key: literal(text) for key, text in parameters.items()},
-        settings={key: literal(text) for key, text in settings.items()},
-        keep=None if dry_run else tables,
-        source=source,
-        name=name,
-    )
+    with working("reducing the trace, and planning a window", hidden=as_json):
+        made = cache_plan(
+            trace,
+            parameters={key: literal(text) for key, text in parameters.items()},
+            settings={key: literal(text) for key, text in settings.items()},
+            keep=None if dry_run else tables,
+            source=source,
+            name=name,
+        )
     if out is not None and not dry_run:
         write_plan(out, made, earlier=earlier)
     written = None if dry_run else str(out)

@@ -96,7 +96,7 @@ def apply(
     if plot is not None:
         draw(content, done.report, plot)
     if rebuild is not None and store is not None:
-        _rebuild(store, rebuild)
+        _rebuild(store, rebuild, hidden=as_json)
     if as_json:
         print_json({**_facts(done, took), "rebuilt": rebuild and str(rebuild)})
     elif rebuild is not None:
@@ -206,8 +206,13 @@ def _tell(plan: SwapPlan | CachePlan, done: Carried, took: float) -> None:
         click.echo(f"serves {facts['root']}, epoch {facts['epoch']}; {span(took)} in all")
 
 
-def _rebuild(store: Path, folder: Path) -> None:
+def _rebuild(store: Path, folder: Path, *, hidden: bool) -> None:
     from bb_plans.store import Store
+    from bytesandbrains.cli._progress import working
 
-    with Store(store, writable=False) as held, held.reading() as version:
+    with (
+        working(f"writing {folder}/", hidden=hidden),
+        Store(store, writable=False) as held,
+        held.reading() as version,
+    ):
         held.rebuild(version, folder)

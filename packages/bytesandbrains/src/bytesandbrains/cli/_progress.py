@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import click
 
-__all__ = ["Progress", "on_terminal", "progress", "reading"]
+__all__ = ["Progress", "on_terminal", "progress", "reading", "working"]
 
 #: Lines that one task prints where there is no terminal.
 _LINES = 10
@@ -142,6 +142,25 @@ def reading(title: str, size: int, *, hidden: bool = False) -> Generator[Callabl
     finally:
         if bar is not None:
             bar.stop()
+
+
+@contextmanager
+def working(title: str, *, hidden: bool = False) -> Generator[None]:
+    """Show on stderr that something is under way of which nobody knows how far it is.
+
+    Nothing is shown where stderr is no terminal.
+
+    Args:
+        title: What is done.
+        hidden: Whether to show nothing in any case.
+    """
+    if hidden or not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True, highlight=False).status(title):
+        yield
 
 
 def _reading_bar() -> Any:
