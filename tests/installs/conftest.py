@@ -90,7 +90,7 @@ class Author(NamedTuple):
 
     python: Path
     desk: Path
-    wheels: Path
+    suites: Path
 
     def run(self, *command: str | Path, folder: str = ".") -> str:
         """Run the environment's Python, and give back what was printed."""
@@ -101,9 +101,13 @@ class Author(NamedTuple):
         return run(self.python.with_name("bb"), *arguments, cwd=self.desk).stdout
 
     def install(self, *projects: str) -> None:
-        """Do `pip install -e PROJECT[test]`; what is ours comes from the wheels."""
-        wanted = [word for one in projects for word in ("-e", f"./{one}[test]")]
-        options = ["--quiet", "--find-links", self.wheels, "-c", ROOT / "constraints.txt"]
+        """Do `pip install -e PROJECT[test]`; what is ours comes from the wheels.
+
+        The suites are named by their file: uv remembers what it found behind `--find-links` by
+        name and version, and would take the wheel of an earlier run from its cache.
+        """
+        wanted = [self.suites, *(word for one in projects for word in ("-e", f"./{one}[test]"))]
+        options = ["--quiet", "-c", ROOT / "constraints.txt"]
         if uv := os.environ.get("UV") or shutil.which("uv"):
             command = [uv, "pip", "install", "--python", self.python]
         else:
@@ -119,7 +123,7 @@ def author(wheels, tmp_path_factory) -> Author:
     python = fresh_env(folder / "venv", f"{wheels['bytesandbrains']}[demo]", *others)
     desk = folder / "desk"
     desk.mkdir()
-    return Author(python, desk, wheels["bytesandbrains"].parent)
+    return Author(python, desk, wheels["bb_testing"])
 
 
 @pytest.fixture
