@@ -16,6 +16,7 @@ from bb_roles.config import build_config
 from bb_roles.contracts import CONTRACTS, Component, Environment
 from bb_roles.errors import ConfigError, InputMisfit, MissingConfigError, PluginError
 from bb_roles.registry import bound_class
+from bb_runtime._frames import NOTHING
 from bb_runtime.artifact import Artifact, Row, Target
 from bb_runtime.errors import (
     ConfigTypeMismatch,
@@ -115,7 +116,7 @@ class _Builder:
         settings = _settings(cls, row, name, self.config.get(name))
         _check_types(cls, row, name, settings)  # of each class, also where they share a component
         if key not in self.shared:
-            environment = Environment(self.peer, slot, self.seed, siblings, self.pool)
+            environment = Environment(self.peer, slot, self.seed, siblings or NOTHING, self.pool)
             self.shared[key] = _construct(cls, row, name, settings, environment)
         self.built[target.name, slot] = self.shared[key]
         return self.shared[key]

@@ -25,7 +25,7 @@ only what is no `Exception` passes through, and leaves the Node broken.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
@@ -154,11 +154,11 @@ class Engine:
         #: How many ops ran, and how many bytes were handed out since the last poll.
         self.ops_run = self.handed = 0
         #: Stretches that became ready, and those that take turns with others.
-        self._ready: deque[tuple[Frame, int]] = deque()
+        # Lists, as they are short and a deque takes 600 bytes.
+        self._ready: list[tuple[Frame, int]] = []
         self.turns = Turns()
         #: Stretches that were ready when no deferred work was to start.
         self._parked: list[tuple[Frame, int]] = []
-        # Lists, as they are short and a deque takes 600 bytes.
         self._touched: list[Frame] = []
         #: Regions whose queues may go on.
         self._vacant: list[BoundRegion] = []
@@ -338,7 +338,7 @@ class Engine:
                     continue
                 frame, index = found
             else:
-                frame, index = ready.popleft()
+                frame, index = ready.pop(0)
                 if frame.state == ENDED:
                     continue
             bound = frame.bound
@@ -420,7 +420,7 @@ class Engine:
             frame.bound.active += frame.parent is None
         self._bootstraps = sum(bound.active for bound in self.bounds if bound.bootstrap)
         self._live = sum(bound.active for bound in self.bounds)
-        self._ready = deque(ready)
+        self._ready = list(ready)
         self.turns.clear()
         for held in (self._parked, self._touched, self._vacant):
             held.clear()

@@ -45,6 +45,8 @@ class _Nothing(dict[Any, Any]):
 
 #: In the place of a dictionary until something is put into it.
 NOTHING: Final = _Nothing()
+#: The values of a frame that has ended: none can be stored any more.
+_NO_VALUES: Final[list[Any]] = []
 _NOBODY: Final[frozenset[Any]] = frozenset()
 
 
@@ -373,7 +375,8 @@ class Frame:
 
     def forget(self) -> None:
         """Drop what it held; the record itself may live on in a timer or a context."""
-        self.values = []
+        self.values = _NO_VALUES
+        self.return_address = None
         self.children = self.gathers = self.blocks = self.works = self.delays = NOTHING
         self.expected = self.parts = NOTHING
         self.block = None

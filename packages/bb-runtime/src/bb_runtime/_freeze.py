@@ -20,7 +20,8 @@ def frozen(value: Any) -> Any:
         return [frozen(item) for item in cast("list[Any]", value)]
     if kind is tuple:
         return tuple(frozen(item) for item in cast("tuple[Any, ...]", value))
-    if hasattr(value, "__array_interface__") and hasattr(value, "setflags"):
+    # Of the class: that of an array would be made for the answer.
+    if hasattr(kind, "__array_interface__") and hasattr(kind, "setflags"):
         return _read_only(value)
     return value
 

@@ -38,7 +38,7 @@ class Gathers:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         #: Peers that the operator blocked; they are not asked.
-        self.blocked: set[PeerId] = set()
+        self.blocked: frozenset[PeerId] = frozenset()
         #: Peers that said they leave, and their incarnations; the latest of them.
         self.gone: dict[PeerId, int] = {}
 
@@ -74,6 +74,11 @@ class Gathers:
         allowed = self._engine.options.allowed_peers
         talks = allowed is None or peer in allowed
         return talks and peer not in self.blocked and peer not in self.gone
+
+    def unblock(self, peer: PeerId) -> None:
+        """End the operator's block of a peer, if there is one."""
+        if peer in self.blocked:
+            self.blocked -= {peer}
 
     def leave(self, peer: PeerId, incarnation: int) -> None:
         """Treat a peer as gone: nothing more is sent to it, and it owes no answers."""

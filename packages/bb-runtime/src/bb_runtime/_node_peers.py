@@ -50,7 +50,7 @@ class PeersOfNode:
             InvalidInput: It is no `PeerId`; the same holds for all of them.
         """
         self._check_there(peer)
-        self._engine.gathers.blocked.discard(peer)
+        self._engine.gathers.unblock(peer)
         self._engine.gathers.gone.pop(peer, None)
         self._engine.strangers.leave(peer)
         self._admission.authorized.setdefault(peer_class, set()).add(peer)
@@ -63,13 +63,13 @@ class PeersOfNode:
         self._check_there(peer)
         for members in self._admission.authorized.values():
             members.discard(peer)
-        self._engine.gathers.blocked.add(peer)
+        self._engine.gathers.blocked |= {peer}
         self._engine.gathers.peer_lost(peer, "blocked")
 
     def unblock(self, peer: PeerId) -> None:
         """End the block of a peer, which may act as no class until it is authorized again."""
         self._check_there(peer)
-        self._engine.gathers.blocked.discard(peer)
+        self._engine.gathers.unblock(peer)
 
     def add_peer(
         self, peer: PeerId, addresses: Sequence[Address | str], *, valid: str = ""

@@ -125,7 +125,7 @@ class Builder:
         self.gone = {peer_of(peer): int(number) for peer, number in table["gone"].items()}
         self.handed = int(table["handed"])
         self.messages, self.held = int(table["messages"]), int(table["payload_held"])
-        self.blocked = set(map(peer_of, table["blocked"]))
+        self.blocked = frozenset(map(peer_of, table["blocked"]))
         self.paused = [(peer_of(peer), int(wants)) for peer, wants in table["paused"]]
         self.strangers = list(map(peer_of, table["strangers"]))
         self.unsent = [

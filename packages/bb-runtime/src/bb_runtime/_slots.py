@@ -91,14 +91,15 @@ class Slots:
     def __init__(self) -> None:
         #: The components that may be held, by their identity.
         self.numbers: Mapping[int, int] = {}
-        self._alone: set[int] = set()
+        # Lists, as few components are held at a time and a set takes 200 bytes.
+        self._alone: list[int] = []
         self._shared: Counter[int] = Counter()
         self._arrivals = 0
         self._line: dict[_Key, _Waiting] = {}
         #: Component -> who stands in line for it, in order of arrival.
         self._queues: dict[int, OrderedDict[_Key, None]] = {}
         #: Components whose queues may go on.
-        self._freed: set[int] = set()
+        self._freed: list[int] = []
         #: Components that are stuck, and the work that does not come back.
         self.stuck: dict[int, list[Unwanted]] = {}
         #: What is to be called when a component that is held alone is given back.
@@ -145,7 +146,7 @@ class Slots:
         for number in numbers:
             waiting = self._line.get((frame.number, number))
             if waiting is not None:
-                self._freed.update(waiting.group.wants)
+                self._freed += waiting.group.wants
                 self._leave_line((frame.number, number), waiting.group)
         kept: dict[int, Counter[int]] = {}
         for grant, plan in unfinished:
@@ -170,7 +171,7 @@ class Slots:
                 if self._free(waiting.group) and all(self._is_first(key, one) for one in wants):
                     self._leave_line(key, waiting.group)
                     self._take(waiting.frame, waiting.group)
-                    self._freed.update(wants)  # those behind it may share them
+                    self._freed += wants  # those behind it may share them
                     ready += ((waiting.frame, index) for index in waiting.stretches)
         return ready
 
@@ -250,13 +251,13 @@ class Slots:
 
     def _hold(self, one: int, *, alone: bool) -> None:
         if alone:
-            self._alone.add(one)
+            self._alone.append(one)
         else:
             self._shared[one] += 1
 
     def _give(self, one: int, *, alone: bool) -> None:
         if self._queues.get(one):
-            self._freed.add(one)
+            self._freed.append(one)
         if not alone:
             self._shared[one] -= 1
             return

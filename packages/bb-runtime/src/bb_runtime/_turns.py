@@ -57,7 +57,7 @@ class Turns:
             for line in trees.values():
                 yield from line
 
-    def next(self, arrived: deque[Ready]) -> Ready | None:
+    def next(self, arrived: list[Ready]) -> Ready | None:
         """Take in what became ready, and return what runs now; `None` when there is nothing."""
         for item in arrived:
             if item[0].state != ENDED:

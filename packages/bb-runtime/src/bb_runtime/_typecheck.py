@@ -78,12 +78,11 @@ def _tensor(value: Any, declared: Type) -> str:
         return f"an array of {dtype}"
     if declared.shape is None:
         return ""
-    same_rank = len(shape) == len(declared.shape)
-    if not same_rank or any(
-        isinstance(want, int) and want != have
-        for want, have in zip(declared.shape, shape, strict=True)
-    ):
+    if len(shape) != len(declared.shape):
         return f"an array of shape {tuple(shape)}"
+    for want, have in zip(declared.shape, shape, strict=True):
+        if want != have and isinstance(want, int):
+            return f"an array of shape {tuple(shape)}"
     return ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from typing import Final
 
 __all__ = ["Window"]
 
@@ -11,6 +12,8 @@ _WINDOW = 256
 _BITS = (1 << _WINDOW) - 1
 #: Of edges with retries, so many ids are known that need not be near each other.
 _MOST_RECEIVED = 128
+#: Shared by all that have received none.
+_NONE_YET: Final[list[int]] = []
 
 
 class Window:
@@ -35,7 +38,7 @@ class Window:
         self.highest = highest
         self.bits = bits
         #: In ascending order.
-        self.received = list(received)
+        self.received = list(received) if received else _NONE_YET
         #: Ids up to this one may have been received.
         self.too_low = too_low
 
@@ -67,6 +70,8 @@ class Window:
 
     def mark_received(self, message_id: int) -> None:
         """Remember an id of an edge with retries."""
+        if self.received is _NONE_YET:
+            self.received = []
         self.received.insert(bisect_left(self.received, message_id), message_id)
         if len(self.received) > _MOST_RECEIVED:
             self.too_low = self.received.pop(0)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from bb_ir.framework_ops import METRIC_KINDS
+from bb_runtime._frames import NOTHING
 
 if TYPE_CHECKING:
     from bb_runtime._engine import Engine
@@ -78,8 +79,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.kinds: dict[str, str] = {}
-        self.numbers: dict[str, float] = {}
-        self.histograms: dict[str, list[float]] = {}
+        self.numbers: dict[str, float] = NOTHING
+        self.histograms: dict[str, list[float]] = NOTHING
         self.flows: dict[str, list[int]] = {}
         self.ended: dict[tuple[str, str, str], int] = {}
 
@@ -93,6 +94,8 @@ class Metrics:
     def record(self, name: str, number: float) -> bool:
         """Take in a finite number; returns false when a counter would shrink."""
         kind = self.kinds[name]
+        if self.numbers is NOTHING:
+            self.numbers = {}
         if kind == "gauge":
             self.numbers[name] = number
         elif kind == "histogram":
@@ -106,6 +109,8 @@ class Metrics:
     def _count(self, name: str, number: float) -> None:
         held = self.histograms.get(name)
         if held is None:
+            if self.histograms is NOTHING:
+                self.histograms = {}
             held = self.histograms[name] = [0, 0.0, number, number, *([0] * (_HELD - 4))]
         held[0] += 1
         held[1] += number

@@ -45,7 +45,7 @@ class Node(PeersOfNode):
     ) -> None:
         self._engine = engine
         self._targets = tuple(targets)
-        self._components = dict(components)
+        self._components = components
         self._admission = Admission(engine)
         self.addresses = addresses
 
