@@ -1,9 +1,14 @@
 """Hot swaps in whole federations: no answer is mixed, who was away catches up, epochs fence."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
 import bytesandbrains as bb
+from bb_ir.params import ParameterSet
+from bb_plans.files import Files
 from bb_sim import Crash, Link, Scenario, Simulation
 
 LAYERS = [64, 16, 10]
@@ -131,3 +136,85 @@ def test_links_that_lose_and_double_leave_nobody_on_a_mix():
         for held in swaps(world).values():
             assert decided[held["epoch"]] == held["root"], "served is what was decided, or before"
     assert len(decided) > 6
+
+
+def test_versions_on_disk_are_those_in_memory(tmp_path):
+    """In virtual time, too, where work that is deferred takes as long as the scenario says."""
+
+    def served_at_last(name):
+        stores = {} if not name else {
+            "replica.swap": lambda index: {"store": str(tmp_path / f"{name}-{index}")},
+            "server.swap": {"store": str(tmp_path / name)},
+        }  # fmt: skip
+        scenario = Scenario(
+            peers={"client": 3, "replica": 3}, rounds=3, seed=3,
+            links=Link(latency="20ms", jitter="10ms"),
+        )  # fmt: skip
+        world = Simulation(served(), scenario, config={"client.data": part, **stores})
+        ended = [one.ended_ns for one in world.rounds()]
+        return ended, swaps(world)
+
+    once, again, memory = (served_at_last(name) for name in ("once", "again", ""))
+
+    assert once == again
+    assert once[1] == memory[1]
+    assert {one["epoch"] for one in memory[1].values()} == {3}
+
+
+class Patient(ThreadPoolExecutor):
+    """Does no work before each replica has answered a request that came after it was handed in."""
+
+    def __init__(self, replicas):
+        super().__init__(2)
+        self.replicas, self.asked, self.late = replicas, [], 0
+        self.answered = threading.Semaphore(0)
+
+    def submit(self, call):
+        for replica in self.replicas:
+            replica.publish("request", np.zeros((1, 64), np.float32))
+        self.asked.append(len(self.replicas))
+        return super().submit(self._run, call)
+
+    def _run(self, call):
+        for _ in self.replicas:
+            self.late += not self.answered.acquire(timeout=20)
+        return call()
+
+
+def test_requests_are_answered_while_disks_are_waited_for(tmp_path, monkeypatch):
+    """Publisher and replicas keep versions on disks that take as long as a request does."""
+    synced = []
+    for name in ("fsync", "fsync_folder"):
+        real = getattr(Files, name)
+
+        def slow(self, *args, real=real):
+            synced.append(threading.current_thread() is threading.main_thread())
+            return real(self, *args)
+
+        monkeypatch.setattr(Files, name, slow)
+    artifact = compiled(bb.programs.HotSwap(INPUTS))
+    stores = {"swap": lambda cls, index: {"store": str(tmp_path / f"{cls}-{index}")}}
+    federation = bb.LocalFederation(artifact, nodes={"replica": 2}, config=stores)
+    held = [replica.component("swap").held for replica in federation.nodes["replica"]]
+    with Patient(federation.nodes["replica"]) as patient:
+        federation.bus._executor = patient
+        for epoch in (1, 2):
+            model = federation.server.component("model")
+            tensors = {name: np.asarray(t) + epoch for name, t in model.params(None).items()}
+            model.load_params(None, ParameterSet.from_tensors(tensors))
+            synced.clear()
+            told = set()
+            for event in federation.events():
+                if isinstance(event.step, bb.OpFailed):
+                    raise event.step.error
+                if isinstance(event.step, bb.Emitted) and event.step.name == "version":
+                    told.add(event.step.value["epoch"])
+                    patient.answered.release()
+            assert {one(None)["epoch"] for one in held} == {epoch}
+            assert told <= {epoch - 1, epoch}
+            assert False in synced, "nothing was written beside the Node"
+            # What the Node itself waits for is the flip: the journal, CURRENT, its folder.
+            assert sum(synced) <= 4 * len(held)
+
+    assert patient.asked, "no work was deferred"
+    assert patient.late == 0

@@ -10,6 +10,7 @@ import bb_dsl as bb
 from bb_ir.ids import PeerId
 from bb_ir.params import ParameterSet
 from bb_runtime import DeliveryError, Dropped, Emitted, FrameEnded, LocalBus, install
+from bb_runtime.errors import EndlessExchange, EndlessLoop
 from bb_testing.programs import SumAggregator
 
 IDS = [PeerId.from_seed(b"bus", n) for n in range(60)]
@@ -209,3 +210,97 @@ def test_what_a_node_published_before_joining_is_not_lost(compiled):
     emitted = [e for e in bus.run() if isinstance(e.step, Emitted)]
     assert emitted[0].peer == server.peer
     assert np.isfinite(server.component("model").w).all()
+
+
+# Nodes that wake each other
+
+
+class Bounce(bb.Module):
+    """Gives a ball on to a peer, and that one to the next."""
+
+    peer_class = "peer"
+    neighbour = bb.slots.PeerSelector(of="peer")
+
+    def body(self, g: bb.Graph) -> None:
+        with g.on("ball", "int64") as ball:
+            theirs = g.net_out("pass", self.neighbour.sample(g, 1), ball)
+        g.publish("ball", theirs)
+
+
+def bouncing(compiled: Any, **given: Any) -> LocalBus:
+    """Three peers that give a ball on in a ring, which have just begun."""
+    artifact = compiled(Bounce())
+    (main,) = (target.short for target in artifact.targets.values())
+    ring = IDS[:3]
+    nodes = [
+        install(peer, [], artifact, [main], {"neighbour": {"peers": [ring[(n + 1) % 3]]}})
+        for n, peer in enumerate(ring)
+    ]
+    bus = LocalBus(*nodes, **given)
+    for node in nodes:
+        node.invoke(main)
+    bus.run()
+    nodes[0].publish("ball", 7)
+    return bus
+
+
+def test_nodes_that_wake_each_other_without_end_are_told_of(compiled):
+    bus = bouncing(compiled, max_envelopes=300)
+
+    with pytest.raises(EndlessExchange, match="300 envelopes were carried") as caught:
+        bus.run()
+
+    assert isinstance(caught.value, EndlessLoop)
+    assert all(str(peer) in caught.value.found for peer in IDS[:3])
+    assert caught.value.found.count("50 on 'pass' from ") == 2
+    [place] = caught.value.where
+    assert place.file.endswith("test_bus.py")
+    assert "max_envelopes" in caught.value.fix
+
+
+def test_a_bus_that_told_of_it_may_go_on(compiled):
+    bus = bouncing(compiled, max_envelopes=300)
+    received = []
+    for most in (300, 1200):
+        bus.max_envelopes = most
+        with pytest.raises(EndlessExchange, match=f"{most:,} envelopes"):
+            bus.run()
+        metrics = (one for node in bus.nodes for one in node.metrics())
+        received.append(sum(
+            one.value for one in metrics
+            if one.name == "bb_envelopes_total" and one.labels["direction"] == "in"
+        ))  # fmt: skip
+    assert received == [300, 1500], "none was lost"
+
+    bus.remove(IDS[1])
+    assert bus.run() is not None, "without a peer in it the ring is open"
+
+
+def test_passing_time_is_no_exchange_without_end(compiled):
+    class Slow(Bounce):
+        def body(self, g: bb.Graph) -> None:
+            with g.on("ball", "int64") as ball:
+                theirs = g.net_out("pass", self.neighbour.sample(g, 1), g.sleep("1s", ball))
+            g.publish("ball", theirs)
+
+    class Bouncing:
+        def __call__(self, module: Any) -> Any:
+            return compiled(Slow() if isinstance(module, Bounce) else module)
+
+    bus = bouncing(Bouncing(), max_envelopes=20)
+
+    ended = [event.step for event in bus.advance("100s") if isinstance(event.step, FrameEnded)]
+
+    assert len(ended) >= 100
+
+
+def test_each_run_counts_anew(compiled):
+    server, *clients = nodes_of(compiled(Round()), 3)
+    bus = LocalBus(server, *clients, max_envelopes=6)
+    for _ in range(5):
+        server.invoke("Round")
+        bus.run()
+    bus.max_envelopes = 5
+    server.invoke("Round")
+    with pytest.raises(EndlessExchange, match=r"5 envelopes .* 'update' from"):
+        bus.run()

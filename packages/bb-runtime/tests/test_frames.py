@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 import bb_dsl as bb
+import bb_roles
 from bb_ir.types import tensor
 from bb_ir.wire import Hop, build_envelope
 from bb_runtime import Dropped, Emitted, FrameEnded, Options
+from bb_runtime._failures import place_of
 from bb_runtime.errors import NodeBroken, OpError
 from bb_testing.programs import CountingModel, Stage
 
@@ -308,6 +310,24 @@ def test_a_failure_names_the_component_s_own_line_and_carries_its_traceback(comp
     assert "no_such_method" in Path(__file__).read_text().splitlines()[failed.place.line - 1]
     assert "in _train" in failed.trace
     assert failed.error.__traceback__ is None
+
+
+def test_the_line_of_a_failure_is_the_author_s_where_a_base_of_ours_calls_it():
+    def fold() -> None:
+        raise ValueError("mine")
+
+    space: dict[str, Any] = {"fold": fold}
+    home = Path(bb_roles.__file__).parent / "collecting" / "_rounds.py"
+    exec(compile("def aggregate():\n    fold()\n", str(home), "exec"), space)  # noqa: S102
+    with pytest.raises(ValueError, match="mine") as caught:
+        space["aggregate"]()
+
+    error = caught.value
+    assert error.__traceback__ is not None
+    place = place_of(error.with_traceback(error.__traceback__.tb_next))  # without this test's line
+
+    assert place is not None
+    assert place.file == __file__
 
 
 class FailsOnce(CountingModel):

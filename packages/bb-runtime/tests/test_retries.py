@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bb_dsl as bb
+from bb_ir.ids import PeerId
 from bb_ir.wire import (
     DEFAULT_LIMITS,
     PRELUDE_SIZE,
@@ -17,6 +18,7 @@ from bb_ir.wire import (
     read_header,
     read_prelude,
 )
+from bb_runtime._frames import ReturnAddress
 from bb_runtime._windows import Window
 from bb_testing.programs import Packet, Stage
 
@@ -99,6 +101,7 @@ def quiet(stage: Stage) -> bool:
     return all(
         not node.live_frames
         and not node._engine.post.retries.open
+        and not node._engine.post.unanswered.open
         and not node._engine.post.outgoing
         and not any(record.busy for record in node._engine.peers.records.values())
         and node._engine.payload_held == 0
@@ -211,6 +214,144 @@ def test_a_message_that_nobody_answers_is_sent_again_too(push):
     pass_time(stage)
     assert stage.clients[0].component("model").methods == ["load_params"]
     assert quiet(stage)
+
+
+# Word that an answer will not come
+
+
+def failing(artifact: Any, clients: int = 2) -> Stage:
+    """A stage whose first client fails at what it is asked."""
+    return Stage(artifact, clients=clients, each={0: {"model": {"fail_in": "load_params"}}})
+
+
+def test_lost_word_that_an_answer_will_not_come_is_said_again(ask):
+    stage = failing(ask)
+    frame = stage.invoke()
+    stage.wire.deliver()
+    lose(stage, "Failed")
+    stage.wire.run()
+    assert "retried" not in stage.server.counters, "its question was acknowledged"
+    assert stage.server.live_frames == 1
+
+    stage.wire.advance(2 * SECOND)
+    assert flying(stage) == ["Failed!"]
+    stage.wire.run()
+
+    assert stage.end_of(frame).how == "done"
+    assert stage.wire.outputs("count") == [1]
+    assert stage.server.counters["answer_failed"] == 1
+    assert stage.clients[0].component("model").methods.count("load_params") == 1
+    pass_time(stage, seconds=100)
+    assert quiet(stage)
+
+
+def test_who_heard_that_an_answer_will_not_come_drops_what_is_said_again(ask):
+    stage = failing(ask)
+    frame = stage.run()
+    assert stage.end_of(frame).how == "done"
+    counted = dict(stage.server.counters)
+
+    said = 0
+    for _ in range(100):
+        stage.wire.advance(SECOND)
+        said += flying(stage).count("Failed!")
+        stage.wire.run()
+
+    assert said == ask.edges["tell"].retries == 3
+    assert stage.server.counters == {**counted, "duplicate": said}
+    assert stage.clients[0].counters["retried"] == said
+    assert quiet(stage)
+
+
+def test_a_question_that_comes_again_is_told_at_once_that_its_frame_failed(ask):
+    stage = failing(ask, clients=1)
+    stage.invoke()
+    stage.wire.deliver()
+    lose(stage, "Failed")
+    lose(stage, "Ack")
+    client = stage.clients[0]
+    before = client.next_wakeup()
+    while flying(stage) != ["ask!"]:
+        stage.wire.advance(SECOND // 100)
+        stage.wire.flying = [p for p in stage.wire.flying if p.source != client.peer]
+    stage.wire.deliver()
+
+    assert sorted(flying(stage)) == ["Ack", "Failed!"]
+    assert client.next_wakeup() > before, "it is said once less by itself"
+    stage.wire.run()
+    assert stage.server.counters["answer_failed"] == 1
+
+
+def test_a_question_that_comes_again_while_it_is_worked_on_is_acknowledged(compiled):
+    class Slow(Ask):
+        def body(self, g: bb.Graph) -> None:
+            got = g.net_out("ask", self.peers.sample(g, 1), self.model.params(g), retries=3)
+            waited = g.sleep("8s", got)
+            back = g.net_out("tell", g.sender(got), waited)
+            g.output("count", g.gather(back, deadline="20s").count)
+
+    stage = Stage(compiled(Slow()), clients=1)
+    stage.invoke()
+    stage.wire.deliver(keep=True)
+    lose(stage, "Ack")
+    stage.wire.deliver()
+    assert flying(stage) == ["Ack"]
+
+
+def test_an_edge_without_retries_says_it_once(compiled):
+    stage = failing(compiled(Ask(answer=0)))
+    stage.run()
+    assert stage.server.counters["answer_failed"] == 1
+    stage.wire.advance(60 * SECOND)
+    assert not stage.wire.flying
+    assert quiet(stage)
+
+
+def test_what_is_said_again_survives_a_snapshot(ask):
+    stage = failing(ask)
+    frame = stage.invoke()
+    stage.wire.deliver()
+    lose(stage, "Failed")
+    stage.wire.run()
+    never = stage.clients[0].next_wakeup()
+
+    stage.restart()
+
+    assert stage.clients[0].next_wakeup() == never
+    stage.wire.advance(2 * SECOND)
+    assert flying(stage) == ["Failed!"]
+    stage.wire.run()
+    assert stage.end_of(frame).how == "done"
+    assert stage.server.counters["answer_failed"] == 1
+
+
+def test_a_crash_forgets_what_was_to_be_said(ask):
+    stage = failing(ask)
+    stage.invoke()
+    stage.wire.deliver()
+    data = stage.clients[0].snapshot()
+    assert stage.clients[0]._engine.post.unanswered.open
+
+    again = failing(ask).makers[1](incarnation=2)
+    again.restore(data, clean=False)
+
+    assert not again._engine.post.unanswered.open
+    assert again.next_wakeup() is None
+
+
+def test_few_words_are_kept_for_one_peer_and_for_all(ask):
+    engine = Stage(ask, clients=1).clients[0]._engine
+    words, edge = engine.post.unanswered, ask.edges["tell"]
+    peers = [PeerId.from_seed(b"many", n) for n in range(40)]
+    for frame in range(200):
+        for peer in peers:
+            engine.post.refuse(ReturnAddress(peer, frame, 1), edge, "failed")
+
+    assert len(words.open) == 1024
+    words.clear()
+    for frame in range(200):
+        engine.post.refuse(ReturnAddress(peers[0], frame, 1), edge, "failed")
+    assert len(words.open) == 128
 
 
 # When to give up
@@ -408,9 +549,9 @@ def test_a_window_never_takes_an_id_of_an_edge_with_retries_twice(ids):
 
 
 @settings(max_examples=60, deadline=None)
-@given(data=st.data())
-def test_whatever_the_wire_does_each_message_runs_at_most_once(ask, data):
-    stage = Stage(ask, clients=2)
+@given(data=st.data(), fails=st.booleans())
+def test_whatever_the_wire_does_each_message_runs_at_most_once(ask, data, fails):
+    stage = failing(ask) if fails else Stage(ask, clients=2)
     frame = stage.invoke()
     for _ in range(200):
         if not stage.wire.flying:

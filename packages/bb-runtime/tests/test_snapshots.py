@@ -816,7 +816,7 @@ KNOWN = {
     "Post": {
         "written": "messages outgoing",
         "given": "program codecs answering limits _engine by_reference",
-        "parts": "outbound retries",
+        "parts": "outbound retries unanswered",
     },
     "Pressure": {
         "written": "paused",
@@ -832,6 +832,8 @@ KNOWN = {
     },
     "Strangers": {"written": "_account records", "given": "_engine"},
     "Timers": {"written": "heap", "nothing": "_number _limit"},
+    # How many there are for one follows from those that there are.
+    "Unanswered": {"written": "open _for_one", "given": "_engine"},
     "Works": {
         "written": "open",
         "given": "_engine _inbox _ops _contexts",
@@ -851,7 +853,8 @@ def attributes_of(part):
 def test_whoever_adds_state_to_a_node_decides_whether_it_is_written(stage):
     s = stage(average)
     engine = s.server._engine
-    parts = [engine, s.server._admission, engine.post.outbound, engine.post.retries]
+    post = engine.post
+    parts = [engine, s.server._admission, post.outbound, post.retries, post.unanswered]
     parts += [getattr(engine, name.lower()) for name in KNOWN if hasattr(engine, name.lower())]
     assert {type(part).__name__ for part in parts} == set(KNOWN)
     for part in parts:

@@ -58,6 +58,27 @@ class Other(First):
         g.output("count", g.gather(back).count)
 
 
+class Ordered(First):
+    """A version that asks on the same edge, in the order of sending."""
+
+    def body(self, g: bb.Graph) -> None:
+        x = g.input("x", tensor("float64", (None,)))
+        got = g.net_out("ask", self.clients.sample(g, 1), x, ordered=True)
+        back = g.net_out("answer", g.sender(got), self.model.forward(g, got))
+        g.output("count", g.gather(back).count)
+
+
+class InParts(First):
+    """A version whose clients answer three times."""
+
+    def body(self, g: bb.Graph) -> None:
+        x = g.input("x", tensor("float64", (None,)))
+        got = g.net_out("ask", self.clients.sample(g, 1), x)
+        with g.loop(3):
+            back = g.net_out("answer", g.sender(got), self.model.forward(g, got), replies=3)
+        g.output("count", g.gather(back).count)
+
+
 @pytest.fixture(scope="module")
 def first(compiled):
     return compiled(First())
@@ -129,6 +150,22 @@ def test_edges_that_are_not_the_same_are_unknown(first, other):
     server, client, bus = pair(other, first, server=[first], client=[other])
     assert outputs(server, bus) == []
     assert client.counters == {"unknown_edge": 1}
+
+
+@pytest.mark.parametrize(
+    ("version", "refuses"), [(Ordered, "client"), (InParts, "server")], ids=["ordered", "replies"]
+)
+def test_edges_that_promise_something_else_are_unknown(first, compiled, version, refuses):
+    new = compiled(version())
+    assert new.edges.keys() == first.edges.keys()
+    assert len(new.edges_by_id.keys() & first.edges_by_id.keys()) == 1, "the other is as it was"
+
+    server, client, bus = pair(new, first, server=[first], client=[new])
+
+    assert outputs(server, bus) != [1]
+    counted = {"server": server.counters, "client": client.counters}
+    assert counted.pop(refuses)["unknown_edge"] == 1
+    assert "unknown_edge" not in next(iter(counted.values()))
 
 
 def test_peer_that_comes_back_with_an_accepted_version_has_restarted(first, second, compiled):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from bb_ir.durations import parse_duration
 from bb_sim import BadCheckpoint, Clock, Compute, Crash, Liar, Link, Partition
+from bb_sim.chaos import random_scenario, violations
 
 ROUGH = {
     "links": Link("20ms", "30ms", "heavy", "1MB/s", loss=0.05, duplicate=0.1, reorder=0.3),
@@ -74,16 +75,60 @@ def test_rounds_that_were_told_are_not_told_again(simulation):
     assert told == [1, 2, 3]
 
 
-def test_more_rounds_can_be_asked_for(simulation):
-    done = simulation()
+@settings(
+    deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    seed=st.integers(0, 50),
+    wanted=st.lists(st.integers(1, 7), min_size=2, max_size=4, unique=True).map(sorted),
+    pause=st.sampled_from(["0", "1ns", "20ms", "35ms", "3s"]),
+    late=st.booleans(),
+    world=st.sampled_from(["even", "rough", "server crashes", "chaos"]),
+    quorum=st.sampled_from([0.3, 1.0]),
+)
+def test_more_rounds_go_on_as_if_asked_for_at_once(
+    simulation, *, seed, wanted, pause, late, world, quorum
+):
+    crash = Crash("server", "600ms", "100ms", keep="0")
+    chaotic = random_scenario(seed, {"server": 1, "client": 8})
+    worlds = {
+        "even": {"links": Link("20ms"), "compute": {"client": Compute("30ms")}},
+        "rough": ROUGH,
+        "server crashes": {**ROUGH, "faults": (crash,)},
+        "chaos": {
+            "links": chaotic.links, "compute": chaotic.compute, "clocks": chaotic.clocks,
+            "faults": chaotic.faults, "liars": chaotic.liars, "tell_lost": chaotic.tell_lost,
+        },
+    }  # fmt: skip
+
+    def make(rounds):
+        given = {"program": {"quorum": quorum}, "rounds": rounds, "seed": seed, "pause": pause}
+        return simulation(late=late, **given, **worlds[world])
+
+    at_once = make(wanted[-1])
+    expected = at_once.run()
+    going = make(wanted[0])
+    going.run()
+    for rounds in wanted[1:]:
+        data = going.checkpoint()
+        going = make(rounds)
+        going.resume(data)
+        going.run()
+
+    assert going.result().to_dict() == expected.to_dict()
+    assert going.result().spans == expected.spans
+    assert weights(going).tobytes() == weights(at_once).tobytes()  # NaNs of liars included
+    assert [one.number for one in expected.rounds] == list(range(1, wanted[-1] + 1))
+
+
+def test_a_run_that_is_over_can_be_led_to_its_end(simulation):
+    done = simulation(rounds=2, program={"quorum": 0.5}, **ROUGH)
     done.run()
 
-    more = simulation(rounds=5)
-    more.resume(done.checkpoint())
-    result = more.run()
+    done.drain()
 
-    assert [one.number for one in result.rounds] == [1, 2, 3, 4, 5]
-    assert result.complete
+    assert not violations(done)
+    assert not done.in_flight
 
 
 @pytest.mark.parametrize(

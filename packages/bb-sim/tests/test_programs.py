@@ -1,12 +1,17 @@
 """Programs of other kinds: gossip, rounds of their own, deferred work, bootstraps, inputs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import bb_dsl as dsl
 from bb_ir.types import peers as peers_type
 from bb_roles.registry import bound_class
 from bb_sim import Compute, Crash, Liar, Link, Scenario, Simulation
+from bb_sim.chaos import random_scenario
 from bb_testing.programs import CountingModel
 
 SECOND = 10**9
@@ -297,3 +302,47 @@ def test_bootstraps_run_first_and_again_after_a_crash(compiled):
     assert result.installed == 4
     assert [one.ended_ns for one in result.rounds] == [20_000_000, 620_000_000, 1_620_000_000]
     assert result.complete
+
+
+@settings(
+    deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    seed=st.integers(0, 50),
+    wanted=st.lists(st.integers(1, 6), min_size=2, max_size=3, unique=True).map(sorted),
+    late=st.booleans(),
+    chaos=st.booleans(),
+    program=st.sampled_from(["clocks", "averaging", "rounds"]),
+)
+def test_programs_with_rounds_of_their_own_go_on_as_if_never_stopped(
+    compiled, *, seed, wanted, late, chaos, program
+):
+    from bytesandbrains.programs import GossipAveraging
+
+    peers = {"server": 1, "client": 6} if program == "rounds" else {"peer": 6}
+    world = random_scenario(seed, peers, faulty=["client" if program == "rounds" else "peer"])
+    world = world if chaos else Scenario(links=Link("20ms", "30ms"), seed=seed)
+    start, config, parts = "all", {}, {}
+    if program == "rounds":
+        made, start = Rounds(), "one"
+    elif program == "clocks":
+        made = Gossip()
+    else:
+        made, parts = GossipAveraging(), neighbours()
+        config = {"gossip": lambda index: {"value": float(index)}}
+    artifact = compiled(made, **parts)
+
+    def make(rounds):
+        changed = replace(world, peers=peers, rounds=rounds, start=start)
+        return Simulation(artifact, changed, config=config, late=late)
+
+    at_once = make(wanted[-1]).run()
+    going = make(wanted[0])
+    going.run()
+    for rounds in wanted[1:]:
+        data = going.checkpoint()
+        going = make(rounds)
+        going.resume(data)
+        going.run()
+
+    assert going.result().to_dict() == at_once.to_dict()

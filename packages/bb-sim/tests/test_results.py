@@ -81,6 +81,14 @@ def test_figures_of_several_peers_are_told_by_mean_least_and_most():
     }  # fmt: skip
 
 
+def test_a_mean_is_that_of_the_figures_that_are_numbers():
+    output = Output()
+    for loss in (1.0, math.nan, 3.0):
+        output.add({"loss": loss})
+
+    assert output.means() == {"loss": 2.0}
+
+
 def test_means_do_not_depend_on_the_order():
     numbers = [0.1, 1e16, -1e16, 0.7, 3e-9]
     ways = [Output(), Output()]

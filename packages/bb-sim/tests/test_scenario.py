@@ -2,7 +2,16 @@
 
 import pytest
 
-from bb_sim import BadScenario, Crash, Liar, Partition, read_scenario
+from bb_sim import (
+    BadScenario,
+    Crash,
+    Liar,
+    Link,
+    Partition,
+    Scenario,
+    Simulation,
+    read_scenario,
+)
 from bb_sim._draws import Draws
 from bb_sim._population import Population
 from bb_sim._reading import duration, rate
@@ -57,6 +66,24 @@ def test_mistake_is_told_with_what_was_meant(tmp_path, text, told):
 
     assert told in str(caught.value)
     assert "scenario.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "told"),
+    [
+        (Scenario(liars=(Liar("a", "nam"),)), "did you mean 'nan'"),
+        (Scenario(links=Link(latency=20)), "latency of [links] is 20"),
+        (Scenario(between={"a -> b": Link(loss="much")}), "loss of [between.a -> b] is 'much'"),
+        (Scenario(faults=(Crash("a", at=3),)), "at of [faults] is 3"),
+        (Scenario(faults=("crash",)), "expected: of Partition, Crash, Join, Leave"),
+        (Scenario(rounds="many"), "rounds of [scenario] is 'many'"),
+    ],
+)
+def test_mistake_in_python_is_told_before_anything_runs(simulation, scenario, told):
+    with pytest.raises(BadScenario) as caught:
+        Simulation(simulation(2).artifact, scenario)
+
+    assert told in str(caught.value)
 
 
 @pytest.mark.parametrize("place", ["{}", "{}:", ":{}", "{}%", "1.{}%"])

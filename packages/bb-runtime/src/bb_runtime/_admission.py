@@ -328,10 +328,16 @@ class Admission:
             return False
         if window.check_received(head.message_id):
             self.engine.drop("duplicate", lease.source, lease.edge.name)
-            self.controls.acknowledge(lease.record, head)
+            self._came_again(lease.record, head, lease.edge)
             return False
         window.mark_received(head.message_id)
         return True
+
+    def _came_again(self, record: Peer, head: EnvelopeHead, edge: Edge | None) -> None:
+        """Say that a message came, to a peer that did not hear it, and what became of it."""
+        self.controls.acknowledge(record, head)
+        if edge is not None and edge.answered and head.chain:
+            self.engine.post.unanswered.asked_again(record.id, edge, head)
 
     # Decisions
 
@@ -474,7 +480,7 @@ class Admission:
         if no.reason == "stale" and record.window is not None:
             self.controls.stale(record, record.window.incarnation)
         elif again and no.reason == "duplicate" and self._speaks(head.program):
-            self.controls.acknowledge(record, head)
+            self._came_again(record, head, edge)
         elif again and no.reason in _FOR_GOOD:
             self.controls.refuse(record, head, no.reason)
         return refuse

@@ -184,7 +184,8 @@ class Engine:
         deadline = self.now_ns + program.info.deadline_ns
         frame = Frame(self._root_number(), bound, values, deadline, ordinal)
         self._open_root(frame)
-        self.tidy()
+        if self._touched or self._vacant:
+            self.tidy()
         return self.id_of(frame)
 
     def receive(
@@ -554,7 +555,7 @@ class Engine:
         program = bound.program
         name, region = program.target.short, program.info.name
         self.steps.append(FrameEnded(name, region, self.id_of(frame), how, reason))
-        counts, key = self.metrics.ended, (name, region, how)
+        counts, key = self.metrics.ended, program.ends.get(how) or program.ended(how)
         counts[key] = counts.get(key, 0) + 1
         # A turn that is done hands what it promised on to the frame around it.
         if (frame.return_address is not None or frame.owed) and (
@@ -660,6 +661,7 @@ class Engine:
         self.controllers.clear()
         self.timers.clear()
         self.alarms.clear()
+        self.post.unanswered.clear()
 
     # Time and reports
 

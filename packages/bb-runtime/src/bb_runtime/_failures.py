@@ -6,6 +6,7 @@ import os
 import traceback
 from pathlib import Path
 
+import bb_roles
 from bb_ir.errors import BytesAndBrainsError, SourceLine
 from bb_roles.fused import raised_at
 from bb_runtime._program import Stretch
@@ -15,6 +16,8 @@ from bb_runtime.artifact import Op
 __all__ = ["failed_op", "forget_traceback", "place_of", "trace_of"]
 
 _HERE = str(Path(__file__).parent)
+#: Bases that components inherit from.
+_BASES = str(Path(bb_roles.__file__).parent)
 #: A traceback is told from its innermost calls; recursion without end would fill a step.
 _DEPTH = 40
 
@@ -48,6 +51,8 @@ def place_of(error: BaseException) -> SourceLine | None:
     own = [(name, line) for name, line in calls if not name.startswith(("<bb ", _HERE))]
     if not own:
         return None
+    # What its author wrote says more than a base of ours that calls it.
+    own = [one for one in own if not one[0].startswith(_BASES)] or own
     # A component's own lines say more than those of the libraries that it calls.
     home = os.path.dirname(own[0][0])  # noqa: PTH120  # thirty times as fast, on text of Python's
     name, line = [one for one in own if os.path.dirname(one[0]) == home][-1]  # noqa: PTH120

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["MISREAD", "whole"]
+from bb_ir.ids import PeerId
+
+__all__ = ["MISREAD", "peer_of", "whole"]
 
 #: Errors that tell of a table, not of the machine; `RecursionError` is one of a table, too.
 MISREAD: Final[tuple[type[Exception], ...]] = (
@@ -34,3 +36,14 @@ def whole(value: object) -> int:
     if type(value) is int and 0 <= value < 1 << 64:
         return value
     raise ValueError(f"{value!r:.80} instead of a number")
+
+
+def peer_of(value: object) -> PeerId:
+    """Return a peer of a table.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if not isinstance(value, PeerId):
+        raise TypeError(f"{type(value).__name__} instead of a peer")
+    return value

@@ -20,6 +20,7 @@ from bb_runtime._letters import Letter, Writer
 from bb_runtime._outbound import Outbound
 from bb_runtime._peers import Peer
 from bb_runtime._retries import Retries, Retry
+from bb_runtime._unanswered import Unanswered, Word
 from bb_runtime.errors import OpError
 from bb_runtime.references import Sharer
 from bb_runtime.steps import Ship
@@ -36,7 +37,7 @@ class Post:
 
     __slots__ = (
         "_engine", "answering", "by_reference", "codecs", "limits", "messages", "outbound",
-        "outgoing", "program", "retries",
+        "outgoing", "program", "retries", "unanswered",
     )  # fmt: skip
 
     def __init__(self, engine: Engine) -> None:
@@ -58,6 +59,7 @@ class Post:
         }
         self.outbound = Outbound(engine)
         self.retries = Retries(engine)
+        self.unanswered = Unanswered(engine)
         #: Message id -> (frame, reply edges, peer): whose answer fails with the message.
         self.outgoing: dict[int, tuple[Frame, tuple[Edge, ...], PeerId]] = {}
 
@@ -242,20 +244,33 @@ class Post:
         if address.peer in self._engine.gathers.gone:
             return
         control = Failed(reason[:64], address.frame, address.incarnation, edge.id, address.grant)
-        self.control(address.peer, control)
+        number = self.control(address.peer, control)
+        if edge.retries:
+            self.unanswered.watch(address.peer, edge, control, number)
 
-    def control(self, peer: PeerId, control: Control) -> None:
-        """Ship a message of engines to engines; nothing holds it up, and nobody answers it."""
+    def control(self, peer: PeerId, control: Control) -> int:
+        """Ship a message of engines to engines; nothing holds it up, and nobody answers it.
+
+        Returns:
+            Its message id.
+        """
         self.messages += 1
+        self.word(peer, control, self.messages)
+        return self.messages
+
+    def word(self, peer: PeerId, control: Control, number: int, flags: int = 0) -> None:
+        """Ship such a message under an id."""
         built = build_envelope(
-            self.program, 0, self._engine.incarnation, self.messages, control=control
+            self.program, 0, self._engine.incarnation, number, control=control, flags=flags
         )
-        self._engine.steps.append(Ship(peer, built, self.messages))
+        self._engine.steps.append(Ship(peer, built, number))
 
     def ring(self, what: object) -> None:
         """Do what an alarm was set for."""
         if isinstance(what, Retry):
             self.retries.due(what)
+        elif isinstance(what, Word):
+            self.unanswered.due(what)
         elif isinstance(what, Peer):
             self.outbound.flush(what)
 

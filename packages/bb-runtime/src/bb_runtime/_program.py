@@ -156,6 +156,7 @@ class RegionProgram:
         block: The block whose turns run it.
         delays: The sleeps that stand in it.
         replies: How many of its frames a peer that answers opens.
+        ends: Of each way to end, under what its frames are counted; one for all Nodes.
     """
 
     info: RegionInfo
@@ -172,6 +173,11 @@ class RegionProgram:
     block: BlockInfo | None = None
     delays: tuple[DelayInfo, ...] = ()
     replies: int = 1
+    ends: dict[str, tuple[str, str, str]] = field(default_factory=dict[str, tuple[str, str, str]])
+
+    def ended(self, how: str) -> tuple[str, str, str]:
+        """Return under what a frame that ended so is counted."""
+        return self.ends.setdefault(how, (self.target.short, self.info.name, how))
 
 
 @dataclass(frozen=True)

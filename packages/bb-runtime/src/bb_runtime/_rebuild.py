@@ -29,7 +29,7 @@ from bb_runtime._frames import (
 )
 from bb_runtime._grants import key_from
 from bb_runtime._head import Parts, codecs_of, components_of
-from bb_runtime._misread import whole
+from bb_runtime._misread import peer_of, whole
 from bb_runtime._paces import Paces
 from bb_runtime._peers import Peers
 from bb_runtime._portable import unpack
@@ -136,6 +136,7 @@ class Builder:
         self.instants = int(sweep), {peer_of(peer): int(since) for peer, since in told.items()}
         self.letters = self.unpack(table["outbound"])
         self.retries = self.unpack(table["retries"])
+        self.unanswered = engine.post.unanswered.read(self.unpack(table["unanswered"]), self.now_ns)
         self.order = engine.order.read(self.unpack(table["order"]), self.now_ns)
         self.alarms = [
             (
@@ -231,10 +232,14 @@ class Builder:
         outbound.load(self.letters)
         retries = engine.post.retries
         retries.load(self.retries if self.clean else ())
+        unanswered = engine.post.unanswered
+        unanswered.load(self.unanswered if self.clean else ())
         # What falls due at one instant keeps its order.
         engine.alarms.clear()
         for left, number, peer, edge in self.alarms:
-            found: Any = peers.records.get(peer) if peer else retries.open.get(number or 0)
+            found: Any = retries.open.get(number or 0) or unanswered.numbered(number)
+            if peer:
+                found = peers.records.get(peer)
             if edge is not None:
                 found = engine.order.waiting(peer, edge)
             if found is not None:
@@ -392,12 +397,6 @@ class Builder:
         found = self.controllers[place]
         assert isinstance(found, On)
         return found
-
-
-def peer_of(value: Any) -> PeerId:
-    if not isinstance(value, PeerId):
-        raise TypeError(f"{type(value).__name__} instead of a peer")
-    return value
 
 
 def seen_of(incarnation: Any, highest: Any, bits: Any, received: Any, too_low: Any) -> Any:

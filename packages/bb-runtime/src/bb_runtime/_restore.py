@@ -18,8 +18,9 @@ from bb_ir.dump import load
 from bb_ir.errors import BytesAndBrainsError, DumpError
 from bb_roles.contracts import Component, State
 from bb_runtime._head import Parts, components_of, head_of
+from bb_runtime._misread import peer_of
 from bb_runtime._portable import KINDS, unpack
-from bb_runtime._rebuild import Builder, Table, peer_of, seen_of
+from bb_runtime._rebuild import Builder, Table, seen_of
 from bb_runtime._snapshot import FORMAT, check_idle
 from bb_runtime.errors import SnapshotDamaged, SnapshotError, SnapshotForeign, SnapshotNewer
 

@@ -38,6 +38,7 @@ from bb_runtime._quarantine import Unwanted
 from bb_runtime._retries import Retry
 from bb_runtime._stored_steps import pack_step
 from bb_runtime._stored_works import named, pack_abandoned, pack_held, pack_works
+from bb_runtime._unanswered import Word
 from bb_runtime.errors import NodeBusy, NotStorable, SnapshotError
 from bb_runtime.steps import Deferred
 
@@ -235,6 +236,7 @@ class _Writer:
             "gone": engine.gathers.gone,
             "handed": engine.handed,
             "retries": self.packer.pack(engine.post.retries.state()),
+            "unanswered": self.packer.pack(engine.post.unanswered.state()),
             "order": self.packer.pack(engine.order.state()),
             # Work is handed out anew.
             "steps": [
@@ -366,6 +368,8 @@ class _Writer:
         left = when_ns - self.now_ns
         if isinstance(what, Retry):
             return left, what.letter.number, None, None
+        if isinstance(what, Word):
+            return left, what.number, None, None
         if isinstance(what, Line):
             return left, None, what.record.id, what.edge.name
         assert isinstance(what, Peer)

@@ -11,8 +11,8 @@ from bb_ir.errors import DumpError
 from bb_ir.ids import PeerId
 from bb_ir.values import Codecs
 from bb_runtime._head import Parts, codecs_of, components_of
+from bb_runtime._misread import peer_of
 from bb_runtime._portable import KINDS, Packer, Unwritable, pack_bytes, unpack, unpack_bytes
-from bb_runtime._rebuild import peer_of
 from bb_runtime._restore import BUS_FORMAT, load_table, rehearse, understood
 from bb_runtime._stored_steps import pack_step, unpack_step
 from bb_runtime.errors import NotStorable, SnapshotError, SnapshotForeign

@@ -24,10 +24,10 @@ from bb_runtime.steps import (
     Ship,
 )
 
-__all__ = ["Told", "told"]
+__all__ = ["NO_LIMITS", "Told", "told"]
 
 #: An envelope of our own is known to be good; how long it may be is no question here.
-_LIMITS = WireLimits(header=1 << 30, segments=1 << 20, payload=1 << 62)
+NO_LIMITS = WireLimits(header=1 << 30, segments=1 << 20, payload=1 << 62)
 
 
 class Told(NamedTuple):
@@ -97,7 +97,7 @@ def _about(step: tuple[Any, ...], what: str, op: Op | None, frame: FrameId | Non
 def _shipped(step: Ship, artifact: Artifact) -> Told:
     data = memoryview(step.envelope.head)
     prelude, header = data[:PRELUDE_SIZE], data[PRELUDE_SIZE:]
-    head = read_header(read_prelude(prelude, _LIMITS), header, _LIMITS)
+    head = read_header(read_prelude(prelude, NO_LIMITS), header, NO_LIMITS)
     size = len(step.envelope.head) + step.envelope.payload_length
     if isinstance(head.control, Failed):
         edge = artifact.edges_by_id.get(head.control.edge)

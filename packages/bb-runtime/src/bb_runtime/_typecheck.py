@@ -29,9 +29,9 @@ def check_inputs(target: Target, given: Mapping[str, Any], codecs: Codecs) -> No
     Raises:
         InvalidInput: It is not what the target declares.
     """
-    missing = [name for name in target.inputs if name not in given]
-    unknown = [name for name in given if name not in target.inputs]
-    if missing or unknown:
+    if given.keys() ^ target.inputs:
+        missing = [name for name in target.inputs if name not in given]
+        unknown = [name for name in given if name not in target.inputs]
         declared = ", ".join(f"{n}: {target.types.get(n, ANY)}" for n in target.inputs)
         raise InvalidInput(
             f"inputs of {target.short}: missing {missing or 'none'}, unknown {unknown or 'none'}",

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from functools import partial
 from itertools import chain
 from queue import SimpleQueue
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bb_ir.durations import parse_duration
 from bb_ir.ids import PeerId
@@ -22,10 +21,16 @@ from bb_runtime._admission import Later, Refuse
 from bb_runtime._endless import MOST_OPS
 from bb_runtime._stored_bus import Carried, read_bus, write_bus
 from bb_runtime.errors import DeliveryError
+from bb_runtime.exchanges import MOST_ENVELOPES, Exchanges, note_ship
 from bb_runtime.node import Node
 from bb_runtime.steps import Closed, Deferred, Readable, Ship, Step
 
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
+
 __all__ = ["Event", "LocalBus"]
+
+_FIX = "have them wait with g.sleep, end it by a condition, or allow more (LocalBus.max_envelopes)"
 
 
 class Event(NamedTuple):
@@ -45,16 +50,23 @@ class LocalBus:
         executor: Where components' deferred work is done; in this thread, at once, when `None`.
         max_ops: So many ops of a Node in a row, without coming to rest, are taken for a loop
             without end: while a Node runs, no time passes here.
+        max_envelopes: So many envelopes in one run, while no time passes, are taken for Nodes
+            that wake each other without end.
 
     Attributes:
         max_ops: The same; it can be set at any time.
     """
 
     def __init__(
-        self, *nodes: Node, executor: Executor | None = None, max_ops: int = MOST_OPS
+        self,
+        *nodes: Node,
+        executor: Executor | None = None,
+        max_ops: int = MOST_OPS,
+        max_envelopes: int = MOST_ENVELOPES,
     ) -> None:
         self._executor = executor
         self.max_ops = max_ops
+        self._exchanges = Exchanges(max_envelopes, _FIX)
         self._works: list[Future[None]] = []
         self._nodes: dict[PeerId, Node] = {}
         #: Envelopes that are to come later, by who takes and who sends them.
@@ -117,6 +129,15 @@ class LocalBus:
         self.remove(peer)
 
     @property
+    def max_envelopes(self) -> int:
+        """How many envelopes may be carried while no time passes; it can be set at any time."""
+        return self._exchanges.most
+
+    @max_envelopes.setter
+    def max_envelopes(self, most: int) -> None:
+        self._exchanges.most = most
+
+    @property
     def nodes(self) -> tuple[Node, ...]:
         """The Nodes, in the order in which they joined."""
         return tuple(self._nodes.values())
@@ -136,11 +157,13 @@ class LocalBus:
 
         Raises:
             EndlessLoop: A Node ran `max_ops` ops and was still not at rest.
+            EndlessExchange: `max_envelopes` were carried, and there are more.
         """
         return list(self.events(time=time))
 
     def events(self, *, time: bool = True) -> Iterator[Event]:
         """Do what `run` does, giving each event as it happens."""
+        self._exchanges.rest()
         while True:
             yield from self._settle_all()
             if time and any(node.deferring for node in self.nodes):
@@ -154,7 +177,11 @@ class LocalBus:
 
         Returns:
             What the Nodes reported, without the envelopes.
+
+        Raises:
+            EndlessLoop: As of `run`.
         """
+        self._exchanges.rest()
         events = list(self._settle_all())
         end = max((node.now_ns for node in self.nodes), default=0) + parse_duration(duration)
         while self._advance(end):
@@ -211,8 +238,7 @@ class LocalBus:
             if not self._works:
                 return
             # Nobody tells `wait` of work that an executor cancelled when it was shut down.
-            done = {work for work in self._works if work.done()}
-            done = done or wait(self._works, return_when=FIRST_COMPLETED).done
+            done = {work for work in self._works if work.done()} or _first_done(self._works)
             self._works = [work for work in self._works if work not in done]
             for work in done:
                 _check_done(work)
@@ -226,8 +252,10 @@ class LocalBus:
 
     def _carry(self) -> Iterator[Event]:
         """Carry what is on its way, with all that follows."""
-        stack = self._stack
+        stack, one_more = self._stack, self._exchanges.one_more
         while stack:
+            if one_more():
+                note_ship(self._exchanges, *stack[-1])
             sender, ship = stack.pop()
             receiver = self._nodes.get(ship.to)
             if receiver is None:
@@ -295,7 +323,15 @@ class LocalBus:
             return False
         for node in self.nodes:
             node.advance(max(when, node.now_ns))
+        self._exchanges.rest()
         return True
+
+
+def _first_done(works: list[Future[None]]) -> set[Future[None]]:
+    # Whoever has works has an executor, and has imported this already; it brings logging.
+    from concurrent.futures import FIRST_COMPLETED, wait
+
+    return wait(works, return_when=FIRST_COMPLETED).done
 
 
 def _check_done(work: Future[None]) -> None:

@@ -13,6 +13,7 @@ __all__ = [
     "DeadlineExceeded",
     "DeliveryError",
     "EmptyTargets",
+    "EndlessExchange",
     "EndlessLoop",
     "IncompatibleCompiledVersion",
     "InstallError",
@@ -257,6 +258,16 @@ class EndlessLoop(OpError):
     `LocalBus` and in a simulation no time passes meanwhile, so its deadline never comes. Give the
     loop an end, or have it wait: `g.sleep("1s", value)`. A program that does compute for so long
     needs a host that allows it: `federation.bus.max_ops = ...`.
+    """
+
+
+class EndlessExchange(EndlessLoop):
+    """Nodes send each other envelopes, and never come to rest.
+
+    What one sends makes another send, by an event that is published or a block of rounds without
+    an end, and no time passes meanwhile: on a `LocalBus`, or in a simulation whose links and work
+    take none. Let them wait, `g.sleep("1s", value)`, or end it by a condition. A program that does
+    send so much at one instant needs a host that allows it: `federation.bus.max_envelopes = ...`.
     """
 
 

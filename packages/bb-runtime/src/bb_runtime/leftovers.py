@@ -35,6 +35,7 @@ def leftovers(node: Node) -> dict[str, int]:
             "leases": len(engine.pressure.leases),
             "expected answers of envelopes": len(post.outgoing),
             "unacknowledged envelopes": len(post.retries.open),
+            "words to be said again": len(post.unanswered.open),
             "unsent bytes": post.outbound.unsent_bytes,
             "peers told to wait": len(engine.pressure.paused),
             "pieces of deferred work": works.open,

@@ -131,17 +131,22 @@ class Node(PeersOfNode):
             NodeClosed: The Node was told to close.
         """
         self._check_open()
-        found = next((t for t in self._targets if target in (t.short, t.name)), None)
-        if found is None or found.short not in self._engine.mains:
+        engine = self._engine
+        mains = engine.mains
+        bound = mains.get(target) or mains.get(
+            next((one.short for one in self._targets if one.name == target), "")
+        )
+        if bound is None:
             raise InvalidInput(
                 f"target {target!r} cannot be invoked on this Node",
-                expected=f"one of {', '.join(self._engine.mains) or 'none'}",
-                fix=did_you_mean(target, self._engine.mains)
+                expected=f"one of {', '.join(mains) or 'none'}",
+                fix=did_you_mean(target, mains)
                 or "targets of other classes start when an envelope arrives",
             )
+        found = bound.program.target
         given = dict(inputs or {})
-        check_inputs(found, given, self._engine.post.codecs)
-        return self._engine.invoke(found.short, given)
+        check_inputs(found, given, engine.post.codecs)
+        return engine.invoke(found.short, given)
 
     def publish(self, topic: str, value: Any = None) -> int:
         """Hand an event to the `g.on(topic)` blocks that have started on this Node.

@@ -34,7 +34,7 @@ from bb_sim.results import Output, Round, Span
 
 __all__ = ["Parts", "read", "write"]
 
-_VERSION = 1
+_VERSION = 2
 Table = dict[str, Any]
 
 
@@ -160,12 +160,14 @@ class _Packer:
             "life": peer.life,
             "chain": peer.chain.state,
             "sent": list(peer.sent.items()),
-            "free": list(peer.free.items()),
+            "free": list((peer.free or {}).items()),
             "met": sorted(peer.met),
             "backlog": [self.given(one) for one in peer.backlog or ()],
-            "held": [[n, [self.given(one) for one in line]] for n, line in peer.held.items()],
+            "held": [
+                [n, [self.given(one) for one in line]] for n, line in (peer.held or {}).items()
+            ],
             "readable": [list(one) for one in peer.readable or ()],
-            "works": [[due, number, _key(work)] for due, number, work in sorted(peer.works)],
+            "works": [[due, number, _key(work)] for due, number, work in sorted(peer.works or ())],
             "deceit": None if peer.deceit is None else self._deceit(peer),
             "node": None if peer.node is None else [peer.node.now_ns, peer.node.snapshot()],
         }
@@ -300,6 +302,7 @@ def _round(one: Round) -> Table:
             "count": output.count,
             "last": output.last,
             "sums": [[key, *total.as_integer_ratio()] for key, total in output.sums.items()],
+            "counts": dict(output.counts),
             "least": dict(output.least),
             "most": dict(output.most),
         }
@@ -329,7 +332,7 @@ def _unpack_round(row: Mapping[str, Any]) -> Round:
         str(o["name"]): Output(
             o["count"], o["last"],
             {key: Fraction(above, below) for key, above, below in o["sums"]},
-            dict(o["least"]), dict(o["most"]),
+            dict(o["counts"]), dict(o["least"]), dict(o["most"]),
         )
         for o in row["outputs"]
     }  # fmt: skip

@@ -1,6 +1,7 @@
 """A digest of all that a run did: equal digests, equal runs.
 
-Every peer has a chain of XXH3 over its steps and their virtual times. The digest of a run is one
+Every peer has a chain of XXH3 over its steps and their virtual times; those of its past lives are
+joined to one. The digest of a run is one
 over all chains in the order of the peers, so it does not depend on the order in which the
 simulator looks at peers that do not hear of each other. An envelope counts by what it says, so
 that it makes no difference whether it is handed on as bytes or by reference. XXH3 compares runs and
@@ -25,7 +26,7 @@ from bb_ir.wire import (
 from bb_runtime import Referred, Ship, Step
 from bb_runtime.digests import StepDigests
 
-__all__ = ["Chain", "digest_of_run"]
+__all__ = ["Chain", "digest_of_run", "joined"]
 
 
 class Chain:
@@ -51,6 +52,11 @@ class Chain:
             told = _ship_digest(step, shared) if type(step) is Ship else digests.of(step)
             found.update(told)
         self.state = found.digest()
+
+
+def joined(past: bytes, chain: bytes) -> bytes:
+    """Return one chain for all past lives of a peer and the one after them."""
+    return xxh3_128_digest(past + chain)
 
 
 def digest_of_run(chains: Iterable[tuple[int, int, bytes]]) -> str:

@@ -35,7 +35,7 @@ from bb_runtime import (
     Ship,
 )
 from bb_runtime.artifact import Edge
-from bb_sim._events import FREE, LOCAL, NEVER, RUN, START
+from bb_sim._events import ARRIVE, FREE, LOCAL, NEVER, RUN, START
 from bb_sim._lives import Lives
 from bb_sim._mail import Mail
 from bb_sim._peer import Given, Letter, Lost, Peer
@@ -46,6 +46,8 @@ __all__ = ["Inputs", "deliver"]
 
 #: With so few possible receivers the earliest arrival is looked up, with more it is estimated.
 _FEW = 4
+#: In the place of a sender: what stands before all senders, and before words of lost envelopes.
+_FIRST = -3
 
 
 class Inputs:
@@ -79,6 +81,10 @@ class Inputs:
             return
         peer = lives.peers.get(number) or lives.peer(number)
         self.settle(peer, when)
+        if when >= self._rounds.stops_at and number in self._rounds.roots:
+            # Before all else that comes to it at this instant.
+            self._world.events.push(when, ARRIVE, number, _FIRST, what=given)
+            return
         if peer.busy > when:
             if peer.backlog is None:
                 peer.backlog = deque()
@@ -104,8 +110,8 @@ class Inputs:
             self._plan_wake(peer)
         elif kind == FREE and peer.backlog:
             events = self._world.events
-            if peer.busy > when:
-                events.push(peer.busy, FREE, peer.number)
+            if peer.busy > when or self._rounds.leaves_alone(peer.number, when):
+                events.push(max(when, peer.busy), FREE, peer.number)
                 return
             self._take(peer, when, peer.backlog.popleft())
             if peer.backlog:
@@ -169,7 +175,10 @@ class Inputs:
 
     def _run_own(self, peer: Peer, until: int) -> None:
         """Run invocations, work that is done and timers up to an instant, one after the other."""
-        while peer.has_own(until):
+        rounds, number = self._rounds, peer.number
+        while peer.has_own(
+            until if until < rounds.stops_at or number not in rounds.roots else rounds.stops_at - 1
+        ):
             if peer.readable:
                 self._offer_again(peer, *peer.readable.popleft())
                 continue
@@ -178,7 +187,7 @@ class Inputs:
             if peer.invoke_at <= due:
                 due, peer.invoke_at = peer.invoke_at, NEVER
                 self._invoke(peer, due)
-            elif due == done:
+            elif peer.works and due == done:
                 self._process(peer, due, heapq.heappop(peer.works)[2], peer.floor)
             else:
                 self._process(peer, due, None, peer.floor)
@@ -222,12 +231,14 @@ class Inputs:
         if answer is None:
             return True
         if isinstance(answer, Later):
+            if peer.held is None:
+                peer.held = {}
             peer.held[source] = deque([letter])
         return False
 
     def _offer_again(self, peer: Peer, when: int, source: int) -> None:
         """Offer what was to wait, in the order in which it came."""
-        for letter in peer.held.pop(source, ()):
+        for letter in () if peer.held is None else peer.held.pop(source, ()):
             self._process(peer, when, letter, peer.floor)
 
     def _after(
@@ -303,6 +314,8 @@ class Inputs:
             peer.worked += 1
             if peer.number not in self._rounds.roots:
                 self._world.recorder.worked(peer.number, peer.round, when, when + takes)
+            if peer.works is None:
+                peer.works = []
             heapq.heappush(peer.works, (when + takes, peer.worked, work))
             self._world.events.push(when + takes, LOCAL, peer.number)
         floor = max(floor, departs)

@@ -22,7 +22,7 @@ from bb_sim._population import Population
 from bb_sim._room import check_room
 from bb_sim.errors import BadScenario
 
-__all__ = ["Fields", "Installer", "counts_of", "inputs_of", "main_target"]
+__all__ = ["Fields", "Installer", "components_of", "counts_of", "inputs_of", "main_target"]
 
 #: Fields of a slot's configuration; a value may be a function of the Node's index in its class.
 Fields = Mapping[str, Any] | Callable[[int], Mapping[str, Any]]
@@ -186,3 +186,17 @@ def inputs_of(target: Target, given: Mapping[str, Any], population: Population) 
         elif name in inputs and type_.kind == "tensor":
             inputs[name] = np.asarray(inputs[name], dtype=type_.dtype or None)
     return inputs
+
+
+def components_of(artifact: Artifact) -> dict[str, str]:
+    """Return what fills the slots, by slot, or by class and slot where classes differ."""
+    rows = {
+        (row.slot, target.cls): row.component
+        for target in artifact.targets.values()
+        for row in target.rows
+    }
+    found: dict[str, str] = {}
+    for (slot, cls), component in sorted(rows.items()):
+        alike = {one for (other, _), one in rows.items() if other == slot} == {component}
+        found[slot if alike else f"{cls}.{slot}"] = component
+    return found

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bb_runtime import Node, SnapshotError
+from bb_sim._digest import joined
 from bb_sim._draws import Draws
 from bb_sim._installing import Installer
 from bb_sim._liars import Deceit
@@ -16,6 +17,9 @@ from bb_sim._world import World
 from bb_sim.scenario import Liar, Scenario
 
 __all__ = ["Lives"]
+
+#: So many ends of lives are remembered before it is looked which of them matter.
+_SLACK = 64
 
 
 class Lives:
@@ -42,10 +46,11 @@ class Lives:
         self._liars = _find_liars(world.scenario, world.population, world.draws)
         #: How often each peer stopped.
         self.ends: dict[int, int] = {}
-        #: When each life of a peer ended.
+        #: When lives of peers ended, of which something may be on its way.
         self._stopped: dict[tuple[int, int], int] = {}
-        #: What peers did that are gone: number, life and chain.
-        self._past: list[tuple[int, int, bytes]] = []
+        self._most_stopped = _SLACK
+        #: What peers did in lives that are over, by number: the last of these, and a chain of all.
+        self._past: dict[int, tuple[int, bytes]] = {}
 
     def peer(self, number: int) -> Peer:
         """Return a peer, which is there."""
@@ -110,11 +115,25 @@ class Lives:
         self.absent.add(number)
         peer = self.peers.pop(number, None)
         if peer is not None:
-            self._past.append((number, peer.life, peer.chain.state))
+            before = self._past.get(number)
+            chain = peer.chain.state if before is None else joined(before[1], peer.chain.state)
+            self._past[number] = peer.life, chain
             if peer.node is not None:
                 peer.node.close()
         self.ends[number] = self.ends.get(number, 0) + 1
         self._stopped[number, self.ends[number]] = when
+        if len(self._stopped) > self._most_stopped:
+            self._forget_stopped()
+
+    def _forget_stopped(self) -> None:
+        """Forget when lives ended of which nothing is on its way any more."""
+        flying = {
+            (what.source, what.life)
+            for *_, what in self._world.events.heap
+            if isinstance(what, Letter)
+        }
+        self._stopped = {who: when for who, when in self._stopped.items() if who in flying}
+        self._most_stopped = _SLACK + 2 * len(self._stopped)
 
     def never_left(self, letter: Letter) -> bool:
         """Whether the sender of an envelope stopped before it left it."""
@@ -125,7 +144,7 @@ class Lives:
 
     def is_gone(self, letter: Letter) -> bool:
         """Whether the life that sent an envelope is over."""
-        return (letter.source, letter.life) in self._stopped
+        return letter.life <= self.ends.get(letter.source, 0)
 
     def restored(self, peer: Peer, now_ns: int, snapshot: bytes) -> Node:
         """Return a peer's Node as a snapshot says, as if it had never stopped."""
@@ -140,7 +159,7 @@ class Lives:
             "installed": sorted(self.installed),
             "ends": list(self.ends.items()),
             "stopped": [[*who, when] for who, when in self._stopped.items()],
-            "past": [list(one) for one in self._past],
+            "past": [[number, *past] for number, past in self._past.items()],
             "kept": [[number, *kept] for number, kept in self.kept.items()],
         }
 
@@ -150,13 +169,14 @@ class Lives:
         self.installed = set(state["installed"])
         self.ends = dict(state["ends"])
         self._stopped = {(number, life): when for number, life, when in state["stopped"]}
-        self._past = [(number, life, chain) for number, life, chain in state["past"]]
+        self._past = {number: (life, chain) for number, life, chain in state["past"]}
         self.kept = {number: (when, data) for number, when, data in state["kept"]}
 
     def chains(self) -> list[tuple[int, int, bytes]]:
-        """Return what all peers did: number, life and chain of each life."""
+        """Return what all peers did: number, life and chain, of past lives and of this one."""
+        past = [(number, *past) for number, past in self._past.items()]
         now = [(n, peer.life, peer.chain.state) for n, peer in self.peers.items() if peer.node]
-        return [*self._past, *now]
+        return [*past, *now]
 
     def close(self) -> None:
         """Close all Nodes."""

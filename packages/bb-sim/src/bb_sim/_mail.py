@@ -97,6 +97,8 @@ class Mail:
             return
         leaves = letter.departs
         if wire.bandwidth:  # others may hold the link
+            if peer.free is None:
+                peer.free = {}
             start = max(leaves, peer.free.get(to, 0))
             leaves = peer.free[to] = start + size * 10**9 // wire.bandwidth
         for copy, delay in enumerate(delays):

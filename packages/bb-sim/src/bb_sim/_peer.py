@@ -138,15 +138,15 @@ class Peer:
         #: Made when they are needed, as a deque takes 600 bytes.
         self.backlog: deque[Letter | Lost] | None = None
         self.readable: deque[tuple[int, int]] | None = None
+        self.free: dict[int, int] | None = None
+        self.held: dict[int, deque[Letter]] | None = None
+        self.works: list[tuple[int, int, Deferred]] | None = None
         self.due = NEVER
         self.wake = -1
         self.invoke_at = NEVER
         self.sent: dict[int, int] = {}
-        self.free: dict[int, int] = {}
         self.worked = 0
-        self.works: list[tuple[int, int, Deferred]] = []
         self.met: set[int] = set()
-        self.held: dict[int, deque[Letter]] = {}
 
     def shown(self, true_ns: int) -> int:
         """Return what the peer's clock shows."""
@@ -165,7 +165,7 @@ class Peer:
         """Whether something falls due on the peer itself up to an instant."""
         if self.due <= until or self.invoke_at <= until or self.readable:
             return True
-        return bool(self.works) and self.works[0][0] <= until
+        return bool(self.works and self.works[0][0] <= until)
 
 
 def edge_id(head: bytes) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -14,7 +14,7 @@ from bb_ir.durations import parse_duration
 from bb_ir.errors import did_you_mean
 from bb_sim.errors import BadScenario
 
-__all__ = ["duration", "rate", "read", "share"]
+__all__ = ["check", "duration", "rate", "read", "share"]
 
 T = TypeVar("T")
 
@@ -62,6 +62,53 @@ def read(cls: type[T], given: Any, place: str, *, ready: Mapping[str, Any] | Non
     return cls(**done)
 
 
+def check(given: Any, place: str) -> None:
+    """Check the fields of a dataclass that was made in Python, and of those that stand in it.
+
+    Args:
+        given: The instance.
+        place: What its user calls it.
+
+    Raises:
+        BadScenario: A value is none of its field.
+    """
+    hints: dict[str, Any] = get_type_hints(given.__class__)
+    for field in dataclasses.fields(given):
+        value, hint = getattr(given, field.name), hints[field.name]
+        parts = list(_parts(value))
+        for name, part in parts:
+            check(part, f"{field.name}{name}")
+        wanted = [one.__name__ for one in _classes(hint)]
+        if parts or (wanted and not value):
+            continue
+        if wanted:
+            raise BadScenario(
+                f"{field.name} of [{place}] is {reprlib.repr(value)}",
+                expected=f"of {', '.join(wanted)}",
+            )
+        _value(value, hint, f"{field.name} of [{place}]")
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the dataclasses in a value, and what they are called behind its name."""
+    if dataclasses.is_dataclass(value):
+        yield "", value
+    elif isinstance(value, list | tuple):
+        for one in cast("Sequence[Any]", value):
+            yield from _parts(one)
+    elif isinstance(value, Mapping):
+        for name, one in cast("Mapping[str, Any]", value).items():
+            yield from ((f".{name}", part) for _, part in _parts(one))
+
+
+def _classes(wanted: Any) -> Iterator[Any]:
+    """Yield the dataclasses in a type."""
+    if dataclasses.is_dataclass(wanted):
+        yield wanted
+    for part in get_args(wanted):
+        yield from _classes(part)
+
+
 def _value(value: Any, wanted: Any, place: str) -> Any:
     try:
         return msgspec.convert(value, wanted)
@@ -99,7 +146,7 @@ def duration(text: str, place: str, *, least: int = 0) -> int:
     """
     try:
         found = 0 if re.fullmatch(r"\s*0\s*(ns|us|ms|s|m|h)?\s*", text) else parse_duration(text)
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise BadScenario(
             f"{place} is {text!r}", expected=str(error), fix="write such as '20ms' or '1.5s'"
         ) from None

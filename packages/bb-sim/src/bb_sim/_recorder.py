@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import PurePath
 
+from bb_ir.errors import SourceLine
 from bb_runtime import Dropped, Emitted, FrameEnded, OpFailed, Step
 from bb_runtime.artifact import Edge
 from bb_runtime.digests import code_of
@@ -21,12 +22,16 @@ _LONGEST = 300
 
 
 def _words(step: OpFailed) -> str:
-    """Return which op failed, on which line, and the first line of what it said."""
+    """Return which op failed, on which lines, and the first line of what it said."""
     told = str(getattr(step.error, "found", step.error)).partition("\n")[0][:_LONGEST]
-    source = step.source
-    # The name of the file alone: where it lies differs from machine to machine.
-    at = f" at {PurePath(source.file).name}:{source.line}" if source else ""
+    lines = [_line(one) for one in (step.source, step.place) if one is not None]
+    at = f" at {', in '.join(lines)}" if lines else ""
     return f"{step.op}{at}: {told}"
+
+
+def _line(source: SourceLine) -> str:
+    # The name of the file alone: where it lies differs from machine to machine.
+    return f"{PurePath(source.file).name}:{source.line}"
 
 
 class Recorder:

@@ -69,7 +69,9 @@ def draw_timeline(result: Result) -> bytes:
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(0, end)
     axes.set_xlabel("virtual seconds; dotted lines end the rounds above", color=_INK)
-    axes.set_title(f"When peers worked, by round\n{_title(result)}", loc="left", fontsize=10,
+    working = sum(result.peers.values()) - 1  # the one that is invoked only asks
+    who = "peers" if len(names) >= working else f"{len(names)} of {working:,} peers"
+    axes.set_title(f"When {who} worked, by round\n{_title(result)}", loc="left", fontsize=10,
                    color=_INK, pad=16)  # fmt: skip
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
@@ -135,10 +137,13 @@ def _draw_series(axes: Any, found: Sequence[Series], what: str) -> None:
     for series, color in zip(found, _COLORS, strict=False):
         mark = "o" if len(series.rounds) < 3 else None
         axes.plot(series.rounds, series.values, color=color, lw=1.8, marker=mark, label=series.name)
-    top = max(max(series.values) for series in found)
-    axes.set_ylim(0, 1.0 if what == "accuracy" and top <= 1 else None)
+    values = [value for series in found for value in series.values]
+    least, top = min(0.0, *values), max(values)
     if what == "accuracy" and top <= 1:
+        axes.set_ylim(0, 1.0)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    elif top > least:
+        axes.set_ylim(1.05 * least, least + 1.05 * (top - least))
     axes.legend(frameon=False, fontsize=8)
 
 

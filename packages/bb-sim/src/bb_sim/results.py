@@ -43,6 +43,7 @@ class Output:
         count: How often.
         last: The last value, in plain form.
         sums: Sums of its figures, exact, so that they do not depend on the order of the peers.
+        counts: How often each figure was a finite number.
         least: The least of each figure.
         most: The most of each figure.
     """
@@ -50,6 +51,7 @@ class Output:
     count: int = 0
     last: Any = None
     sums: dict[str, Fraction] = field(default_factory=dict[str, Fraction])
+    counts: dict[str, int] = field(default_factory=dict[str, int])
     least: dict[str, float] = field(default_factory=dict[str, float])
     most: dict[str, float] = field(default_factory=dict[str, float])
 
@@ -59,6 +61,7 @@ class Output:
         self.last = plain(value)
         for name, number in _numbers(self.last):
             self.sums[name] = self.sums.get(name, Fraction()) + Fraction(number)
+            self.counts[name] = self.counts.get(name, 0) + 1
             self.least[name] = min(self.least.get(name, number), number)
             self.most[name] = max(self.most.get(name, number), number)
 
@@ -69,8 +72,8 @@ class Output:
         return {"peers": self.count, "mean": self.means(), "least": self.least, "most": self.most}
 
     def means(self) -> dict[str, float]:
-        """Return the mean of each figure."""
-        return {name: float(total / self.count) for name, total in self.sums.items()}
+        """Return the mean of each figure over those who published a finite number."""
+        return {name: float(total / self.counts[name]) for name, total in self.sums.items()}
 
 
 @dataclass

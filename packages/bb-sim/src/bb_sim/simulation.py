@@ -27,19 +27,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bb_runtime import Artifact, Node, Options, SnapshotError, load_artifact
+from bb_runtime.exchanges import MOST_ENVELOPES, Exchanges
 from bb_sim._attackers import Attackers
 from bb_sim._checkpoint import Parts, read, write
 from bb_sim._digest import digest_of_run
 from bb_sim._draws import Draws
-from bb_sim._events import ARRIVE, LOCAL, MOVE, START, Events
+from bb_sim._events import ARRIVE, FREE, LOCAL, MOVE, NEVER, START, Entry, Events
 from bb_sim._inputs import Inputs
-from bb_sim._installing import Fields, Installer, counts_of, main_target
+from bb_sim._installing import Fields, Installer, components_of, counts_of, main_target
 from bb_sim._journals import Journal, Journals
 from bb_sim._links import Links
 from bb_sim._lives import Lives
 from bb_sim._mail import Mail
+from bb_sim._peer import Letter
 from bb_sim._population import Population
-from bb_sim._reading import duration
+from bb_sim._reading import check, duration
 from bb_sim._recorder import Recorder
 from bb_sim._rounds import Rounds
 from bb_sim._timetable import Paces, Timetable
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 __all__ = ["Simulation", "peer_counts", "simulate"]
+
+_FIX = "give the links a latency, have them wait with g.sleep, or end it by a condition"
 
 
 class Simulation:
@@ -96,6 +100,7 @@ class Simulation:
     ) -> None:
         self.artifact = load_artifact(artifact)
         self.scenario = scenario = scenario or Scenario()
+        check(scenario, "scenario")
         self.main = main_target(self.artifact, scenario.target)
         self.population = Population.of(peer_counts(self.artifact, scenario), scenario.seed)
         self._digest = digest
@@ -117,6 +122,7 @@ class Simulation:
             digest=digest,
         )  # fmt: skip
         self._parts = Parts(world, self._lives, self._rounds)
+        self._exchanges = Exchanges(MOST_ENVELOPES, _FIX)
         #: How many rounds `rounds` gave.
         self._told = 0
         self._stopping = False
@@ -175,17 +181,21 @@ class Simulation:
         """Run, and give each round as it ends on all peers that were invoked.
 
         Raises:
+            EndlessExchange: Nodes send each other envelopes without end, all at one instant.
             Exception: What a component raised that is no `Exception`, such as Ctrl-C; `result`
                 still tells what was done.
         """
         rounds, going, ends = self._rounds, True, -1
+        most = self.scenario.rounds or NEVER
         self._stopping = False
         while going and rounds.left and not self._stopping:
             going = self.step()
             if rounds.ends == ends:
                 continue
             ends = rounds.ends
-            while rounds.ended.get(self._told + 1, 0) >= len(rounds.roots):
+            if self.scenario.rounds is not None:  # else there may be no end of rounds, either
+                self._exchanges.rest()
+            while self._told < most and rounds.ended.get(self._told + 1, 0) >= len(rounds.roots):
                 self._told += 1
                 yield self._world.recorder.round(self._told)
         if not rounds.left:
@@ -198,6 +208,8 @@ class Simulation:
     def step(self) -> bool:
         """Handle what happens next; return false when there is nothing before the end."""
         events = self._world.events
+        if not self._rounds.left:
+            self._rounds.let_go()
         if not events.heap:
             return False
         if 0 <= self._until < events.next_ns:
@@ -208,7 +220,11 @@ class Simulation:
         return True
 
     def drain(self, *, within: str = "1h") -> None:
-        """Go on after the last round until nothing is on its way and no timer runs."""
+        """Go on after the last round until nothing is on its way and no timer runs.
+
+        What is left then is no place from which more rounds go on as if nothing had happened.
+        """
+        self._rounds.let_go()
         events = self._world.events
         end = self.now_ns + duration(within, "within")
         while events.next_ns <= end:
@@ -218,8 +234,11 @@ class Simulation:
     def result(self) -> Result:
         """Return what was done so far."""
         recorder, scenario = self._world.recorder, self.scenario
-        numbers = sorted(n for n, one in recorder.rounds.items() if n and one.started_ns >= 0)
-        end = max((0, *(one.ended_ns for one in recorder.rounds.values())))
+        # A program with rounds of its own may have begun more of them than were asked for.
+        most = scenario.rounds or NEVER
+        asked = {n: one for n, one in recorder.rounds.items() if n <= most}
+        numbers = sorted(n for n, one in asked.items() if n and one.started_ns >= 0)
+        end = max((0, *(one.ended_ns for one in asked.values())))
         shown = [(peer, self.population.name(peer)) for peer in sorted(recorder.spans)]
         spans = [span for peer, _ in shown for span in sorted(recorder.spans[peer])]
         gaps = [
@@ -237,7 +256,7 @@ class Simulation:
             attack="" if scenario.attack is None else scenario.attack.kind,
             attackers=[self.population.name(n) for n in sorted(self._attackers.numbers)],
             program=self.main.short,
-            components=_components(self.artifact),
+            components=components_of(self.artifact),
         )
 
     # Stopping and going on
@@ -262,7 +281,10 @@ class Simulation:
         """Go on from a checkpoint, in a simulation that was just made and did nothing yet.
 
         It has to be of the same program, components, configuration and scenario; `rounds` and
-        `until` may differ.
+        `until` may differ. With more rounds than it was taken with, all goes on as if they had
+        been asked for at once; where several peers wait for their invocations (`start` is
+        `"all"`, and the program has no rounds of its own) only up to its last round, as those that
+        are done first do not begin another one while others still work.
 
         Raises:
             BadCheckpoint: It is damaged or of something else; make the simulation anew.
@@ -301,6 +323,10 @@ class Simulation:
 
     def _handle_next(self) -> None:
         events = self._world.events
+        if events.heap[0][0] != events.now_ns:
+            self._exchanges.rest()
+        elif self._exchanges.one_more():
+            self._note_next()
         when, kind, number, source, _, _, _, what = heapq.heappop(events.heap)
         events.now_ns = when
         lives = self._lives
@@ -313,48 +339,66 @@ class Simulation:
         elif number in lives.peers or kind in (LOCAL, START):
             self._inputs.look(lives.peer(number), when, kind)
 
+    def _note_next(self) -> None:
+        """Note from whom to whom the next envelope is.
+
+        Raises:
+            EndlessExchange: There were too many at one instant.
+        """
+        number, given = (entry := self._world.events.heap[0])[2], entry[7]
+        name = self.population.name
+        edge, source = (given.edge, name(given.source)) if isinstance(given, Letter) else ("", "")
+        self._exchanges.note(self.artifact, (edge, source, name(number)))
+
     def _move(self, number: int, when: int, *, up: bool) -> None:
-        lives = self._lives
+        lives, rounds = self._lives, self._rounds
         if up and number in lives.absent:
             lives.absent.discard(number)
             if lives.has_bootstrap(number) or number in lives.kept:
                 self._world.events.push(when, START, number)
-            if number in self._rounds.left:
+            if number in self._rounds.left or (rounds.goes_on and number in rounds.roots):
                 self._rounds.came_back(lives.peer(number), when, restored=number in lives.kept)
         elif not up and number not in lives.absent:
             peer = lives.peers.get(number)
             if peer is not None:
                 self._inputs.settle(peer, when)
+            if rounds.leaves_alone(number, when):
+                self._world.events.push(when, MOVE, number, int(up))
+                return
             lives.stop(number, when)
             self._rounds.stopped(number, when, peer)
 
     def _finish(self) -> None:
-        """See to all that happens until the end is known: the same however late Nodes run."""
-        end = self._rounds.end_ns
-        end = end if self._until < 0 else min(end, self._until)
-        events = self._world.events
-        while events.next_ns <= end:
+        """See to all that happens until the end is known: the same however late Nodes run.
+
+        And to nothing on which another round would have had a bearing: not to what comes to a
+        peer after its next invocation would have come, nor to what that could have sent by then.
+        """
+        rounds, heap = self._rounds, self._world.events.heap
+        fastest, aside = self._world.links.fastest, list[Entry]()
+        end, last = rounds.end_ns, ARRIVE
+        if 0 <= self._until < end:
+            end, last = self._until, FREE + 1
+        while heap and heap[0][:2] < (end, last):
+            when, kind, number = heap[0][:3]
+            if number in rounds.roots and rounds.stops_at < NEVER:
+                if kind in {ARRIVE, FREE}:  # an answer to it may leave right then
+                    end = min(end, max(when, rounds.stops_at) + fastest)
+                elif kind == MOVE and when >= rounds.stops_at:
+                    end = when
+                    break
+                if when >= rounds.stops_at:
+                    aside.append(heapq.heappop(heap))
+                    continue
             self._handle_next()
+        for entry in aside:
+            heapq.heappush(heap, entry)
         self._settle_all(end)
 
     def _settle_all(self, now: int) -> None:
         peers = self._lives.peers
         for number in sorted(peers):
             self._inputs.settle(peers[number], now)
-
-
-def _components(artifact: Artifact) -> dict[str, str]:
-    """Return what fills the slots, by slot, or by class and slot where classes differ."""
-    rows = {
-        (row.slot, target.cls): row.component
-        for target in artifact.targets.values()
-        for row in target.rows
-    }
-    found: dict[str, str] = {}
-    for (slot, cls), component in sorted(rows.items()):
-        alike = {one for (other, _), one in rows.items() if other == slot} == {component}
-        found[slot if alike else f"{cls}.{slot}"] = component
-    return found
 
 
 def peer_counts(artifact: Artifact, scenario: Scenario) -> dict[str, int]:
