@@ -60,10 +60,10 @@ _BUCKETS = (1, 32, 512)
 _OPS = 10_000
 #: Why plans are not read or written in time, by what they are written as.
 _NOTES = {
-    "json": "Nearly half of it is `json` itself; the rest checks each value and makes messages of "
-    "them.",
-    "protobuf": "Every value is checked and every message of ours is made, or taken apart, in "
-    "Python; bare protobuf does neither.",
+    "json": "Most of it is reading the text and writing it again, to see that it is canonical; the "
+    "rest makes messages.",
+    "protobuf": "Every value is checked and is a Python object, column by column; bare protobuf "
+    "checks nothing, and makes objects of what is asked for.",
 }
 
 

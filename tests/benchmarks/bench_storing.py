@@ -295,8 +295,8 @@ def _disk_rows(times: dict[str, Times]) -> list[Row]:
             "at least 0.9x the speed",
             f"{shown(blobs, 'ms', 1e3)}; files {shown(files, 'ms', 1e3)}",
             shown_ratio(files, blobs), ratio(files, blobs) >= 0.9,
-            "Each blob is hashed twice here, once by who sends it, and at the end each folder that "
-            "has a new name is synced, which is up to one for each blob.",
+            "Each blob is hashed twice here, once by who sends it, and at the end the folders that "
+            "have a new name are synced, all at once.",
         ),
     ]  # fmt: skip
 

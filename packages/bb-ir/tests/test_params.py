@@ -161,6 +161,8 @@ def test_a_set_behaves_like_a_mapping():
     assert "w" in made
     assert "x" not in made
     assert [name for name, _ in made.items()] == list(made.names)
+    assert list(dict(made)) == list(made.keys()) == list(made.names)
+    assert [view.tolist() for view in made.values()] == [view.tolist() for _, view in made.items()]
     with pytest.raises(KeyError, match="there are step, w, b"):
         made["x"]
     assert "3 tensors, 9 elements" in repr(made)
@@ -379,6 +381,13 @@ def test_pooled_memory_is_kept_while_a_view_lives():
 def test_tensors_that_cannot_be_stored_are_refused(tensors, message):
     with pytest.raises(ParameterSetError, match=message):
         ParameterSet.from_tensors(tensors)
+
+
+def test_arrays_without_names_are_refused_with_what_to_write():
+    with pytest.raises(ParameterSetError, match="a list is given") as caught:
+        ParameterSet.from_tensors([np.zeros(2)])
+
+    assert '{"weight": weight' in caught.value.fix
 
 
 def test_a_header_that_is_too_long_is_not_written():

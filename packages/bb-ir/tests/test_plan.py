@@ -1,6 +1,8 @@
 """Plans: lossless both ways, one text and one digest, and only errors of ours for damage."""
 
+import copy
 import dataclasses
+import gc
 import hashlib
 import json
 import pickle
@@ -31,6 +33,7 @@ from bb_ir.plan import (
     _bulk,
     _json,
     _twins,
+    _wire,
     binary,
     chunk_digest,
     content_digest,
@@ -213,11 +216,13 @@ def without_columns(monkeypatch):
 
 
 def both(function, *given):
-    """The outcomes of a call by columns and by values."""
+    """The outcomes of a call by columns, however few messages there are, and by values."""
     with pytest.MonkeyPatch.context() as patch:
         without_columns(patch)
         slow = outcome(function, *given)
-    return outcome(function, *given), slow
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(binary, "_MANY", 0)
+        return outcome(function, *given), slow
 
 
 @slow
@@ -225,6 +230,8 @@ def both(function, *given):
 @example(SwapPlan(to=WeightManifest(files=(FileChunk(tensor=TensorSpan(shape=(0, 2**64 - 1))),))))
 @example(CachePlan('\x00\x1f\x7f\u2028"\\/ü😀', rejected=(Rejected(), Rejected("", "", "é"))))
 @example(SwapPlan(ops=(TransferOp(note=""), TransferOp(), TransferOp(deps=("", "a"), priority=-1))))
+@example(CachePlan("\0", ops=tuple(TransferOp(src="a\0" * n, tenant="ä") for n in range(9))))
+@example(CachePlan(ops=(TransferOp(kv_refs=(KvPageRef(), KvPageRef("x", model=Digest()))),) * 3))
 def test_columns_write_what_values_do(plan):
     for write in (to_json, to_bytes):
         fast, slow = both(write, plan)
@@ -284,6 +291,24 @@ def test_columns_read_what_values_do(plan, data):
         '{"planId":"%s"}' % ("x" * 5000),
         '{"planId":"\\ud800"}',
         '{"planId":"x"} ',
+        '{"planId":5}',
+        '{"ops":[{"note":"null"}]}',
+        '{"ops":[{"digest":"null"}]}',
+        '{"ops":[{"digest":{"value":5}}]}',
+        '{"ops":[{"deps":[5]}]}',
+        '{"ops":[{"deps":["a,b"]}]}',
+        '{"ops":[{"kind":4}]}',
+        '{"ops":[{"kind":"4"}]}',
+        '{"ops":"null"}',
+        '{"nowNs":"true"}',
+        '{"nowNs":"5.0"}',
+        '{"nowNs":5e0}',
+        '{"nowNs":"\\u0035"}',
+        '{"nowNs":"18446744073709551615"}',
+        '{"planId":"a\\"b"}',
+        '{"planId":"a\\u0022b"}',
+        '{"ops":[{"priority":"9223372036854775808"}]}',
+        '{"ops":[{"priority":"-0"}]}',
         "\ufeff{}",
         "{}",
     ],
@@ -292,6 +317,56 @@ def test_columns_take_nothing_that_values_refuse(text):
     for given_ in (text, text.encode("utf-8", "surrogatepass")):
         fast, slow = both(from_json, CachePlan, given_)
         assert fast == slow
+
+
+#: Ops as bytes that mean something else field by field than all together.
+OPS = [
+    [b"\x20\x05\x20\x07", b""],  # one has its length twice, the other has none
+    [b"\x20\x05", b"\x22\x01\x07"],  # as a list, which the schema does not have there
+    [b"\x20\x00", b"\x20\x05"],  # a default that nobody writes
+    [b"\x20\x85\x00", b"\x20\x05"],  # a number in more bytes than it needs
+    [b"\x28\x01\x20\x05", b"\x20\x05"],  # in another order
+    [b"\x7a\x02\x12\x00", b"\x7a\x00"],  # digests that say nothing
+    [b"\x7a\x03\x12\x01x\x7a\x02\x08\x01", b""],  # a digest in two parts
+    [b"\x42\x00", b"", b"\x42\x01x"],  # notes, of which one is empty
+    [b"\x3a\x00\x3a\x02\x10\x05", b"", b"\x3a\x02\x18\x01"],  # two pages, none, and one
+]
+
+
+@pytest.mark.parametrize("ops", OPS)
+def test_bytes_mean_by_columns_what_they_mean_one_by_one(ops):
+    data = b"".join(b"\x12" + bytes([len(op)]) + op for op in ops)
+
+    fast, slow = both(from_bytes, CachePlan, data)
+
+    assert fast == slow
+
+
+def test_lists_of_numbers_that_are_not_packed_are_read_too():
+    for data in (b"\x18\x05", b"\x18\x05\x18\x06", b"\x1a\x02\x05\x06"):
+        fast, slow = both(from_bytes, TensorSpan, data)
+        assert fast == slow
+        assert fast.shape[0] == 5
+
+
+def test_lists_of_the_same_chunks_are_written_as_what_they_are():
+    chunks = tuple(
+        FileChunk(f"w{n}", 0, n, digest=Digest(DigestAlgorithm.SHA256, bytes(n))) for n in range(3)
+    )
+    others = (*chunks[:2], dataclasses.replace(chunks[2], length=9))
+    for adds in (chunks, others, chunks[:2], tuple(reversed(chunks))):
+        plan = SwapPlan(to=WeightManifest("m", "1", chunks), adds=adds, shared=chunks[:1])
+        for write in (to_json, to_bytes):
+            fast, slow = both(write, plan)
+            assert fast == slow
+
+
+def test_what_would_take_too_much_memory_is_written_one_by_one(monkeypatch):
+    plan = CachePlan(ops=tuple(TransferOp(src="x" * n, deps=("a",) * n) for n in range(20)))
+    told = both(to_bytes, plan)[1]
+    for most in (10, 300, 1000):
+        monkeypatch.setattr(_wire, "_MOST_CELLS", most)
+        assert both(to_bytes, plan)[0] == told
 
 
 def test_empty_texts_in_lists_are_no_numbers():
@@ -336,6 +411,40 @@ def test_what_columns_make_are_the_messages_themselves():
     assert pickle.loads(pickle.dumps(read)) == read
     with pytest.raises(dataclasses.FrozenInstanceError):
         read.length = 2
+
+
+@pytest.mark.parametrize("cls", MESSAGES)
+def test_messages_are_what_frozen_dataclasses_are(cls):
+    told = [(field.name, field.default) for field in dataclasses.fields(cls)]
+    one, names = cls(), [name for name, _ in told]
+
+    assert told == [(row.name, row.default) for row in rows(cls)]
+    assert repr(one) == f"{cls.__name__}({', '.join(f'{n}={v!r}' for n, v in told)})"
+    assert dataclasses.asdict(one) == dict(told)
+    assert cls(*[value for _, value in told]) == one == cls(**dict(told))
+    assert one != dataclasses.replace(one, **{names[0]: "other"})
+    assert hash(one) == hash(cls())
+    for same in (copy.copy(one), copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
+        assert same == one
+        assert type(same) is cls
+    for change in (
+        lambda: setattr(one, names[0], 1),
+        lambda: setattr(one, "nothing", 1),
+        lambda: delattr(one, names[0]),
+    ):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            change()
+    with pytest.raises(TypeError):
+        cls(nothing=1)
+    with pytest.raises(TypeError):
+        cls(*range(len(names) + 1))
+
+
+def test_collections_of_garbage_do_not_go_through_messages():
+    op = TransferOp(kv_refs=(KvPageRef(),), digest=Digest())
+
+    assert not any(map(gc.is_tracked, (op, op.kv_refs[0], op.digest)))
+    assert not gc.is_tracked(from_bytes(CachePlan, to_bytes(CachePlan(ops=(op,)))).ops[0])
 
 
 def test_texts_and_bytes_of_other_classes_are_written_as_such():

@@ -1,6 +1,7 @@
 """The validator: a sound plan has no problem, and each rule is broken on its own."""
 
 import dataclasses
+import re
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -27,9 +28,11 @@ from bb_ir.plan import (
     WeightManifest,
     check,
     parse_place,
+    places,
     validate,
     validation,
 )
+from bb_ir.plan.places import alike, unsafe
 
 NOW = 1_000_000_000
 KIB = 1024
@@ -400,6 +403,42 @@ def test_pages_that_come_too_late_are_a_warning():
 @pytest.mark.parametrize("text", ["file://%2e%2e/x", "mem://ä", "tier://n0/tier12", "net://p/x"])
 def test_places_are_taken_literally(text):
     assert parse_place(text).path == text.partition("://")[2]
+
+
+letters = st.text(st.sampled_from("ab.-/ :\\\nä0"), max_size=6)
+paths = letters | st.sampled_from([
+    "a" * 1024, "a" * 1025, f"sha256:{'0' * 64}", f"sha256:{'0' * 64}\n", f"md5:{'0' * 64}",
+    "n/tier1",
+])  # fmt: skip
+
+
+@given(paths)
+def test_paths_that_are_safe_at_a_glance_keep_every_rule(path):
+    fast = unsafe(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(places, "_PLAIN", re.compile("(?!)"))
+        assert fast == unsafe(path)
+
+
+@given(st.sampled_from(["file", "mem", "device", "net", "cas", "tier", "http", ""]), paths)
+def test_a_place_that_stands_for_others_is_as_sound(scheme, path):
+    def outcome(text):
+        try:
+            found = parse_place(text)
+        except PlanFormatError:
+            return None
+        return found.scheme, found.medium, found.tier
+
+    for text in (f"{scheme}://{path}", f"{scheme}{path}"):
+        assert outcome(alike(text)) == outcome(text)
+
+
+def test_many_places_have_one_that_stands_for_them():
+    texts = [f"file://layer{n}/w.bin" for n in range(3)] + [
+        f"cas://blake3:{n:064}" for n in range(3)
+    ]
+
+    assert len({*map(alike, texts)}) == 2
 
 
 def test_tiers_are_storage_host_and_devices():

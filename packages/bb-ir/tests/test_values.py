@@ -607,3 +607,10 @@ def test_importing_it_imports_neither_numpy_nor_onnx():
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert found.stdout.strip() == "set()"
+
+
+def test_arrays_by_name_are_no_parameter_set_yet_and_it_says_what_makes_one():
+    with pytest.raises(WireError) as caught:
+        encode_value({"w": np.zeros(2)}, PARAMS)
+
+    assert "ParameterSet.from_tensors(value)" in caught.value.fix

@@ -356,6 +356,22 @@ def test_a_coordinator_without_a_record_takes_epochs_after_those_of_its_peers():
     assert group.coordinator.begin(ROOTS[8], 0).messages[0][1].epoch == 8
 
 
+def test_nobody_who_says_so_brings_the_epochs_of_a_group_to_their_end(tmp_path):
+    coordinator = Coordinator("g", PEERS, quorum=1, within_ns=SECOND)
+    coordinator.receive(Standing("g", "cem", (1 << 63) - 1, ROOTS[0]), 0)
+
+    with Store(tmp_path / "store") as store:
+        store.put(b"weights of version 1")
+        ada = Participant(store, "g", "ada")
+        for _ in range(2):
+            asked = dict(coordinator.begin(content_digest(manifest(1)), 0).messages)["ada"]
+            (ready,) = ada.receive(asked, 0) or ada.stage(manifest(1), 0)
+            decided = dict(coordinator.receive(ready, 0).messages)["ada"]
+            (said,) = ada.receive(decided, 0)
+            assert said == Committed("g", asked.epoch, asked.root, "ada")
+            coordinator.receive(said, 0)
+
+
 def test_a_restored_coordinator_gives_no_epoch_twice():
     group = Group(quorum=2)
     for version in (1, 2):

@@ -344,10 +344,49 @@ def swap(old, new, rates=SLOW_LINK):
     return list(differences(*manifests, *read, rates))
 
 
-@given(
-    old=st.dictionaries(st.sampled_from("abcd"), st.binary(max_size=64)),
-    new=st.dictionaries(st.sampled_from("abcd"), st.binary(max_size=64)),
-)
+#: Short and long ones, equal ones, such as compress and such as do not.
+contents = st.builds(
+    lambda start, piece, count: start + piece * count,
+    st.binary(max_size=70), st.binary(max_size=4), st.integers(0, 300),
+)  # fmt: skip
+versions = st.dictionaries(st.sampled_from("abcd"), contents)
+
+
+def seconds(codec, encoded, new, base, rates):
+    """Return what a way of bringing some elements of 4 bytes costs, as `Rates` tells it."""
+    size = len(new)
+    if codec == "":
+        return size / rates.link
+    if codec == "xorz":
+        return len(encoded) / rates.link + size / rates.xorz_encode + size / rates.xorz_decode
+    width = 1 if size % 4 else 4
+    known = (base or b"")[:size].ljust(size, b"\0")
+    pairs = [(new[at : at + width], known[at : at + width]) for at in range(0, size, width)]
+    work = size * min(2.0, 0.4 + 3 * sum(one != other for one, other in pairs) / len(pairs))
+    return len(encoded) / rates.link + work / rates.sparse_encode + work / rates.sparse_decode
+
+
+@given(old=versions, new=versions, rates=st.builds(
+    Rates, *[st.sampled_from([1e3, 1e6, 1e9, 1e12])] * 5,
+))  # fmt: skip
+@settings(deadline=None)
+def test_no_codec_would_cost_less_than_the_one_that_is_chosen(old, new, rates):
+    there = {digest_of(data) for data in old.values()}
+
+    found = {one.chunk.path: one for one in swap(old, new, rates)}
+
+    assert all(digest_of(new[path]) not in there for path in found)
+    for path, one in found.items():
+        fresh, base = new[path], old.get(path)
+        costs = {"": seconds("", fresh, fresh, base, rates)}
+        if len(fresh) > 64:  # of fewer, heads of codecs take half
+            for codec in ("sparse", "xorz"):
+                encoded = encode(codec, fresh, base, width=4)
+                costs[codec] = seconds(codec, encoded, fresh, base, rates)
+        assert costs[one.codec] == min(costs.values())
+
+
+@given(old=versions, new=versions)
 @settings(deadline=None)
 def test_differences_bring_exactly_what_is_new(old, new):
     present = {digest_of(data): data for data in old.values()}

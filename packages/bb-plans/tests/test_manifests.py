@@ -112,6 +112,17 @@ def test_names_of_the_manifest_count_at_the_top_only(tmp_path):
     assert told(manifest(tmp_path)) == [(f"sub/{MANIFEST_NAME}", 1, None)]
 
 
+def test_what_is_excluded_is_no_part_of_the_model_and_nothing_else(tmp_path):
+    for path in ("logs/a", "logs/deep/b", "logs.txt", "w.bin", "w.bin.new", "x/logs"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(path)
+    (tmp_path / "logs" / "link").symlink_to(tmp_path / "x")
+
+    made = manifest(tmp_path, exclude=["logs", "w.bin"])
+
+    assert [chunk.path for chunk in made.files] == ["logs.txt", "w.bin.new", "x/logs"]
+
+
 def test_sha256(tmp_path):
     (tmp_path / "w").write_bytes(b"w")
 
@@ -174,6 +185,20 @@ def test_file_that_changes_meanwhile_is_found_out(tmp_path, monkeypatch):
     monkeypatch.setattr(folders, "_hashed", slow)
 
     with pytest.raises(FolderChanged, match="w"):
+        manifest_of_folder(tmp_path, "m", "1")
+
+
+def test_file_that_is_cut_off_while_it_is_hashed_is_found_out(tmp_path, monkeypatch):
+    (tmp_path / "w").write_bytes(bytes(1 << 20))
+    hasher = folders.hasher
+
+    def cut_off(algorithm):
+        os.truncate(tmp_path / "w", 0)
+        return hasher(algorithm)
+
+    monkeypatch.setattr(folders, "hasher", cut_off)
+
+    with pytest.raises(FolderChanged, match="'w' changed"):
         manifest_of_folder(tmp_path, "m", "1")
 
 
@@ -287,6 +312,11 @@ def test_index_that_cannot_be_read_is_begun_anew(remembered, counted, damage):
 
     assert counted == ["a", "b"]
     assert json.loads((remembered / "index").read_bytes())["files"].keys() == {"a", "b"}
+
+
+def test_index_that_cannot_be_written_is_told(remembered):
+    with pytest.raises(FolderUnfit, match=r"the index '.*gone/index' cannot be written"):
+        manifest_of_folder(remembered / "in", "m", "1", known=remembered / "gone" / "index")
 
 
 def test_index_of_another_algorithm_is_not_used(remembered, counted):
@@ -475,6 +505,14 @@ def test_onnx_initializers_have_chunks(tmp_path):
     assert data.tolist() == list(range(6))
 
 
+def test_onnx_initializer_of_other_bytes_than_its_shape_says_is_refused(tmp_path):
+    weight = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[100], raw_data=b"1234")
+    onnx.save(helper.make_model(helper.make_graph([], "g", [], [], [weight])), tmp_path / "m.onnx")
+
+    with pytest.raises(ModelFileDamaged, match=r"'w' has 4 bytes, as float32\[100\]"):
+        manifest(tmp_path)
+
+
 def test_onnx_external_data_has_chunks(tmp_path):
     (tmp_path / "sub").mkdir()
     tensors = [numpy_helper.from_array(np.full(n, n, np.float32), f"w{n}") for n in (300, 400)]
@@ -636,8 +674,9 @@ def test_reader_refuses_what_is_outside(tmp_path):
 
     (tmp_path / "in" / "circle").symlink_to("circle")
     (tmp_path / "in" / "out").symlink_to("../w")
+    os.mkfifo(tmp_path / "in" / "pipe")
 
-    for path in ("../w", "/etc/passwd", "", "gone", "circle", "out"):
+    for path in ("../w", "/etc/passwd", "", "gone", "circle", "out", "pipe"):
         with pytest.raises(FolderUnfit):
             read(type(made)(path, 0, 1))
     with pytest.raises(FolderChanged, match="4 bytes"):

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from threading import Event, Thread
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -100,6 +101,18 @@ def test_a_blob_is_found_under_its_digest(store, algorithm):
 )  # fmt: skip
 def test_any_contiguous_buffer_can_be_stored(store, data):
     assert store.view(store.put(data)) == memoryview(data).tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn", "int4"])
+def test_an_array_can_be_stored_whose_elements_buffers_have_no_name_for(store, dtype):
+    array = np.arange(6).reshape(2, 3).astype(getattr(ml_dtypes, dtype))
+
+    digest = store.put(array)
+
+    assert bytes(store.view(digest)) == array.tobytes()
+    assert store.put(np.asarray(array[0, 0])) == store.put(array.tobytes()[: array.itemsize])
+    with pytest.raises(BlobMismatch, match="do not lie"):
+        store.put(array[:, ::2])
 
 
 def test_a_buffer_with_gaps_is_refused(store):
@@ -543,6 +556,52 @@ def test_a_closed_store_is_read_and_not_written(store):
         store.put(b"2")
 
 
+class CountedFiles(Files):
+    """Counts how often files of a name are opened."""
+
+    def __init__(self, name):
+        self.name, self.opened = name, 0
+
+    def open(self, path, flags, mode=0o644):
+        self.opened += Path(path).name == self.name
+        return super().open(path, flags, mode)
+
+
+def test_a_reader_reads_again_only_what_was_written_again(store, tmp_path):
+    store.commit(fill(store, 1, w=b"1"), 1)
+    files = CountedFiles("CURRENT")
+    with Store(tmp_path / "store", files=files, writable=False) as reader:
+        # The same bytes, as a store writes that was damaged and is opened again.
+        os.utime(tmp_path / "store" / "CURRENT", ns=(1, 1))
+        before = files.opened
+
+        for _ in range(3):
+            assert reader.current.epoch == 1
+
+        assert files.opened == before + 1
+
+
+def test_a_reader_that_is_closed_holds_nothing(store, tmp_path):
+    roots = [fill(store, version, w=b"%d" % version) for version in (1, 2, 3)]
+    store.commit(roots[0], 1)
+    reader = Store(tmp_path / "store", writable=False)
+    before = len([*Path("/proc/self/fd").iterdir()])
+    for _ in range(3):
+        with Store(tmp_path / "store", writable=False) as other:
+            assert other.current.epoch == 1
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
+
+    with reader.reading() as read:
+        reader.close()
+        store.commit(roots[1], 2)
+        store.commit(roots[2], 3)
+        assert store.prune().versions == (), "it is still read"
+        assert bytes(read.view(read.manifest.files[0])) == b"1"
+    assert reader.current.epoch == 1, "what it saw last"
+    assert store.prune().versions == (roots[0],)
+    reader.close()
+
+
 # --- opening
 
 
@@ -765,6 +824,153 @@ def test_damaged_blobs_are_named_and_can_be_removed(store):
     assert store.verify(deep=True) == ()
 
 
+def test_a_version_whose_blob_was_found_damaged_is_not_committed(store):
+    store.commit(fill(store, 1, w=b"1"), 1)
+    root = fill(store, 2, w=b"22")
+    store.path(digest_of(b"22")).write_bytes(b"2!")
+
+    store.verify(deep=True, remove=True)
+
+    with pytest.raises(VersionIncomplete, match="'w'"):
+        store.commit(root, 2)
+    assert store.current.epoch == 1
+    store.put(b"22")
+    assert store.commit(root, 2).root == root
+
+
+class Folders(Files):
+    """Tells which folders were made durable; one cannot be."""
+
+    def __init__(self, bad=""):
+        self.bad, self.done = str(bad), []
+
+    def fsync_folder(self, path):
+        if str(path) == self.bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        super().fsync_folder(path)
+        self.done.append(str(path))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 30])
+def test_folders_are_all_made_durable_or_it_is_told(tmp_path, count):
+    folders = [str(tmp_path / str(number)) for number in range(count)]
+    for folder in folders:
+        Path(folder).mkdir()
+    files = Folders()
+    files.fsync_folders(folders)
+    assert sorted(files.done) == sorted(folders)
+
+    for bad in folders[:1] + folders[-1:]:
+        files = Folders(bad)
+        with pytest.raises(OSError, match="Input/output error"):
+            files.fsync_folders(folders)
+        assert len(files.done) == count - 1
+
+
+def test_folder_that_could_not_be_made_durable_is_tried_again(tmp_path):
+    files = Folders()
+    with Store(tmp_path / "store", files=files) as store:
+        made = WeightManifest("demo", "1", tuple(chunk(f"w{n}", b"%d" % n) for n in range(6)))
+        for one in made.files:
+            with store.writer(one.digest, one.length) as writer:
+                writer.write(0, one.path[1:].encode())
+                writer.seal()
+        files.bad = str(store.path(made.files[3].digest).parent)
+        with pytest.raises(StoreFailed):
+            store.stage(made)
+        files.bad = ""
+        files.done.clear()
+        store.stage(made)
+
+    wanted = {str(store.path(one.digest).parent) for one in made.files}
+    assert wanted <= {*files.done}
+
+
+class FullOnce(Files):
+    """Has no room for the second half of a write, once."""
+
+    full = False
+
+    def pwrite(self, fd, data, offset):
+        if not self.full:
+            return super().pwrite(fd, data, offset)
+        if offset == 0:
+            return super().pwrite(fd, data[: len(data) // 2], offset)
+        self.full = False
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("length", [1000, 5 << 20])
+def test_what_found_no_room_can_be_written_again(tmp_path, length):
+    data, disk = np.random.default_rng(0).bytes(length), FullOnce()
+    with (
+        Store(tmp_path / "store", files=disk) as store,
+        store.writer(digest_of(data), length) as writer,
+    ):
+        disk.full = True
+        with pytest.raises(NoRoom):
+            writer.write(0, data)
+        writer.write(0, data[: length // 3])
+        writer.write(length // 3, data[length // 3 :])
+        writer.seal()
+
+        assert bytes(store.view(digest_of(data))) == data
+
+
+@pytest.mark.parametrize("length", [1000, 5 << 20])
+def test_bytes_may_be_changed_when_they_are_written(store, length):
+    data = np.random.default_rng(1).integers(0, 256, length, np.uint8)
+    digest = digest_of(data)
+    with store.writer(digest, length) as writer:
+        writer.write(0, data.data)
+        data[:] = 0
+        writer.seal()
+
+    assert digest_of(store.view(digest)) == digest
+
+
+def test_folders_of_blobs_that_somebody_removed_are_made_again(store):
+    store.put(b"weights")
+    folder = store.path(digest_of(b"weights")).parent
+    store.path(digest_of(b"weights")).unlink()
+    folder.rmdir()
+
+    with pytest.raises(StoreFailed):
+        store.put(b"weights")
+    store.put(b"weights")
+
+    assert bytes(store.view(digest_of(b"weights"))) == b"weights"
+
+
+class BetweenFiles(Files):
+    """Does something once, after a blob was looked for."""
+
+    then = None
+
+    def stat(self, path):
+        found = super().stat(path)
+        if self.then is not None and "/cas/" in str(path):
+            then, self.then = self.then, None
+            then()
+        return found
+
+
+def test_a_version_is_not_staged_whose_blob_was_pruned_meanwhile(tmp_path):
+    files = BetweenFiles()
+    with Store(tmp_path / "store", files=files) as store:
+        for epoch in (1, 2, 3):
+            store.commit(fill(store, epoch, w=b"%d" % epoch), epoch)
+        again = WeightManifest("demo", "4", (chunk("w", b"1"),))
+
+        files.then = store.prune
+        with pytest.raises(VersionIncomplete) as told:
+            store.stage(again)
+
+        assert told.value.missing == again.files
+        store.put(b"1")
+        assert store.commit(store.stage(again), 4).manifest == again
+
+
 def test_a_short_blob_is_not_handed_to_readers_and_comes_again(store):
     store.commit(fill(store, 1, w=b"weights"), 1)
     store.path(digest_of(b"weights")).write_bytes(b"wei")
@@ -795,8 +1001,11 @@ def test_a_folder_comes_in_and_goes_out_byte_by_byte(store, tmp_path):
     assert store.adopt(source, manifest) == 0
     version = store.commit(store.stage(manifest), 1)
     (tmp_path / "out").mkdir()
-    store.rebuild(version, tmp_path / "out")
+    done = []
+    store.rebuild(version, tmp_path / "out", progress=done.append)
 
+    assert done == sorted({*done})
+    assert (len(done) > 3, done[-1]) == (True, 10_000_005)
     assert names_below(tmp_path / "out") == names_below(source)
     for name in names_below(source):
         assert (tmp_path / "out" / name).read_bytes() == (source / name).read_bytes()
@@ -860,6 +1069,28 @@ def test_a_folder_is_written_as_a_whole_or_not_at_all(store, tmp_path):
     (tmp_path / ".out.partial").rmdir()
     store.rebuild(version, out)
     assert names_below(out) == ["a", "b"]
+
+
+def test_whatever_breaks_a_rebuild_off_leaves_nothing(store, tmp_path):
+    version = store.commit(fill(store, 1, a=b"aaa", b=b"bbb"), 1)
+
+    def stop(nbytes):
+        raise RuntimeError(f"after {nbytes} bytes")
+
+    with pytest.raises(RuntimeError, match="after 3 bytes"):
+        store.rebuild(version, tmp_path / "out", progress=stop)
+
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["store"]
+
+
+def test_a_version_is_written_into_the_folder_that_one_is_in(store, tmp_path, monkeypatch):
+    version = store.commit(fill(store, 1, a=b"aaa"), 1)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    store.rebuild(version, Path())
+
+    assert (tmp_path / "here" / "a").read_bytes() == b"aaa"
 
 
 @pytest.mark.parametrize(

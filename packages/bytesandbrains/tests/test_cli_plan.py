@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,9 @@ from click.testing import CliRunner
 from bb_ir.params import ParameterSet
 from bb_ir.plan import Plan, from_json
 from bb_plans.store import Store
+from bytesandbrains._files import CannotWrite
 from bytesandbrains.cli import main
+from bytesandbrains.plans import cache_plan, tier_files
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -274,7 +278,7 @@ def test_bundle_for_another_version_commits_nothing(bundle, tmp_path, folders):
     error = told("plan", "apply", bundle, "--store", tmp_path / "empty", code=3)["errors"][0]
 
     assert error["code"] == "InvalidPlan"
-    assert "are not here" in error["found"]
+    assert "is not here" in error["found"]
     assert not (tmp_path / "empty").exists()
 
 
@@ -364,13 +368,34 @@ def test_picture(bundle, store, tmp_path, kind):
         drawn = (tmp_path / f"p.{kind}").read_bytes()
         assert drawn.startswith(PNG) if kind == "png" else b"<svg" in drawn
         assert len(drawn) > 5000
-    assert "neither .png nor .svg" in bb("plan", "show", bundle, "--plot", "p.gif", code=2)
+    assert "name it .png or .svg" in bb("plan", "show", bundle, "--plot", "p.gif", code=2)
 
 
-def test_pictures_need_matplotlib(bundle, tmp_path, monkeypatch):
-    monkeypatch.setattr("bytesandbrains.cli._plan_files.find_spec", lambda _: None)
+@pytest.mark.parametrize("command", ["show", "apply"])
+def test_pictures_need_matplotlib(bundle, store, tmp_path, monkeypatch, command):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    place = ("--store", store) if command == "apply" else ()
 
-    assert "pip install matplotlib" in bb(
+    (error,) = told(
+        "plan", command, bundle, *place, "--plot", tmp_path / "p.png", code=2
+    )["errors"]  # fmt: skip
+
+    assert (error["code"], error["fix"]) == ("WrongUsage", 'pip install "bytesandbrains[demo]"')
+    assert "matplotlib" in error["found"]
+    with Store(store, writable=False) as held:
+        assert held.current.epoch == 1
+
+
+def test_suffixes_in_capitals_are_pictures_too(bundle, tmp_path):
+    bb("plan", "show", bundle, "--plot", tmp_path / "P.PNG")
+
+    assert (tmp_path / "P.PNG").read_bytes().startswith(PNG)
+
+
+def test_folders_that_cannot_be_written_to_are_refused_before(bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, _: Path(path) != tmp_path)
+
+    assert "nothing can be written to folder" in bb(
         "plan", "show", bundle, "--plot", tmp_path / "p.png", code=2
     )
 
@@ -400,6 +425,24 @@ def test_missing_files_are_named(words):
     assert "none" in bb("plan", *words, code=3)
 
 
+@pytest.mark.parametrize(
+    ("word", "told"), [("rolback", "did you mean `bb plan rollback`?"), ("x", "it has manifest, ")]
+)
+def test_commands_that_are_not_there_name_those_that_are(word, told):
+    assert told in bb("plan", word, code=2)
+
+
+def test_resume_needs_a_report(store, bundle, tmp_path):
+    (tmp_path / "r.json").write_text("{")
+
+    (error,) = told(
+        "plan", "apply", bundle, "--store", store, "--resume", tmp_path / "r.json", code=3
+    )["errors"]  # fmt: skip
+
+    assert error["code"] == "BadPlanFile"
+    assert "r.json" in error["found"]
+
+
 def test_swap_says_where_to_write(folders):
     assert "--out FILE or --bundle FOLDER" in bb("plan", "swap", *folders, code=2)
 
@@ -425,7 +468,10 @@ def cached(trace, out, *more):
 def test_cache_plan_of_a_trace(trace, tmp_path):
     facts = cached(trace, tmp_path / "a.json", "--tables", tmp_path / "tables")["cache"]
     assert facts["ops"] > 5
-    again = cached(tmp_path / "tables", tmp_path / "b.json")["cache"]
+    again = told(
+        "plan", "cache", tmp_path / "tables", "--out", tmp_path / "b.json",
+        "--set", "min_io_bytes=0",
+    )["cache"]  # fmt: skip
 
     assert again["plan_id"] == facts["plan_id"]
     assert (tmp_path / "tables" / "reduction.json").exists()
@@ -445,9 +491,17 @@ def test_cache_plan_is_carried_out_between_files(trace, tmp_path):
 
     dry = bb("plan", "apply", tmp_path / "plan.json", "--tiers", tiers, "--dry-run")
     assert "more warnings" in dry
-    assert "digest" not in bb("plan", "apply", tmp_path / "plan.json", "--tiers", tiers)
+    said = bb("plan", "apply", tmp_path / "plan.json", "--tiers", tiers)
+    assert "digest" not in said
     done = told("plan", "apply", tmp_path / "plan.json", "--tiers", tiers)
 
+    left = done["left_to_the_engine"]
+    for name in ("evict", "prefetch", "admission"):
+        refs = getattr(plan, name)
+        assert left[name]["runs"] == len(refs)
+        assert left[name]["nbytes"] == sum(ref.page_count * ref.page_bytes for ref in refs)
+    assert left["prefetch"]["pages"]
+    assert f"{left['prefetch']['pages']:,} pages" in said.partition("left to the engine")[2]
     assert done["nbytes"] == sum(op.length for op in plan.ops)
     for op in plan.ops:
         sent, got = (
@@ -456,6 +510,36 @@ def test_cache_plan_is_carried_out_between_files(trace, tmp_path):
         )
         equal = sent == got
         assert equal
+
+
+@pytest.mark.parametrize("words", [(), ("--dry-run",)])
+def test_tiers_without_room_are_refused_before_anything_moves(trace, tmp_path, monkeypatch, words):
+    cached(trace, tmp_path / "plan.json")
+    plan = from_json(Plan, (tmp_path / "plan.json").read_text()).cache
+    most = sum(op.length for op in plan.ops)
+    usage = type(shutil.disk_usage(tmp_path))
+    monkeypatch.setattr(
+        "bytesandbrains.plans._caches.disk_usage", lambda _: usage(most, 1, most - 1)
+    )
+
+    (error,) = told(
+        "plan", "apply", tmp_path / "plan.json", "--tiers", tmp_path / "t", *words, code=3
+    )["errors"]  # fmt: skip
+
+    assert error["code"] == "CannotWrite"
+    assert f"{most:,} more bytes" in error["found"]
+    assert not (tmp_path / "t").exists()
+
+
+def test_tiers_that_are_no_files_are_named(trace, tmp_path):
+    cached(trace, tmp_path / "plan.json")
+    plan = from_json(Plan, (tmp_path / "plan.json").read_text()).cache
+    tier = tmp_path / "t" / plan.ops[0].dst.removeprefix("tier://")
+    tier.mkdir(parents=True)
+
+    with pytest.raises(CannotWrite, match="Is a directory") as caught:
+        tier_files(plan, tmp_path / "t")
+    assert str(tier) in caught.value.found
 
 
 def test_tiers_that_are_not_there_are_named(trace, tmp_path):
@@ -482,6 +566,16 @@ def test_verify_lists_the_first_of_many(trace, tmp_path):
     assert f"and {count - 20} more" in text
 
 
+def test_cache_plan_says_how_far_it_is(trace):
+    steps = []
+
+    made = cache_plan(trace, progress=steps.append)
+
+    assert [step.partition(":")[0] for step in steps] == ["1 of 3", "2 of 3", "3 of 3"]
+    assert re.search(r"planning for \d[\d,]* requests for pages", steps[1])
+    assert f"sealing {len(made.cache.ops):,} moves" in steps[2]
+
+
 def test_cache_plan_needs_a_trace(tmp_path):
     error = told("plan", "cache", tmp_path / "none", "--dry-run", code=3)["errors"][0]
     assert error["code"] == "BadPlanFile"
@@ -492,6 +586,75 @@ def test_settings_are_checked(trace):
     for words in (("--set", "min_io=0"), ("--trace-set", "layer=1")):
         error = told("plan", "cache", trace, "--dry-run", *words, code=3)["errors"][0]
         assert error["code"] in {"ConfigError", "UnknownField"} or "Config" in error["code"]
+
+
+# --- ranks
+
+SPLIT = """\
+world = 4
+tensor_parallel = 2
+[members]
+a = 0
+"[bc]" = 1
+"""
+
+
+@pytest.fixture
+def split(tmp_path):
+    (tmp_path / "split.toml").write_text(SPLIT)
+    return tmp_path / "split.toml"
+
+
+@pytest.mark.parametrize("kind", ["--out", "--bundle"])
+def test_ranks_that_need_each_bucket(folders, split, tmp_path, kind):
+    facts = told(
+        "plan", "swap", "none", folders[1], kind, tmp_path / "made", "--groups", split,
+        "--bucket", 0.01, "--plot", tmp_path / "p.png",
+    )["swap"]["ranks"]  # fmt: skip
+
+    assert facts["groups"] == {"0": [0, 1], "1": [2, 3]}
+    assert [one["ranks"] for one in facts["buckets"]] == [[0, 1], [2, 3], [0, 1, 2, 3]]
+    assert [one["nbytes"] for one in facts["buckets"][:2]] == [1 << 15, 1 << 15]
+    rest = facts["buckets"][2]["nbytes"]  # a header and a small tensor, which share a bucket
+    assert facts["rank_bytes"] == [(1 << 15) + rest] * 4
+    assert (tmp_path / "p.png").read_bytes().startswith(PNG)
+
+
+def test_ranks_are_printed(folders, split):
+    text = bb("plan", "swap", "none", folders[1], "--dry-run", "--groups", split, "--bucket", 0.01)
+
+    assert re.search(r"bucket/0 +1 +32.0 KiB +0-1\n", text)
+    assert re.search(r"\n0-3 +3\d.\d KiB\n", text)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("world = 6\ntensor_parallel = 4", "6 ranks in groups of 4"),
+        ("wrold = 4", "'wrold' says nothing"),
+        ("world = 'many'", "Expected `int`"),
+        ("whole_groups = true\ntensor_parallel = 2\n[ranks]\nb = [0]", "a part of group 0"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["--out", "--bundle"])
+def test_ranks_that_do_not_fit_leave_nothing(folders, tmp_path, content, found, kind):
+    (tmp_path / "split.toml").write_text(content)
+
+    (error,) = told(
+        "plan", "swap", *folders, kind, tmp_path / "made", "--groups", tmp_path / "split.toml",
+        "--bucket", 0.01, code=3,
+    )["errors"]  # fmt: skip
+
+    assert error["code"] == "RanksUnfit"
+    assert found in error["found"]
+    assert not (tmp_path / "made").is_file()
+    assert not (tmp_path / "made").exists() or not [*(tmp_path / "made").iterdir()]
+
+
+def test_picture_of_a_swap_is_that_of_its_ranks(folders, tmp_path):
+    assert "add --groups" in bb(
+        "plan", "swap", *folders, "--dry-run", "--plot", tmp_path / "p.png", code=2
+    )
 
 
 # --- the page

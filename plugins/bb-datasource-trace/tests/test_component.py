@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -103,6 +104,25 @@ def test_configuration_is_checked():
 def test_trace_without_pending_requests_is_refused(path):
     with pytest.raises(DataError, match="asks for no page in the window of 1 ms up to 10 ns"):
         make(path, now_ns=10, window_ms=1)
+
+
+def test_stored_tables_are_asked_for_as_they_are(path, tmp_path):
+    asked = Trace.cache_request(Path(path), REDUCED, keep=tmp_path / "stored")
+
+    again = Trace.cache_request(tmp_path / "stored", {}, keep=tmp_path / "copy")
+
+    assert again == asked == Trace.cache_request(tmp_path / "copy", {})
+    with pytest.raises(DataError, match=r"window_ms is told, and .* holds tables"):
+        Trace.cache_request(tmp_path / "stored", {"window_ms": 1})
+
+
+def test_tables_that_cannot_be_kept_are_told(path, tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "t.jsonl").write_text("")
+
+    for trace in (Path(path), tmp_path / "t.jsonl"):
+        with pytest.raises(DataError, match="File exists"):
+            Trace.cache_request(trace, {}, keep=tmp_path / "file")
 
 
 def test_missing_trace_and_tiers_that_are_one_are_refused(path):

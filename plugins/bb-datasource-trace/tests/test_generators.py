@@ -76,6 +76,12 @@ def test_conversations_come_at_their_rate():
         ({"requests": -1}, ConfigError),
         ({"turns": 0.5}, ConfigError),
         ({"zipf": float("nan")}, ConfigError),
+        ({"slo_ms": 1 << 60}, ConfigError),
+        ({"rate": 1e-15, "requests": 9}, DataError),
+        ({"rate": 1e-305, "requests": 9}, DataError),
+        ({"think_s": 1e12, "requests": 9}, DataError),
+        ({"turns": 1e9, "requests": 9}, DataError),
+        ({"turns": 1e300, "requests": 9}, DataError),
         (
             {"block_tokens": 1, "turn_tokens": 1e6, "requests": 9, "seed": 1, "turns": 9.0},
             DataError,

@@ -109,6 +109,22 @@ def test_missing_file_and_folder_are_named(tmp_path):
         import_mooncake(tmp_path / "in.jsonl", tmp_path / "none" / "out", model=MODEL)
 
 
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({"node": "\ud800"}, "node is"),
+        ({"tenant": 5}, "tenant is 5"),
+        ({"start_ns": 1 << 63}, "start_ns stands for"),
+        ({"start_ns": -1}, "start_ns stands for -1 ns"),
+        ({"slo_ms": 1 << 60}, "slo_ms stands for"),
+    ],
+)
+def test_what_is_told_beside_the_file_is_checked(tmp_path, told, why):
+    with pytest.raises(TraceRowInvalid, match=why):
+        mooncake(tmp_path, line(), **told)
+    assert not (tmp_path / "out.parquet").exists()
+
+
 def test_model_that_is_no_digest_is_refused(tmp_path):
     with pytest.raises(TraceRowInvalid, match=r"row 0 .* has a model that is no digest"):
         mooncake(tmp_path, line(), model="llama-3")
@@ -183,6 +199,8 @@ def test_promise_and_name_of_the_output_are_taken(tmp_path):
     [
         ({"tenant": 3}, "the tenant 3"),
         ({"session": None}, "the session None"),
+        ({"session": "\ud800"}, "the session"),
+        ({"in_tokens": np.array([1, 2])}, "the in_tokens array"),
         ({"in_tokens": -1}, "the in_tokens -1"),
         ({"in_tokens": 1.5}, "the in_tokens 1.5"),
         ({"in_tokens": float("inf")}, "the in_tokens inf"),
@@ -205,6 +223,16 @@ def test_output_that_is_no_request_is_named(tmp_path, bad, why):
 def test_output_that_is_no_record_is_named(tmp_path):
     with pytest.raises(TraceRowInvalid, match="is a int"):
         import_steps(told(3), tmp_path / "out.parquet")
+
+
+def test_node_and_time_are_those_of_a_trace(tmp_path):
+    late = told(GOOD)["n"]
+    late[0].now_ns = 1 << 64
+
+    with pytest.raises(TraceRowInvalid, match="has the time 18446744073709551616"):
+        import_steps({"n": late}, tmp_path / "out.parquet")
+    with pytest.raises(TraceRowInvalid, match="a node whose name is no text"):
+        import_steps({"\ud800": told(GOOD)["n"]}, tmp_path / "out.parquet")
 
 
 def test_clock_that_goes_back_is_refused(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 from bb_datasource_trace import tables as module
 from bb_datasource_trace.accesses import Accesses
-from bb_datasource_trace.cache import CacheReduction, Tenant
+from bb_datasource_trace.cache import CacheReduction, Tenant, Tier
 from bb_datasource_trace.errors import ReductionDamaged, TablesDiffer, TraceUnreadable
 from bb_datasource_trace.generators import Synthetic, sessions
 from bb_datasource_trace.tables import read_tables, replay, synthetic, tables, write_tables
@@ -183,6 +183,31 @@ def test_folder_and_trace_can_be_moved_together_or_apart(trace, stored, tmp_path
     replay(there / "tables", trace=there / "other.parquet")
 
 
+def test_a_folder_that_is_a_link_is_replayed(trace, tmp_path):
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "away")
+
+    write_tables(tables(trace, **CACHE), tmp_path / "link")
+
+    replay(tmp_path / "link")
+    replay(tmp_path / "far" / "away")
+
+
+def test_stored_tables_can_be_stored_elsewhere(stored, tmp_path):
+    write_tables(read_tables(stored), tmp_path / "deep" / "er")
+
+    same(replay(tmp_path / "deep" / "er"), read_tables(stored))
+
+
+def test_rates_that_no_window_exhausts_are_no_limit(trace):
+    month, rate = 31 * 86_400_000, 1 << 40
+    tiers = (Tier(0, rate, 1 << 60), Tier(1, 1, 1 << 60))
+
+    caps = tables(trace, window_ms=12 * month - month // 2, tiers=tiers)["tier_caps"]
+
+    assert caps["bandwidth_caps"].tolist() == [1 << 62, (12 * month - month // 2) // 1000]
+
+
 def test_another_trace_is_refused(stored, trace):
     write_trace(sessions(requests=300, seed=4), trace)
 
@@ -288,7 +313,7 @@ def test_record_that_cannot_be_used_is_refused(stored, fields, why):
         replay(stored)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "\xff"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", "\xff", "[" * 100_000])
 def test_record_that_cannot_be_read_is_refused(stored, text):
     (stored / "reduction.json").write_text(text, encoding="latin-1")
 

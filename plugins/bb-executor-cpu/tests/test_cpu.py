@@ -6,11 +6,14 @@ import sys
 import textwrap
 import threading
 
+import ml_dtypes
 import numpy as np
 import pytest
 from blake3 import blake3
 
+from bb_executor_cpu import _executor
 from bb_executor_cpu._executor import CpuConfig, CpuExecutor
+from bb_executor_cpu._tickets import ThreadedTicket
 from bb_ir.plan import (
     CachePlan,
     Digest,
@@ -490,6 +493,24 @@ def test_waiting_ends_and_cancelling_too(world):
     assert ticket.poll()
 
 
+class SlowlyAsked(ThreadedTicket):
+    """A ticket that is over by the time that an answer about it is looked at."""
+
+    def poll(self):
+        found = super().poll()
+        self.wait(60)
+        return found
+
+
+def test_a_plan_that_is_over_at_once_is_not_kept(world, monkeypatch):
+    places = world()
+    monkeypatch.setattr(_executor, "ThreadedTicket", SlowlyAsked)
+
+    with CpuExecutor(CpuConfig(), places) as executor:
+        executor.submit(swap(move(OLD, "file://layer", "mem://staged"), to=OLD))
+        assert executor._open == set()
+
+
 def test_a_closed_executor_takes_nothing(world):
     executor = CpuExecutor(CpuConfig(), world())
     executor.close()
@@ -600,6 +621,30 @@ def test_arenas_are_made_for_what_a_plan_writes(world):
 def test_what_is_no_arena_is_refused(arenas, text):
     with pytest.raises(UnknownPlace, match=text):
         Places(arenas=arenas)
+
+
+@pytest.mark.parametrize("dtype", [">f4", "bfloat16", "float8_e5m2"])
+def test_an_arena_may_be_an_array_of_any_elements(dtype):
+    array = np.zeros((2, 3), getattr(ml_dtypes, dtype, dtype))
+
+    with Places(arenas={"mem://a": array}) as places:
+        places.arena("mem://a")[:] = b"\x01" * array.nbytes
+
+    assert array.tobytes() == b"\x01" * array.nbytes
+
+
+def test_what_is_written_twice_may_be_read_in_between(world, tmp_path):
+    (tmp_path / "files/layer").unlink()
+    places = world(**{"mem://new": bytearray(NEW)})
+    plan = swap(
+        move(NEW, "mem://new", "file://layer", TransferKind.H2STORAGE, op_id="1"),
+        move(NEW, "file://layer", "mem://staged", op_id="2", deps=("1",)),
+        move(NEW, "mem://new", "file://layer", TransferKind.H2STORAGE, op_id="3", deps=("2",)),
+    )
+
+    carry(plan, places).check()
+
+    assert bytes(places.arena("mem://staged")) == NEW == (tmp_path / "files/layer").read_bytes()
 
 
 def test_arenas_that_are_read_only_are_not_written(world):

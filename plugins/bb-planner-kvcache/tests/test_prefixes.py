@@ -85,6 +85,16 @@ def test_short_sequences_have_signatures_too():
     assert not signed[3].any()
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint64, ">i2"])
+def test_numbers_of_any_width_and_order_are_numbers(dtype):
+    tokens, offsets = ragged([[1, 2], [], [1, 2, 3, 4, 5, 6], [9]])
+    strange = tokens.astype(dtype), offsets.astype(dtype)
+
+    assert (signatures(*strange) == signatures(tokens, offsets)).all()
+    assert (prefix_ids(*strange, block=2) == prefix_ids(tokens, offsets, block=2)).all()
+    assert (near_clusters(*strange) == near_clusters(tokens, offsets)).all()
+
+
 def test_signatures_do_not_depend_on_what_else_is_signed(monkeypatch):
     given = ragged(np.random.default_rng(2).integers(0, 9, (20, 12)).tolist())
     whole = signatures(*given)
@@ -140,6 +150,8 @@ def test_a_long_chain_is_one_cluster():
         (lambda: block_hashes(np.zeros(3, int), np.zeros(0, int)), "offsets are"),
         (lambda: prefix_ids(np.array([-1]), np.array([0, 1])), "token ids are -1"),
         (lambda: prefix_ids(np.array([1 << 32]), np.array([0, 1])), "token ids are"),
+        (lambda: prefix_ids(np.zeros(9, int), np.array([0, 5, 3, 9], np.uint64)), "offsets are"),
+        (lambda: clusters(np.arange(3)), "keys are"),
         (lambda: block_hashes(np.zeros(3, int), np.array([0, 3]), block=0), "block is 0"),
         (lambda: prefix_ids(np.zeros(3, int), np.array([0, 3]), depth=0), "depth is 0"),
         (lambda: signatures(np.zeros(3, int), np.array([0, 3]), hashes=12), "hashes is 12"),

@@ -206,6 +206,27 @@ def test_caps_of_one_node_come_before_those_of_all():
     assert reasons(planned(requests, tier_caps=caps)) == {"1": "quota"}
 
 
+def test_nothing_is_asked_for_of_no_node():
+    names = {"node": (), "tenant": (), "model": (), "req_id": ()}
+    nothing = {name: one[:0] for name, one in rows((0, 0), node=[0], tenant=[0]).items()}
+
+    for requests in ({}, nothing):
+        plan = planned(requests, tier_caps=CAPS, names=names)
+        assert (plan.ops, plan.rejected, plan.evict) == ((), (), ())
+
+
+def test_numbers_of_any_width_and_order_are_numbers():
+    usual = rows((0, 3), (8, 9), tenant=[0, 1], deadline_ms=[10**6 + 9, 10**6 + 5])
+    strange = {
+        "page_start": usual["page_start"].astype(">u2"),
+        "page_end": np.repeat(usual["page_end"], 2)[::2],
+        "deadline_ms": usual["deadline_ms"][::-1].copy()[::-1].astype(">i8"),
+    }
+
+    assert planned(usual | strange) == planned(usual)
+    assert len(planned(usual).ops) == 2
+
+
 def test_hits_decide_whether_late_pages_move():
     heat = columns(layer=[0], page_id=[0], decay_hits=[0.4], tenant_weight=[3])
 
@@ -227,7 +248,12 @@ NOTHING = np.zeros(1, np.int64)
         (rows((0, 1), page_bytes=[1.5]), {}, "'page_bytes' of `requests` is of float64"),
         (rows((0, 1), page_bytes=[1, 1]), {}, "has 2 rows, others have 1"),
         ({**rows((0, 1)), "layer": [0]}, {}, "'layer' of `requests` is a list"),
-        (rows((0, 1 << 39), page_bytes=[1 << 39]), {}, "more than 2 EiB"),
+        (rows((0, 1 << 39), page_bytes=[1 << 39]), {}, "asked for have one that begins more than"),
+        (
+            rows((0, 1)),
+            {"held": columns(tier=[1], page_start=[0], page_end=[1 << 39], page_bytes=[1 << 39])},
+            "held have one that begins",
+        ),
         (rows((0, 1 << 30), (0, 1 << 30), page_bytes=[1 << 30] * 2), {}, "2 EiB together"),
         (rows((0, 1), deadline_ms=[1], deadline_ns=[1]), {}, "deadlines twice"),
         (rows((0, 1), est_fill_ms=[np.nan]), {}, "not finite"),
@@ -236,6 +262,13 @@ NOTHING = np.zeros(1, np.int64)
         (rows((0, 1)), {"names": {"node": ("a/b",)}}, "no node can be named 'a/b'"),
         (rows((0, 1)), {"names": {"nodes": ("a",)}}, "`names` has 'nodes'"),
         (rows((0, 1), model=[0]), {"names": {"model": ("x",)}}, "model 0: 'x' is no digest"),
+        (rows((0, 1)), {"names": {"node": ()}}, "no column 'node', so it is 0 in each row"),
+        (rows((0, 1)), {"names": {"node": 5}}, "`names` of node is 5"),
+        (rows((0, 1)), {"names": {"node": "ab"}}, "`names` of node is 'ab'"),
+        (rows((0, 1)), {"names": {"node": (5,)}}, "`names` of node has 5"),
+        (rows((0, 1)), {"names": {"node": ("a", "b", "a")}}, "`names` of node has 'a' twice"),
+        (rows((0, 1)), {"names": {"tenant": ("a", "a")}}, "`names` of tenant has 'a' twice"),
+        (rows((0, 0), (2, 2)), {"names": {"req_id": ("a",)}}, "1 texts of req_id for 2 rows"),
         (rows((0, 1), node=[1 << 19], tier_dst=[9999]), {}, "nodes with 10000 tiers each"),
         (rows((0, 1)), {"heat": {"layer": NOTHING}}, "no column 'page_id'"),
         (rows((0, 1)), {"held": rows((2, 1), tier=[1])}, "a column 'tier_src'"),
@@ -287,6 +320,20 @@ def test_bad_demands_are_refused(change, text):
         KvCachePlanner(KvCacheConfig()).plan(request)
 
     assert text in caught.value.found
+
+
+def test_demands_of_more_bytes_than_can_be_counted_are_refused():
+    large = KvPageRef("kv", 0, page_count=1 << 20, page_bytes=1 << 40)
+    demands = tuple(
+        replace(GOOD, request=str(layer), pages=replace(large, layer=layer)) for layer in range(9)
+    )
+    held = tuple(replace(large, layer=layer, node="n", tier=1) for layer in range(9))
+    planner = KvCachePlanner(KvCacheConfig(layer_bytes=1 << 60))
+
+    with pytest.raises(UnplannableRequest, match="asked for have more than 2 EiB together"):
+        planner.plan(CacheRequest(NOW, 20, demands, quotas=(Quota((1 << 60) + 1),)))
+    with pytest.raises(UnplannableRequest, match="held have more than 2 EiB together"):
+        planner.plan(CacheRequest(NOW, 20, (GOOD,), held))
 
 
 @pytest.mark.parametrize(

@@ -123,3 +123,4 @@ def test_packed_layers_lie_side_by_side():
         (0, 30), (30, 80), (80, 110),
     ]  # fmt: skip
     assert packed(CacheTables({name: one[:0] for name, one in tables.requests.items()}))[1] == 0
+    assert packed(CacheTables({})) == (CacheTables({}), 0)

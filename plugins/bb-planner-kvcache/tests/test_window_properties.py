@@ -1,6 +1,9 @@
 """Whatever is asked for: nothing is lost, nothing moves twice, and no limit is exceeded."""
 
+import importlib.util
+import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 from hypothesis import given, settings
@@ -12,6 +15,19 @@ from bb_planner_kvcache.config import KvCacheConfig
 from bb_planner_kvcache.planner import KvCachePlanner
 from bb_planner_kvcache.window import REASONS
 from bb_roles import CacheRequest, CacheTables
+
+
+def load(name):
+    """Import a module that stands beside this file; tests are in no package."""
+    path = Path(__file__).parent / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"kvcache_{name}", path)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+oracle = load("oracle")
+rows_of = oracle.rows_of
 
 NOW_MS = 10**6
 UNIT = 1024
@@ -71,11 +87,6 @@ configs = st.builds(
     layer_bytes=st.sampled_from([16 * UNIT, 1 << 30]), enforce_tier_caps=st.booleans(),
     tenant_credits=st.booleans(), max_prefetch=st.integers(0, 3),
 )  # fmt: skip
-
-
-def rows_of(columns):
-    lists = [column.tolist() for column in columns.values()]
-    return [dict(zip(columns, values, strict=True)) for values in zip(*lists, strict=True)]
 
 
 def pages(node, tier, row, first, last):
@@ -169,6 +180,31 @@ def _tiers(request):
     columns = (tables.requests["tier_src"], tables.requests["tier_dst"], tables.held["tier"],
                tables.tier_caps["tier"])  # fmt: skip
     return [0, *(one for column in columns for one in column.tolist())]
+
+
+@settings(max_examples=300)
+@given(requests(), configs)
+def test_it_is_what_an_oracle_plans_row_by_row(request, config):
+    window = KvCachePlanner(config).columns(request)
+
+    wanted = oracle.Oracle(request, config, NAMES)
+
+    assert [REASONS[state] for state in window.state] == wanted.states
+    told = ("node", "tier_src", "tier_dst", "layer", "page_bytes", "start_pid", "end_pid", "bytes",
+            "fanout", "rank", "deadline_ms", "tenant", "row")  # fmt: skip
+    ops = rows_of(window.ops)
+    assert [tuple(op[name] for name in told) for op in ops] == wanted.ops
+    later = ("layer", "page_start", "page_end", "page_bytes")
+    assert [tuple(one[name] for name in later) for one in rows_of(window.prefetch)] == (
+        wanted.prefetch
+    )
+    width = max(_tiers(request)) + 1
+    gone = {
+        (divmod(one["place"], width), one["layer"], one["page_bytes"], page)
+        for one in rows_of(window.evict)
+        for page in range(one["page_start"], one["page_end"] + 1)
+    }
+    assert gone == wanted.evict
 
 
 @settings(max_examples=80)

@@ -19,14 +19,14 @@ from bb_ir.plan import (
     validate,
 )
 from bb_planner_swap._swap import MEDIA, Settings, Swap
-from bb_planner_swap.errors import RanksUnfit
-from bb_planner_swap.groups import (
+from bb_planner_swap.optimizer import preview_optimizer
+from bb_plans.errors import RanksUnfit
+from bb_plans.groups import (
     consumer_sets,
     tensor_parallel_groups,
     verify_consumers,
     verify_groups,
 )
-from bb_planner_swap.optimizer import preview_optimizer
 from bb_plans.manifests import manifest_of_folder
 from bb_roles import SwapRequest
 

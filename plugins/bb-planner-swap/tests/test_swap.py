@@ -72,6 +72,60 @@ def test_ops_bring_exactly_what_is_new(old, new, capacity, destination, order):
     assert all(p.warning and p.rule == "bytes" for p in validate(made, media=MEDIA))
 
 
+def first_fit(lengths, capacity):
+    """Return the buckets of falling lengths, by the textbook: lists of positions."""
+    buckets, room = [], []
+    for at, length in enumerate(lengths):
+        free = next((n for n, left in enumerate(room) if length <= left), len(buckets))
+        if free == len(buckets):
+            buckets.append([])
+            room.append(max(capacity, length))
+        buckets[free].append(at)
+        # What is larger than a bucket is alone.
+        room[free] = room[free] - length if length <= capacity else -1
+    return buckets
+
+
+@given(
+    old=manifests(), new=manifests(), capacity=st.integers(1, 40),
+    offered=st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=8),
+)  # fmt: skip
+def test_it_is_what_an_oracle_plans_chunk_by_chunk(old, new, capacity, offered):
+    base = old.files[0].digest if old.files else None
+    sources = tuple(
+        ChunkSource(new.files[which].digest, f"mem://offer/{number}", 3, "xorz", 9, wanted)
+        for number, (which, based) in enumerate(offered)
+        for wanted in [base if based else digest("not there")]
+        if which < len(new.files)
+    )
+
+    made = plan(new, old, Settings(capacity), sources=sources)
+
+    there = [(one.digest, one.length) for one in old.files]
+    fresh = [one for one in new.files if (one.digest, one.length) not in there]
+    once = {one.digest: one for one in reversed(fresh)}
+    falling = sorted(once.values(), key=lambda one: (-one.length, one.path, one.offset))
+    wanted = []
+    for number, bucket in enumerate(first_fit([one.length for one in falling], capacity)):
+        at = 0
+        for one in (falling[position] for position in bucket):
+            usable = [offer for offer in sources if offer.digest == one.digest
+                      and offer.src_digest in (None, *(known for known, _ in there))]  # fmt: skip
+            src, offset, codec = (
+                (usable[0].src, 3, "xorz") if usable else (f"file://{one.path}", one.offset, "")
+            )
+            wanted.append(
+                (f"mem://bucket/{number}", at, one.length, one.digest, src, offset, codec)
+            )
+            at += one.length
+    assert [
+        (op.dst, op.dst_offset, op.length, op.digest, op.src, op.src_offset, op.codec)
+        for op in made.ops
+    ] == wanted
+    assert list(made.adds) == fresh
+    assert list(made.shared) == [one for one in new.files if one not in fresh]
+
+
 @given(old=manifests(), new=manifests())
 def test_delta_is_that_of_the_messages(old, new):
     assert delta(old, new) == changes(old, new)

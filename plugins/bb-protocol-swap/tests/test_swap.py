@@ -14,10 +14,13 @@ from bb_ir.plan import (
     content_digest,
     digest_text,
     from_bytes,
+    parse_digest,
     sealed,
     to_bytes,
 )
-from bb_plans.errors import DifferenceDamaged
+from bb_plans.deltas import encode
+from bb_plans.errors import DifferenceDamaged, VersionUnknown
+from bb_plans.hashing import digest_of
 from bb_protocol_swap import bb_component
 from bb_protocol_swap._swap import Swap, SwapConfig
 from bb_protocol_swap.errors import (
@@ -27,6 +30,7 @@ from bb_protocol_swap.errors import (
     SwapRefused,
     SwapTooLarge,
 )
+from bb_roles.errors import ConfigError
 from bb_roles.registry import component_class
 from bb_testing import FakeContext, ProtocolSuite, environment, peer_id
 
@@ -83,6 +87,7 @@ class TestInMemory(ProtocolSuite):
         large.manifest(CTX, weights(1))
         plan, spans = make_plan(weights(1), {"root": "", "epoch": 0})
         return {
+            "manifest": (make(defer_above=0), lambda ctx: large.manifest(ctx, weights(2))),
             "plan": (large, lambda ctx: large.plan(ctx, {"root": "", "epoch": 0})),
             "ready": (large, lambda ctx: large.ready(ctx, plan, spans)),
         }
@@ -246,6 +251,26 @@ def test_plan_that_writes_elsewhere_is_refused():
         make().ready(CTX, to_bytes(other), spans)
 
 
+def test_plan_that_brings_what_is_in_no_version_is_refused():
+    plan, spans = make_plan(weights(1), {"root": "", "epoch": 0})
+    swap = from_bytes(Plan, plan).swap
+    bomb = bytes(1 << 20)
+    encoded = np.frombuffer(encode("xorz", bomb), np.uint8)
+    op = dataclasses.replace(
+        swap.ops[0], dst=f"cas://{digest_text(digest_of(bomb))}", length=len(bomb),
+        src_offset=len(spans), digest=digest_of(bomb), codec="xorz", encoded_length=len(encoded),
+        src_digest=None,
+    )  # fmt: skip
+    other = dataclasses.replace(swap, ops=(*swap.ops, op), total_bytes=swap.total_bytes + op.length)
+    server = make(max_bytes=100_000)
+
+    with pytest.raises(SwapRefused, match=f"brings {1 << 20} bytes that no chunk"):
+        server.ready(
+            CTX, to_bytes(sealed(other, producer="somebody", created_ns=0)),
+            np.concatenate([spans, encoded]),
+        )  # fmt: skip
+
+
 def test_plan_that_brings_too_little_is_refused():
     plan, spans = make_plan(weights(1), {"root": "", "epoch": 0})
     swap = dataclasses.replace(from_bytes(Plan, plan).swap, ops=(), total_bytes=0)
@@ -272,6 +297,12 @@ def test_what_nobody_can_hold_is_refused(root, epoch):
     assert publisher.save().data == before
 
 
+@pytest.mark.parametrize("wrong", [{"keep": -1}, {"link": 0.0}, {"max_bytes": -1}])
+def test_configuration_is_checked(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        make(**wrong)
+
+
 @pytest.mark.parametrize("op", ["plan", "decide"])
 def test_nothing_is_planned_or_decided_before_something_is_published(op):
     argument = {"root": "", "epoch": 0} if op == "plan" else (A,)
@@ -289,6 +320,80 @@ def test_nobody_flips_when_nobody_is_ready():
         publisher.decide(CTX, (A, B))
 
 
+def test_nobody_who_says_so_brings_epochs_to_their_end():
+    publisher, server = make(), make()
+    publisher.manifest(CTX, weights(1))
+    publisher.plan(CTX, {"root": "", "epoch": (1 << 48) - 1})
+
+    epoch = swapped(publisher, server)[1]["epoch"]
+    publisher.manifest(CTX, weights(2))
+
+    assert swapped(publisher, server)[1]["epoch"] == epoch + 1
+
+
+@pytest.fixture(params=["memory", "disk"])
+def both(request, tmp_path):
+    """A component that publishes and serves, with its versions in memory or on disk."""
+    made = make(keep=1, store="" if request.param == "memory" else str(tmp_path / "both"))
+    yield made
+    made.close()
+
+
+def test_a_node_that_publishes_keeps_what_it_was_asked_to_serve(both):
+    publisher = make()
+    publisher.manifest(CTX, weights(5))
+    ready = both.ready(CTX, *publisher.plan(CTX, both.held(CTX)))
+    for seed in (6, 7, 8):
+        both.manifest(CTX, weights(seed))
+
+    params, _ = both.commit(CTX, {"root": ready["root"], "epoch": 1})
+
+    assert params.to_bytes() == weights(5).to_bytes()
+
+
+def test_a_node_that_serves_keeps_what_it_published(both):
+    both.manifest(CTX, weights(1))
+    publisher = make()
+    for seed in (5, 6, 7):
+        publisher.manifest(CTX, weights(seed))
+        swapped(publisher, both)
+
+    plan, spans = both.plan(CTX, {"root": "", "epoch": 0})
+
+    server = make()
+    ready = server.ready(CTX, plan, spans)
+    params, _ = server.commit(CTX, {"root": ready["root"], "epoch": 1})
+    assert params.to_bytes() == weights(1).to_bytes()
+
+
+def test_what_was_staged_and_never_decided_for_is_not_kept(both):
+    publisher = make()
+    publisher.manifest(CTX, weights(1))
+    swapped(publisher, both)
+    publisher.manifest(CTX, weights(2, 0.1))
+    swapped(publisher, both)
+    served = {one.root for one in both._store.versions()}
+    for seed in (3, 4, 5, 6):
+        publisher.manifest(CTX, weights(seed, 0.1))
+        ready = both.ready(CTX, *publisher.plan(CTX, both.held(CTX)))
+
+    kept = {one.root for one in both._store.versions()}
+
+    assert kept == served | {parse_digest(ready["root"])}
+
+
+def test_what_was_staged_and_is_gone_is_refused():
+    publisher, server = make(), make()
+    publisher.manifest(CTX, weights(1))
+    ready = server.ready(CTX, *publisher.plan(CTX, server.held(CTX)))
+    server._store.prune()
+
+    with pytest.raises(NotStaged, match="does not have it any more"):
+        server.commit(CTX, {"root": ready["root"], "epoch": 1})
+    with pytest.raises(VersionUnknown, match="is not staged"):
+        server._store.commit(parse_digest(ready["root"]), 1)
+
+
 def test_epochs_go_on_from_what_a_server_has():
     publisher, server = make(), make()
     publisher.manifest(CTX, weights(1))
@@ -297,6 +402,48 @@ def test_epochs_go_on_from_what_a_server_has():
     later.manifest(CTX, weights(2))
 
     assert swapped(later, server)[1]["epoch"] == 42
+
+
+@pytest.mark.parametrize("keep", [0, 2])
+def test_publisher_on_disk_keeps_as_many_versions_as_it_was_told(tmp_path, keep):
+    publisher = make(store=str(tmp_path / "p"), keep=keep)
+    roots = [publisher.manifest(CTX, weights(seed, 0.1))["root"] for seed in range(6)]
+
+    kept = {digest_text(one.root) for one in publisher._store.versions()}
+
+    assert kept == {*roots[-1 - keep :]}
+
+
+def test_server_on_disk_keeps_the_version_before_and_no_older_one(tmp_path):
+    publisher, server = make(), make(store=str(tmp_path / "s"))
+    roots = []
+    for seed in range(5):
+        publisher.manifest(CTX, weights(seed, 0.1))
+        roots.append(swapped(publisher, server)[1]["root"])
+    publisher.manifest(CTX, weights(9))
+    ready = server.ready(CTX, *publisher.plan(CTX, server.held(CTX)))
+
+    kept = {digest_text(one.root) for one in server._store.versions()}
+
+    assert kept == {*roots[-2:], ready["root"]}
+
+
+def test_work_that_nobody_wants_any_more_changes_nothing_that_is_served(tmp_path):
+    publisher, server = make(), make(store=str(tmp_path / "s"))
+    publisher.manifest(CTX, weights(1))
+    swapped(publisher, server)
+    before = server.held(CTX)
+    publisher.manifest(CTX, weights(2))
+    plan = publisher.plan(CTX, before)
+    context = FakeContext(keeps=True)
+    server.ready(context, *plan)
+    [work] = context.works
+    work.run()  # and its result is dropped
+
+    assert server.held(CTX) == before
+    with pytest.raises(NotStaged):
+        server.commit(CTX, {"root": digest_text(publisher._root), "epoch": 2})
+    assert swapped(publisher, server)[1]["left"] == before["root"]
 
 
 def test_versions_on_disk_outlive_the_component(tmp_path):

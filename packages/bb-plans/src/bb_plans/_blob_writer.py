@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from threading import Thread
+from typing import TYPE_CHECKING, Final, Self
 
 from bb_ir.plan import Digest, digest_text
+from bb_plans._raw import buffer_of
 from bb_plans._system import PIECE, discard, mapped, write_all
 from bb_plans.errors import BlobMismatch, StoreReadOnly
 from bb_plans.files import Files
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 __all__ = ["BlobWriter", "flat", "mismatch"]
+
+#: Beginning a thread for fewer bytes costs as much as it saves.
+_WORTH_A_THREAD: Final = 2 << 20
 
 
 class BlobWriter:
@@ -83,13 +89,18 @@ class BlobWriter:
         end = offset + held.nbytes
         if offset < 0 or end > self.length:
             raise mismatch(self.digest, f"bytes {offset} to {end} of {self.length}", self._root)
-        with mapped("writing a blob", self._root):
-            write_all(self._files, self._fd, held, offset)
-        if offset == self._hashed:
-            self._hasher.update(held)
-            self._hashed = end
-        elif offset < self._hashed:
-            self._unseen = True
+        if offset != self._hashed:
+            self._unseen |= offset < self._hashed
+            with mapped("writing a blob", self._root):
+                write_all(self._files, self._fd, held, offset)
+            return
+        try:
+            with mapped("writing a blob", self._root), _beside(self._hasher.update, held):
+                write_all(self._files, self._fd, held, offset)
+        except BaseException:
+            self._unseen = True  # what was hashed may not lie in the file
+            raise
+        self._hashed = end
 
     def seal(self) -> None:
         """Verify the bytes, make them durable, and give the blob its name.
@@ -148,6 +159,21 @@ class BlobWriter:
             )
 
 
+@contextmanager
+def _beside(hash_it: Callable[[memoryview], object], data: memoryview) -> Generator[None]:
+    """Hash bytes while they are written: in another thread, where there are enough of them."""
+    if data.nbytes < _WORTH_A_THREAD:
+        yield
+        hash_it(data)
+        return
+    thread = Thread(target=hash_it, args=(data,), name="bb-hash")
+    thread.start()
+    try:
+        yield
+    finally:  # whoever gave the bytes may change them then
+        thread.join()
+
+
 def mismatch(digest: Digest, told: str, root: Path) -> BlobMismatch:
     """Return the error of bytes that are not those of a digest."""
     return BlobMismatch(
@@ -160,7 +186,7 @@ def mismatch(digest: Digest, told: str, root: Path) -> BlobMismatch:
 
 def flat(data: Buffer) -> memoryview:
     """Return bytes as they lie in memory."""
-    view = memoryview(data)
+    view = buffer_of(data)
     if not view.c_contiguous:
         raise BlobMismatch(
             "the bytes do not lie one after the other",

@@ -49,6 +49,8 @@ class BlobStore:
         self._lock = RLock()
         self._settling = Lock()
         self._names = itertools.count()
+        # Folders that are there, so that they are not made again for each blob.
+        self._made: set[str] = set()
         # Folders whose names were made durable since the last name came in.
         self._settled: set[str] = set()
         # Blobs that came since the store was opened and belong to no version yet.
@@ -249,9 +251,14 @@ class BlobStore:
         with self._lock:
             self._fresh.add(digest)
             for outer, folder in itertools.pairwise(folders):
-                if self._files.mkdir(folder):
+                if folder not in self._made and self._files.mkdir(folder):
                     self._settled.discard(outer)
-        self._files.rename(beside, path)
+                self._made.add(folder)
+        try:
+            self._files.rename(beside, path)
+        except FileNotFoundError:  # somebody removed a folder; it is made again the next time
+            self._made.clear()
+            raise
         # Only now: another thread may have settled the folder just before.
         self._settled.discard(folders[-1])
 
@@ -261,16 +268,14 @@ class BlobStore:
         for digest in digests:
             wanted.update(dict.fromkeys(_folders(self._at(digest))))
         with self._settling:
-            for folder in wanted:
-                if folder in self._settled:
-                    continue
-                # First of all: what comes in while this waits is not settled by it.
-                self._settled.add(folder)
-                try:
-                    self._files.fsync_folder(folder)
-                except OSError:
-                    self._settled.discard(folder)
-                    raise
+            folders = [folder for folder in wanted if folder not in self._settled]
+            # First of all: what comes in while this waits is not settled by it.
+            self._settled.update(folders)
+            try:
+                self._files.fsync_folders(folders)
+            except BaseException:
+                self._settled.difference_update(folders)
+                raise
 
     def _at(self, digest: Digest) -> str:
         """Return where a blob is; a text, as very many are looked for."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from bb_ir.plan import FileChunk, chunk_digest
@@ -12,14 +12,16 @@ from bb_plans._blobs import BlobStore
 from bb_plans._manifests import check_files
 from bb_plans._system import PIECE, write_all
 from bb_plans._versions import Version
-from bb_plans.errors import BlobMismatch, FolderOccupied, StoreError
+from bb_plans.errors import BlobMismatch, FolderOccupied
 from bb_plans.files import Files
 from bb_plans.hashing import hasher
 
 __all__ = ["adopt", "rebuild"]
 
 
-def rebuild(files: Files, version: Version, folder: Path) -> None:
+def rebuild(
+    files: Files, version: Version, folder: Path, progress: Callable[[int], object]
+) -> None:
     """Write the files of a version beside a folder, and then give them its name."""
     listed = check_files(version.manifest)
     facts = files.stat(folder)
@@ -29,14 +31,21 @@ def rebuild(files: Files, version: Version, folder: Path) -> None:
     if not files.mkdir(beside):
         raise _occupied(f"{beside} is there, of a rebuild that was broken off", "remove it")
     made = [beside]
+    done = 0
+
+    def wrote(nbytes: int) -> None:
+        nonlocal done
+        done += nbytes
+        progress(done)
+
     try:
         for chunks in listed.values():
-            _write(files, version, beside, chunks, made=made)
+            _write(files, version, beside, chunks, made=made, wrote=wrote)
         for one in made:
             if (found := files.stat(one)) and found.folder:
                 files.fsync_folder(one)
         files.rename(beside, folder)
-    except (OSError, StoreError, KeyboardInterrupt):
+    except BaseException:
         for one in reversed(made):
             _remove(files, one)
         raise
@@ -50,6 +59,7 @@ def _write(
     chunks: list[FileChunk],
     *,
     made: list[Path],
+    wrote: Callable[[int], None],
 ) -> None:
     target = root / chunks[0].path
     parents = [root / parent for parent in reversed(target.relative_to(root).parents[:-1])]
@@ -58,13 +68,15 @@ def _write(
     made.append(target)
     try:
         for chunk in chunks:
-            _copy(files, version, chunk, fd)
+            _copy(files, version, chunk, fd, wrote)
         files.fsync(fd)
     finally:
         files.close(fd)
 
 
-def _copy(files: Files, version: Version, chunk: FileChunk, fd: int) -> None:
+def _copy(
+    files: Files, version: Version, chunk: FileChunk, fd: int, wrote: Callable[[int], None]
+) -> None:
     digest = chunk_digest(chunk)
     assert digest is not None, "chunks of a staged manifest have digests"
     view, taken = version.view(chunk), hasher(digest.algorithm)
@@ -72,6 +84,7 @@ def _copy(files: Files, version: Version, chunk: FileChunk, fd: int) -> None:
         piece = view[begin : begin + PIECE]
         taken.update(piece)
         write_all(files, fd, piece, chunk.offset + begin)
+        wrote(piece.nbytes)
     if taken.digest() != digest.value:
         raise mismatch(digest, f"that of {chunk.path[:80]!r} was damaged", Path(chunk.path))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from bb_ir.plan import Digest, FileChunk, PlanFormatError, digest_text, parse_digest, parse_place
+from bb_plans._raw import buffer_of
 from bb_plans.errors import PlaceFailed, UnknownPlace
 from bb_plans.regions import (
     BlobRegion,
@@ -114,7 +115,7 @@ class OpenPlaces:
             if isinstance(held, Path):
                 self._add_tier(place, scheme, held)
                 return
-            self._arenas[place] = memoryview(held).cast("B")
+            self._arenas[place] = buffer_of(held).cast("B")
         except PlanFormatError as error:
             raise UnknownPlace(error.found, expected=error.expected) from error
         except (TypeError, ValueError) as error:

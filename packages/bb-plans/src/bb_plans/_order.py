@@ -9,6 +9,7 @@ for pairs of ops that meet.
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -121,6 +122,8 @@ def _accesses(ops: Sequence[TransferOp], old: _File) -> dict[str, list[_Access]]
     written = {op.dst for op in ops}
     found: dict[str, list[_Access]] = {}
     for index, op in enumerate(ops):
+        if op.src not in written and op.src_digest is None:  # as nearly always
+            continue
         for place, begin, length in _reads(op, old):
             if place not in written:
                 continue
@@ -128,12 +131,10 @@ def _accesses(ops: Sequence[TransferOp], old: _File) -> dict[str, list[_Access]]
             run = (0, _ALL) if place.startswith("cas://") else (begin, begin + length)
             found.setdefault(place, []).append(_Access(*run, index, writes=False))
     # In a sound plan, ops that write the same bytes begin at the same one.
-    begun: set[tuple[str, int]] = set()
-    for op in ops:
-        start = (op.dst, op.dst_offset)
-        if start in begun:
-            found.setdefault(op.dst, [])
-        begun.add(start)
+    begun = Counter((op.dst, op.dst_offset) for op in ops)
+    for (dst, _), count in begun.items() if len(begun) < len(ops) else ():
+        if count > 1:
+            found.setdefault(dst, [])
     for index, op in enumerate(ops) if found else ():
         if op.dst in found:
             access = _Access(op.dst_offset, op.dst_offset + op.length, index, writes=True)

@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from blake3 import blake3
 
@@ -57,6 +57,10 @@ __all__ = [
     "Step",
     "VersionStore",
 ]
+
+
+#: Half of the way to the last epoch of a store: nobody who says so takes a group further.
+_FAR: Final = 1 << 62
 
 
 class Step(NamedTuple):
@@ -181,7 +185,8 @@ class Coordinator:
             )
         digest_text(root)
         # Peers that know of a later epoch than this coordinator would refuse its commits.
-        self._epoch = max(self._epoch, *(one.epoch for one in self._standings.values()), 0) + 1
+        told = (min(one.epoch, _FAR) for one in self._standings.values())
+        self._epoch = max(self._epoch, *told, 0) + 1
         parent = None if self._committed is None else self._committed.root
         self._open = _Open(self._epoch, root, parent, now_ns + self._within)
         self._ready, self._refused = set(), {}

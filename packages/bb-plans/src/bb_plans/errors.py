@@ -21,6 +21,7 @@ __all__ = [
     "NotAStore",
     "PlaceFailed",
     "PlansError",
+    "RanksUnfit",
     "RecordDamaged",
     "StaleEpoch",
     "StoreDamaged",
@@ -95,6 +96,15 @@ class UnknownDifference(PlansError):
     """There is no such way to encode differences.
 
     Met where a codec or the width of elements is named. The error lists those that there are.
+    """
+
+
+class RanksUnfit(PlansError, ValueError):
+    """Ranks cannot be grouped as they are asked to be, or a bucket cannot be for those it is for.
+
+    Met at `bb_plans.groups` and `bb plan swap --groups`: a world that the size of groups does not
+    divide, a rank that the world does not have, a bucket for a part of a group where groups are to
+    be whole. Nothing was written. Correct what says who needs what, or take smaller buckets.
     """
 
 

@@ -145,7 +145,10 @@ class Execution:
         self._plan_digest = digest
         for index in range(count):
             if not self._waits[index]:
-                self._queue(index)
+                self._queues.setdefault(self._class[index], []).append(self._turn(index))
+                self._queued[index] = True
+        for queue in self._queues.values():
+            heapq.heapify(queue)
         for index in sorted(set(done)):
             if 0 <= index < count:
                 self._end(index, OpState.DONE, now_ns)
@@ -218,10 +221,13 @@ class Execution:
         self._busy[group] -= 1
         again = False
         for index in move.ops:
-            if again and self._ops[index].lane:
+            op = self._ops[index]
+            if again and op.lane:
                 self._attempts[index] -= 1  # it was not its turn
                 continue
-            why = (failures or {}).get(index) or self._wrong(index, digests or {})
+            why = failures.get(index, "") if failures else ""
+            if not why and op.digest is not None:
+                why = self._wrong(op.digest, digests.get(index) if digests else None)
             if not why:
                 self._end(index, OpState.DONE, now_ns)
                 continue
@@ -257,24 +263,19 @@ class Execution:
         """Return what has become of every op so far."""
         if not self._plan_digest:
             self._plan_digest = digest_text(content_digest(self.plan))
-        reports = tuple(map(self._op_report, range(len(self._ops))))
+        columns = zip(
+            self._ops, self._states, self._attempts, self._sources, self._began, self._ended,
+            self._errors, strict=True,
+        )  # fmt: skip
+        reports = tuple(
+            OpReport(
+                index, op.op_id, state, op.length if state is OpState.DONE else 0, attempts, source,
+                began, ended, 0 < op.deadline_ns < ended, error,
+            )
+            for index, (op, state, attempts, source, began, ended, error) in enumerate(columns)
+        )  # fmt: skip
         ended = 0 if self._left else self._finished
         return Report(self._plan_digest, reports, self._started, ended, self._reason)
-
-    def _op_report(self, index: int) -> OpReport:
-        op, state = self._ops[index], self._states[index]
-        return OpReport(
-            index,
-            op.op_id,
-            state,
-            op.length if state is OpState.DONE else 0,
-            self._attempts[index],
-            self._sources[index],
-            self._began[index],
-            self._ended[index],
-            late=0 < op.deadline_ns < self._ended[index],
-            error=self._errors[index],
-        )
 
     # --- beginning
 
@@ -289,10 +290,14 @@ class Execution:
             found.append(known[key])
         return found
 
-    def _queue(self, index: int) -> None:
+    def _turn(self, index: int) -> tuple[int, int, int]:
+        """Return what ops are queued by."""
         op = self._ops[index]
-        key = (-op.priority, op.deadline_ns or NEVER_NS, index)
-        heapq.heappush(self._queues.setdefault(self._class[index], []), key)
+        return -op.priority, op.deadline_ns or NEVER_NS, index
+
+    def _queue(self, index: int) -> None:
+        queue = self._queues.setdefault(self._class[index], [])
+        heapq.heappush(queue, self._turn(index))
         self._queued[index] = True
 
     def _take(
@@ -309,21 +314,21 @@ class Execution:
                 self._queued[index] = False
                 self._end(index, OpState.LATE, now_ns, "its deadline was over before it began")
                 continue
-            if self._buckets.enough_in_ns(buckets, op.length):
+            if buckets and self._buckets.enough_in_ns(buckets, op.length):
                 return
             heapq.heappop(queue)
             yield self._begin(index, group, buckets, now_ns)
 
     def _begin(self, first: int, group: str, buckets: tuple[int, ...], now_ns: int) -> Move:
         ops = [first]
-        length = self._ops[first].length
-        while True:
-            index = self._along(ops[-1], length)
-            if index < 0 or self._buckets.enough_in_ns(buckets, length + self._ops[index].length):
+        op = self._ops[first]
+        length = op.length
+        while (index := self._along(ops[-1], length)) >= 0:
+            more = length + self._ops[index].length
+            if buckets and self._buckets.enough_in_ns(buckets, more):
                 break
             ops.append(index)
-            length += self._ops[index].length
-        op = self._ops[first]
+            length = more
         source = self._source(first)
         for index in ops:
             self._queued[index] = False
@@ -359,10 +364,11 @@ class Execution:
 
     # --- ending
 
-    def _wrong(self, index: int, digests: Mapping[int, Digest]) -> str:
+    @staticmethod
+    def _wrong(wanted: Digest, found: Digest | None) -> str:
         """Return why what arrived does not count; empty when it does."""
         try:
-            check_arrived(self._ops[index].digest, digests.get(index))
+            check_arrived(wanted, found)
         except DigestMismatch as error:
             return f"{error.code}: {error.found}"
         return ""
@@ -385,7 +391,7 @@ class Execution:
 
     def _end(self, index: int, state: OpState, now_ns: int, error: str = "") -> None:
         """Note that an op is over, and what that means for those that wait for it."""
-        if not self._over(index, state, now_ns, error):
+        if not self._over(index, state, now_ns, error) or not self._order.after[index]:
             return
         lost: list[int] = []
         ended = [index]

@@ -1,4 +1,4 @@
-"""The picture of a plan: what moves when on which lane, and how many bytes have arrived.
+"""Pictures of a plan: what moves when on which lane, and which ranks need which bucket.
 
 Drawn with matplotlib, which is imported when a picture is drawn. The times are those of a report:
 of a plan that was carried out, or of one in virtual time.
@@ -13,9 +13,10 @@ from importlib import import_module
 from typing import Any, Final, Literal
 
 from bb_ir.plan import CachePlan, SwapPlan, TransferOp
+from bb_plans.groups import Distribution
 from bb_roles.executor import OpReport, OpState, Report
 
-__all__ = ["draw_plan"]
+__all__ = ["draw_plan", "draw_ranks"]
 
 # Of the palette by Okabe and Ito, which people with any colour vision can tell apart.
 _COLORS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -23,6 +24,8 @@ _INK, _FAINT, _NOT_DONE = "#333333", "#dddddd", "#999999"
 #: Lanes with a line of their own; the others share one.
 _SHOWN: Final = 12
 _OTHERS: Final = "other lanes"
+#: Ranks whose bytes are told at the side; of more only the shades are drawn.
+_RANKS_APART: Final = 32
 _UNITS: Final = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "bytes"))
 _TIMES: Final = ((10**9, "s"), (10**6, "ms"), (10**3, "us"), (1, "ns"))
 
@@ -37,14 +40,8 @@ def draw_plan(
         report: What became of its ops, and when.
         kind: `png` or `svg`.
     """
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    from matplotlib.figure import Figure
-
     lanes = _lanes(plan, report)
-    height = 3.4 + 0.26 * max(2, len(lanes))
-    figure: Any = Figure(figsize=(9, height), dpi=120, layout="constrained")
+    figure = _figure(3.4 + 0.26 * max(2, len(lanes)))
     above, below = figure.subplots(
         2, 1, sharex=True, height_ratios=[max(2, len(lanes)) * 0.26, 2.2]
     )
@@ -56,6 +53,59 @@ def draw_plan(
     below.set_xlim(0, max(1e-9, max(times, default=0) / scale * 1.02))
     figure.suptitle(_title(plan, report), x=0.01, ha="left", fontsize=11, color=_INK)
     return _written(figure, kind)
+
+
+def draw_ranks(told: Distribution, name: str, kind: Literal["png", "svg"] = "png") -> bytes:
+    """Return a picture of who needs what: ranks downwards, buckets to the right, bytes as shades.
+
+    Args:
+        told: Who needs which bucket.
+        name: What the plan is called.
+        kind: `png` or `svg`.
+    """
+    import numpy as np
+
+    size, unit = _scale(max((one.nbytes for one in told.buckets), default=0), _UNITS)
+    world = len(told.rank_bytes)
+    shades = np.full((world, max(1, len(told.buckets))), np.nan)
+    for at, bucket in enumerate(told.buckets):
+        shades[slice(None) if bucket.ranks is None else list(bucket.ranks), at] = (
+            bucket.nbytes / size
+        )
+    figure = _figure(1.6 + 0.26 * min(max(4, world), _RANKS_APART))
+    axes = figure.subplots()
+    image = axes.imshow(
+        shades, aspect="auto", interpolation="nearest", cmap="viridis_r", vmin=0,
+        extent=(-0.5, shades.shape[1] - 0.5, world - 0.5, -0.5),
+    )  # fmt: skip
+    figure.colorbar(image, ax=axes, label=f"{unit} in the bucket")
+    axes.set_xlabel("bucket", color=_INK)
+    axes.set_ylabel("rank", color=_INK)
+    axes.locator_params(integer=True)
+    if world <= _RANKS_APART:
+        share = [_told(nbytes) for nbytes in told.rank_bytes]
+        axes.set_yticks(range(world), [f"{rank}: {text}" for rank, text in enumerate(share)])
+    axes.tick_params(colors=_INK, labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    sent = _told(sum(told.rank_bytes))
+    figure.suptitle(
+        f"swap plan {name}: {sent} for {world} ranks", x=0.01, ha="left", fontsize=11, color=_INK
+    )
+    return _written(figure, kind)
+
+
+def _told(nbytes: int) -> str:
+    size, unit = _scale(nbytes, _UNITS)
+    return f"{nbytes / size:.4g} {unit}"
+
+
+def _figure(height: float) -> Any:
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(9, height), dpi=120, layout="constrained")
 
 
 Moved = tuple[TransferOp, OpReport]

@@ -8,7 +8,7 @@ out without one), and what a function fetches from peers. Nothing else can be re
 from __future__ import annotations
 
 import os
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -116,14 +116,17 @@ class Places(OpenPlaces):
             ends[op.dst] = max(ends.get(op.dst, 0), op.dst_offset + op.length)
         found: dict[str, int] = {}
         missing: list[Problem] = []
-        told: set[tuple[str, bool]] = set()
+        read: set[str] = set()
+        made: set[str] = set()
         for index, op in enumerate(plan.ops):
-            for field, place, written in (("src", op.src, False), ("dst", op.dst, True)):
-                if (place, written) in told:
+            if op.src in read and op.dst in made:
+                continue
+            for field, place, told in (("src", op.src, read), ("dst", op.dst, made)):
+                if place in told:
                     continue
-                told.add((place, written))
+                told.add(place)
                 try:
-                    size = self._size(place, ends.get(place), written=written)
+                    size = self._size(place, ends.get(place), written=told is made)
                 except (UnknownPlace, PlaceFailed) as error:
                     at = f"ops[{index}].{field}"
                     missing.append(Problem("place", at, error.found, index))
@@ -219,6 +222,8 @@ class Places(OpenPlaces):
         sizes: dict[str, int] = {}
         early: list[tuple[int, str, int, int]] = []
         for index, op in enumerate(plan.ops):
+            if op.src not in written and op.src_digest is None:  # as nearly always
+                continue
             for place, begin, end in _reads(op):
                 if place not in written or place in self._arenas:
                     continue
@@ -282,6 +287,7 @@ def _writes(
 def _covered(runs: list[_Run], begin: int, end: int, turn: int) -> bool:
     """Tell whether bytes are all written before some turn."""
     at = max(0, bisect_right(runs, begin, key=lambda run: run[0]) - 1)
+    at = bisect_left(runs, runs[at][0], key=lambda run: run[0])  # who writes the same, too
     while at < len(runs) and begin < end and runs[at][0] <= begin:
         if runs[at][2] < turn:
             begin = max(begin, runs[at][1])
@@ -304,6 +310,9 @@ def _reads(op: TransferOp) -> Iterator[tuple[str, int, int]]:
 def _past_ends(ops: tuple[TransferOp, ...], sizes: Mapping[str, int]) -> Iterator[Problem]:
     for index, op in enumerate(ops):
         reads = op.encoded_length if op.codec else op.length
+        read, made = op.src_offset + reads, op.dst_offset + op.length
+        if read <= sizes.get(op.src, _LONGEST) and made <= sizes.get(op.dst, _LONGEST):
+            continue
         ends = (op.src, "src_offset", op.src_offset, reads), (
             op.dst, "dst_offset", op.dst_offset, op.length
         )  # fmt: skip

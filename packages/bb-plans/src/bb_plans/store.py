@@ -19,7 +19,7 @@ All methods may be called from any thread. All that reaches the system goes thro
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
@@ -92,6 +92,9 @@ class Store(BlobStore):
         self.recovered: tuple[str, ...] = ()
         self._writable = writable
         self._lock_fd = -1
+        self._closed = False
+        # How often blobs were removed: what was seen to be here before may be gone since.
+        self._removals = 0
         self._state: State | None = None
         self._seen: FileFacts | None = None
         self._folder = VersionFiles(self._root / "versions", self._files)
@@ -188,12 +191,20 @@ class Store(BlobStore):
         return last, last is not None
 
     def close(self) -> None:
-        """Close the store; its versions can still be read, nothing can be written."""
+        """Close the store; its versions can still be read, nothing can be written.
+
+        A reader stays with the version that it saw last, which whoever writes may prune then.
+        """
         with self._lock:
             if self._lock_fd >= 0:
                 self._files.close(self._lock_fd)
             self._lock_fd = -1
+            self._closed = True
             self._refusal = self._refusal or "was closed"
+            held = self._flip.value
+            if held is not None and held.hold >= 0:
+                # The same without its lock, which goes when the last one who reads it is done.
+                self._flip.flip(self._version(held.root, held.epoch))
 
     def __enter__(self) -> Self:
         return self
@@ -304,28 +315,22 @@ class Store(BlobStore):
             VersionIncomplete: Chunks are missing.
         """
         self._need_writable()
-        missing = self.missing(manifest)
-        if missing:
-            named = ", ".join(repr(chunk.path[:80]) for chunk in missing[:3])
-            raise VersionIncomplete(
-                f"the store lacks {len(missing)} chunk{'s' * (len(missing) > 1)}, of {named}",
-                expected="every chunk of the manifest",
-                fix="fetch them, and stage the version again",
-                where=str(self._root),
-                missing=missing,
-            )
+        removals = self._removals
+        self._need_all(manifest)
         data = to_json(manifest).encode()
         root = root_of(data)
         digests = digests_of(manifest)
         for digest in digests if deep else ():
             self._verify_blob(digest)
         with self._lock, mapped("staging a version", self._root):
+            if removals != self._removals:
+                self._need_all(manifest)
             self._settle(digests)
             self._folder.write(root, data, self._beside())
             self._durable.add(root)
-            self._manifests[root] = manifest
             if self._state is None or self._state.root != root:
                 self._promised.add(root)
+                self._manifests[root] = manifest
             self._fresh.difference_update(digests)
         return root
 
@@ -388,7 +393,12 @@ class Store(BlobStore):
         with self._lock:
             state = self._state
             if state is None or state.kept is None:
-                raise unknown("no version is kept", "commit the version that you want", self._root)
+                raise VersionUnknown(
+                    "no version is kept",
+                    expected="a version that a commit replaced: going back goes one back, and once",
+                    fix="stage the version that you want again, and commit it",
+                    where=str(self._root),
+                )
             root, epoch = state.kept
             self._durable.discard(root)  # so that its blobs are looked for
             self._need_staged(root)
@@ -430,6 +440,7 @@ class Store(BlobStore):
                 facts = None if digest in used else self._files.stat(path)
                 if facts is None:
                     continue
+                self._removals += 1
                 self._files.unlink(path)
                 blobs += 1
                 nbytes += facts.size
@@ -468,12 +479,21 @@ class Store(BlobStore):
                 if not found:
                     continue
                 damages.append(Damage(digest, found, tuple(needed.get(digest, ()))))
+                self._durable.difference_update(damages[-1].versions)
                 if remove and found != "missing":
+                    self._removals += 1
                     self._files.unlink(present[digest])
         return tuple(damages)
 
-    def rebuild(self, version: Version, folder: Path) -> None:
+    def rebuild(
+        self, version: Version, folder: Path, *, progress: Callable[[int], object] = lambda _: None
+    ) -> None:
         """Write the files of a version into a new folder: all of them, byte by byte, or nothing.
+
+        Args:
+            version: The version.
+            folder: The folder; it is not there, or empty.
+            progress: Called with the bytes that are written, now and then.
 
         Raises:
             BlobMismatch: A blob is damaged.
@@ -484,7 +504,7 @@ class Store(BlobStore):
             StoreFailed: The folder cannot be written.
         """
         with mapped("writing a version's files", folder):
-            rebuild(self._files, version, folder)
+            rebuild(self._files, version, folder.absolute(), progress)
 
     def adopt(self, folder: Path, manifest: WeightManifest) -> int:
         """Take the chunks of a manifest in from a folder that has its files.
@@ -511,12 +531,15 @@ class Store(BlobStore):
     def _refresh(self) -> None:
         """See what another process committed, and keep it from being pruned."""
         with self._lock, mapped("reading which version is current", self._root):
+            if self._closed:
+                return
             for _ in range(_TRIES):
                 facts = self._files.stat(self._root / "CURRENT")
                 if facts is not None and facts == self._seen:
                     return
                 state, _damaged = self._read_state()
                 if state is None or state == self._state:
+                    self._seen = facts
                     return
                 if self._hold(state):
                     self._state, self._seen = state, facts
@@ -575,6 +598,19 @@ class Store(BlobStore):
                 fix="open the store again: it has the old version or the new one",
                 where=str(self._root),
             ) from error
+
+    def _need_all(self, manifest: WeightManifest) -> None:
+        """Refuse a version of which chunks are missing."""
+        missing = self.missing(manifest)
+        if missing:
+            named = ", ".join(repr(chunk.path[:80]) for chunk in missing[:3])
+            raise VersionIncomplete(
+                f"the store lacks {len(missing)} chunk{'s' * (len(missing) > 1)}, of {named}",
+                expected="every chunk of the manifest",
+                fix="fetch them, and stage the version again",
+                where=str(self._root),
+                missing=missing,
+            )
 
     def _need_staged(self, root: Digest) -> None:
         """See to it that a version is complete and durable."""

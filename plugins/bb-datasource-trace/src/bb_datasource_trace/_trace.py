@@ -112,18 +112,30 @@ class Trace(InMemory):
 
         Raises:
             ConfigError: A parameter is unknown, of the wrong type, or out of its limits.
-            DataError: The trace or the tables cannot be read.
+            DataError: The trace or the tables cannot be read, those of `keep` not be written, or
+                parameters are given for tables that are stored.
         """
         from bb_datasource_trace.importers import import_mooncake
         from bb_datasource_trace.tables import read_tables, tables, write_tables
+        from bb_datasource_trace.traces import reading
 
         fields = dict(parameters)
         if path.is_dir():
-            return read_tables(path).request()
+            if fields:
+                raise DataError(
+                    f"{', '.join(fields)} is told, and {str(path)!r} holds tables",
+                    expected="no parameters: what is stored was reduced already",
+                    fix="reduce the trace again",
+                )
+            stored = read_tables(path)
+            if keep is not None:
+                write_tables(stored, keep)
+            return stored.request()
         with TemporaryDirectory() as temporary:
             if path.suffix == ".jsonl":
                 home = Path(temporary) if keep is None else keep
-                home.mkdir(parents=True, exist_ok=True)
+                with reading(home):
+                    home.mkdir(parents=True, exist_ok=True)
                 model = str(fields.pop("model", ""))
                 import_mooncake(path, home / "trace.parquet", model=model)
                 path = home / "trace.parquet"

@@ -43,6 +43,8 @@ _MS = 1_000_000
 #: A weight of one, in the whole numbers that are summed.
 _ONE = 1 << 16
 _FAR = 366 * 86_400_000
+#: What planners take for no limit: more than anything has bytes.
+_NO_LIMIT = 1 << 62
 
 Ms = Annotated[int, Limits(1, _FAR, unit="ms")]
 
@@ -270,7 +272,9 @@ class CacheReduction(Reduction):
         tiers = sorted(self.tiers, key=lambda one: one.tier)
         columns = {
             "tier": [one.tier for one in tiers],
-            "bandwidth_caps": [one.bytes_per_s * self.window_ms // 1000 for one in tiers],
+            "bandwidth_caps": [
+                min(_NO_LIMIT, one.bytes_per_s * self.window_ms // 1000) for one in tiers
+            ],
             "free_bytes": [one.free_bytes for one in tiers],
         }
         return pl.LazyFrame(columns, schema=dict.fromkeys(columns, pl.Int64))

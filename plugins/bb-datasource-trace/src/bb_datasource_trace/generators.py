@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from bb_datasource_trace.traces import MOST_BLOCKS, SCHEMA
+from bb_datasource_trace.traces import LATEST, MOST_BLOCKS, SCHEMA
 from bb_roles.data import DataError
 from bb_roles.limits import Limits, check_limits
 
@@ -21,6 +21,8 @@ __all__ = ["Sessions", "Synthetic", "sessions"]
 
 Ints = NDArray[np.int64]
 _MIB: Final = 1 << 20
+#: Turns that are drawn at once; each takes some 100 bytes meanwhile.
+_MOST_TURNS: Final = 1 << 28
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,7 @@ class Sessions:
     block_tokens: Annotated[int, Limits(1, 1 << 20)] = 512
     nodes: Annotated[int, Limits(1, 1 << 20)] = 4
     tenants: Annotated[int, Limits(1, 26)] = 3
-    slo_ms: Annotated[int, Limits(0, unit="ms")] = 500
+    slo_ms: Annotated[int, Limits(0, 1 << 40, unit="ms")] = 500
     model: str = "sha256:" + "0" * 64
 
     def __post_init__(self) -> None:
@@ -81,7 +83,8 @@ def sessions(config: Sessions | None = None, **fields: Any) -> pl.DataFrame:
 
     Raises:
         ConfigError: A field is out of its limits.
-        DataError: Both are given, or a prompt would have too many blocks.
+        DataError: Both are given, conversations would have too many turns or a prompt too many
+            blocks, or the trace would last more than 2**61 ns.
     """
     if config is not None and fields:
         raise DataError("both a config and fields are given", expected="one of them")
@@ -89,10 +92,16 @@ def sessions(config: Sessions | None = None, **fields: Any) -> pl.DataFrame:
     # More conversations than are needed: those that begin later than the last request are cut off.
     rng = np.random.Generator(np.random.Philox(c.seed))
     count = c.requests
-    begins = np.cumsum(rng.exponential(1e9 / c.rate, count)).astype(np.int64)
+    begins = np.cumsum(rng.exponential(1e9 / c.rate, count))
     turns = rng.geometric(1 / c.turns, count)
+    if float(turns.sum(dtype=np.float64)) > _MOST_TURNS:
+        raise DataError(
+            f"{count} conversations have {float(turns.sum(dtype=np.float64)):.3g} turns",
+            expected=f"{_MOST_TURNS} at most, as all are drawn before the first ones are taken",
+            fix="lower turns or requests",
+        )
     owner = np.repeat(np.arange(count), turns)
-    gaps = rng.exponential(c.think_s * 1e9, len(owner)).astype(np.int64)
+    gaps = rng.exponential(c.think_s * 1e9, len(owner))
     turn = np.arange(len(owner)) - np.repeat(np.cumsum(turns) - turns, turns)
     gaps[turn == 0] = 0
     adds = 1 + rng.exponential(c.turn_tokens, len(owner)).astype(np.int64)
@@ -103,7 +112,8 @@ def sessions(config: Sessions | None = None, **fields: Any) -> pl.DataFrame:
     prefix = np.minimum(prefix, c.prefixes - 1)  # the sum may round to less than 1
     node, tenant = rng.integers(0, c.nodes, count), rng.integers(0, c.tenants, count)
 
-    ts = begins[owner] + _within(gaps, owner)
+    _check_times(begins, gaps, turns)
+    ts = begins.astype(np.int64)[owner] + _within(gaps.astype(np.int64), owner)
     said = _within(adds + answers, owner) - answers
     tokens = said + lengths[prefix][owner] * c.block_tokens
     chosen = np.lexsort((turn, owner, ts))[:count]
@@ -122,6 +132,19 @@ def sessions(config: Sessions | None = None, **fields: Any) -> pl.DataFrame:
         },
         schema=SCHEMA,
     )
+
+
+def _check_times(begins: NDArray[np.float64], gaps: NDArray[np.float64], turns: Ints) -> None:
+    """Refuse times that a trace cannot have."""
+    if not len(begins):
+        return
+    last = float((begins + np.add.reduceat(gaps, np.cumsum(turns) - turns)).max())
+    if not last < LATEST:
+        raise DataError(
+            f"the last request would come after {last:.3g} ns",
+            expected=f"{LATEST} ns at most, as in a trace",
+            fix="raise rate, or lower think_s, turns or requests",
+        )
 
 
 def _within(values: Ints, owner: Ints) -> Ints:

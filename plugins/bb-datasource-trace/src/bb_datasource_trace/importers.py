@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol, cast
 import polars as pl
 
 from bb_datasource_trace.errors import TraceLineMalformed, TraceRowInvalid
-from bb_datasource_trace.traces import SCHEMA, reading, scan, write_trace
+from bb_datasource_trace.traces import LATEST, SCHEMA, reading, scan, write_trace
 
 __all__ = ["EVENT", "MOONCAKE_BLOCK", "Reported", "import_mooncake", "import_steps"]
 
@@ -82,11 +82,20 @@ def import_mooncake(
 
     Raises:
         TraceLineMalformed: A line is not such a line; the error names it.
+        TraceRowInvalid: What is told beside the file cannot be in a trace.
         TraceUnreadable: The file cannot be read, or the trace not be written.
     """
-    told = {"node": node, "tenant": tenant, "model": model, "session": ""}
-    told_slo = {"slo_ns": slo_ms * 1_000_000}
-    return _write(_mooncake_rows(Path(source), start_ns, {**told, **told_slo}), Path(path))
+    told: Row = {"node": node, "tenant": tenant, "model": model, "session": ""}
+    for name, text in told.items():
+        if not _is_text(text):
+            raise TraceRowInvalid(f"{name} is {text!r:.40}", expected="a text")
+    for name, number in (("start_ns", start_ns), ("slo_ms", slo_ms * 1_000_000)):
+        if not 0 <= number <= LATEST:
+            raise TraceRowInvalid(
+                f"{name} stands for {number} ns", expected=f"0 to {LATEST} ns, as in a trace"
+            )
+    rows = _mooncake_rows(Path(source), start_ns, {**told, "slo_ns": slo_ms * 1_000_000})
+    return _write(rows, Path(path))
 
 
 def import_steps(
@@ -212,7 +221,10 @@ def _step_rows(told: Iterable[Reported], node: str, output: str) -> Iterator[Row
             if getattr(step, "name", None) != output:
                 continue
             where = f"output {number} of {node!r}, at {entry.now_ns} ns"
-            yield {"ts_ns": entry.now_ns, "node": node, **_request(step.value, where)}
+            if not _is_text(node):
+                raise _not_a_request(where, "has a node whose name is no text")
+            now_ns = _number(entry.now_ns, "time", where)
+            yield {"ts_ns": now_ns, "node": node, **_request(step.value, where)}
             number += 1
 
 
@@ -223,7 +235,7 @@ def _request(value: Any, where: str) -> Row:
     row: Row = {"slo_ns": _number(given.get("slo_ns", 0), "slo_ns", where)}
     for name in ("tenant", "model", "session"):
         text = given.get(name)
-        if not isinstance(text, str):
+        if not _is_text(text):
             raise _not_a_request(where, f"has the {name} {text!r:.40}")
         row[name] = text
     for name in ("in_tokens", "out_tokens"):
@@ -232,12 +244,17 @@ def _request(value: Any, where: str) -> Row:
     return row
 
 
+def _is_text(value: object) -> bool:
+    """Tell whether a value is a text that a file can hold."""
+    return isinstance(value, str) and not any("\ud800" <= one <= "\udfff" for one in value)
+
+
 def _number(value: Any, name: str, where: str) -> int:
     try:
-        number = int(value)
+        number = -1 if getattr(value, "ndim", 0) else int(value)
     except (TypeError, ValueError, OverflowError):
         number = -1
-    if isinstance(value, str) or number != value or not 0 <= number < _INT64:
+    if number < 0 or isinstance(value, str) or number != value or number >= _INT64:
         raise _not_a_request(where, f"has the {name} {value!r:.40}")
     return number
 

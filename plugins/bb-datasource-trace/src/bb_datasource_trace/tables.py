@@ -15,7 +15,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,7 +66,8 @@ class Record:
     Attributes:
         kind: Kind of the reduction.
         parameters: Its parameters, as plain data.
-        source: The log, from the folder in which the record is; empty when tables were drawn.
+        source: The log; in a stored record from the folder in which that is. Empty when tables were
+            drawn.
         source_digest: Of its bytes.
         digests: Of the tables and of the names, by name.
         stages: Of what the plan is made.
@@ -211,7 +212,8 @@ def read_tables(folder: str | Path) -> Tables:
     wrong = _differing(record.digests, _digests(found, names))
     if wrong:
         raise _damaged(folder, f"{' and '.join(wrong)} is not what its record says")
-    return Tables(found, names, record)
+    source = record.source and str(folder / record.source)
+    return Tables(found, names, replace(record, source=source))
 
 
 def replay(folder: str | Path, *, trace: str | Path | None = None) -> Tables:
@@ -271,7 +273,7 @@ def _again(folder: Path, record: Record, trace: str | Path | None) -> Tables:
     if cls is None:
         known = [*_KINDS, Synthetic.kind]
         raise _damaged(folder, f"its reduction is of the kind {record.kind!r}, not one of {known}")
-    path = Path(trace) if trace is not None else folder / record.source
+    path = Path(trace) if trace is not None else Path(record.source)
     with reading(path):
         digest = _file_digest(path)
     if digest != record.source_digest:
@@ -364,8 +366,10 @@ def _differing(first: Mapping[str, str], second: Mapping[str, str]) -> list[str]
 
 def _from_folder(source: str, folder: Path) -> str:
     """Return how the log is reached from the folder, so that both can be moved together."""
+    # Of a folder that is a link, `..` is beside what it leads to.
+    path = Path(source)
     try:
-        return os.path.relpath(source, folder)
+        return os.path.relpath(path.parent.resolve() / path.name, folder.resolve())
     except ValueError:  # on Windows, another drive
         return str(Path(source).resolve())
 
@@ -388,7 +392,8 @@ def _read_record(folder: Path) -> tuple[Record, dict[str, tuple[str, ...]]]:
     except FileNotFoundError as error:
         raise _damaged(folder, f"it has no {RECORD}") from error
     except (
-        OSError, ValueError, AttributeError, KeyError, TypeError, msgspec.MsgspecError
+        OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError,
+        msgspec.MsgspecError,
     ) as error:  # fmt: skip
         raise _damaged(folder, f"its {RECORD} cannot be read: {error}") from error
     if record.schema != _SCHEMA:

@@ -40,7 +40,7 @@ SCHEMA: Final[dict[str, pl.DataType]] = {
 #: So many blocks a request may have.
 MOST_BLOCKS: Final = 1 << 20
 #: Two times can be added without overflow; this one is in the year 2043.
-_LATEST: Final = 1 << 61
+LATEST: Final = 1 << 61
 _MAGIC: Final = (b"PAR1", b"ARRO")
 #: A model whose digest is unknown has an empty one.
 _DIGEST: Final = r"^((sha256|blake3):[0-9a-f]{64})?$"
@@ -219,6 +219,6 @@ def _tests() -> list[tuple[pl.Expr, str]]:
         (blocks.list.drop_nulls().list.len() < size, "has a block hash that is no uint64"),
         (size > MOST_BLOCKS, f"has more than {MOST_BLOCKS} block_hashes"),
         *((pl.col(name) < 0, f"has a negative {name}") for name in numbers),
-        *((pl.col(name) > _LATEST, f"has a {name} beyond 2**61") for name in numbers),
+        *((pl.col(name) > LATEST, f"has a {name} beyond 2**61") for name in numbers),
         (ts < ts.shift(1), "has a ts_ns before that of the row before it"),
     ]

@@ -116,8 +116,9 @@ class CpuExecutor(Executor):
         with self._lock:
             self._need_open()
             ticket = ThreadedTicket(execution, mover, self._threads, clock=_clock, over=self._over)
-            if not ticket.poll():
-                self._open.add(ticket)
+            self._open.add(ticket)
+            if ticket.poll():  # it may have been over before it was added
+                self._open.discard(ticket)
         return ticket
 
     def _over(self, ticket: Ticket) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from bb_ir.plan import KvPageRef, PlanFormatError, digest_text, parse_place
 from bb_planner_kvcache._asked import MEDIA, Asked, Held, PageName, Places
 from bb_planner_kvcache._columns import FAR, I64, constant
-from bb_planner_kvcache._tables import MAX_BYTES, MAX_PAGE, last_when_none
+from bb_planner_kvcache._tables import MAX_BYTES, MAX_PAGE, check_bytes, last_when_none
 from bb_roles import CacheRequest, PageDemand
 from bb_roles.errors import UnplannableRequest
 
@@ -44,6 +44,9 @@ def read_demands(request: CacheRequest) -> Asked:
     rows = [_row(number, one, place, stack, tenant) for number, one in enumerate(demands)]
     table = np.array(rows, np.int64).reshape(len(rows), len(_COLUMNS))
     column = dict(zip(_COLUMNS, np.ascontiguousarray(table.T), strict=True))
+    check_bytes(
+        "the pages that are asked for", column["start"], column["end"], column["page_bytes"]
+    )
     places, texts = _places(place), list(tenant.found)
     size = len(rows)
     return Asked(
@@ -190,6 +193,7 @@ def _held(
         return None
     columns: list[I64] = list(np.ascontiguousarray(np.array(rows, np.int64).T))
     place_of, code_of, layer_of, start, end, page_bytes = columns
+    check_bytes("the pages that are held", start, end, page_bytes)
     return Held(place_of, code_of, layer_of, start, end, page_bytes, lambda row: _name(names[row]))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from bb_planner_kvcache._columns import FAR, I64, codes_of, constant
 from bb_roles import CacheRequest, CacheTables
 from bb_roles.errors import UnplannableRequest
 
-__all__ = ["MAX_BYTES", "MAX_PAGE", "read_tables"]
+__all__ = ["MAX_BYTES", "MAX_PAGE", "check_bytes", "last_when_none", "read_tables"]
 
 #: Most bytes of a page, of an offset, of all demands together; numbers of pages and layers.
 MAX_BYTES: Final = 1 << 61
@@ -71,7 +71,14 @@ class _Table:
         """Return a column of whole numbers."""
         array = self.columns.get(column)
         if array is None:
-            return constant(self._default(column, default), self.size)
+            usual = self._default(column, default)
+            if usual > most and self.size:
+                raise UnplannableRequest(
+                    f"`{self.name}` has no column {column!r}, so it is {usual} in each row",
+                    expected=f"{least} to {most}",
+                    fix="add the column, or what is missing in `names`",
+                )
+            return constant(usual, self.size)
         if not self.size:
             return constant(0, 0)
         if array.dtype.kind not in "iu":
@@ -153,12 +160,17 @@ def read_tables(request: CacheRequest, tables: CacheTables) -> Asked:
     stack, held_stack = _stacks(rows, held, names)
     start, end = _pages(rows)
     page_bytes = rows.whole("page_bytes", None if rows.size else 0, least=1, most=MAX_PAGE)
-    _check_bytes(start, end, page_bytes)
+    check_bytes("the pages that are asked for", start, end, page_bytes)
     deadline_ns, due = _deadlines(rows)
     tick_ns = 10**6 if rows.has("deadline_ms") else 1
     tenant = rows.whole("tenant", -1, least=-1, most=names.most("tenant", MAX_PAGE))
     ids = rows.whole("req_id", 0, most=names.most("req_id", MAX_BYTES))
     numbered = rows.has("req_id")
+    if not numbered and rows.size > names.most("req_id", MAX_BYTES) + 1:
+        raise UnplannableRequest(
+            f"`names` has {names.most('req_id', 0) + 1} texts of req_id for {rows.size} rows",
+            expected="a text for each row, or a column req_id",
+        )
     fill = rows.real("est_fill_ms", 1)
     cluster = "pcluster" if rows.has("pcluster") else "prefix_id"
     head, model = rows.whole("head", 0, most=_MAX_LAYER), rows.whole("model", -1, least=-1)
@@ -188,11 +200,12 @@ class _Names:
     def __init__(self, texts: Any) -> None:
         if not isinstance(texts, Mapping):
             raise UnplannableRequest(f"`names` is {texts!r:.80}", expected="texts by column")
-        for column in texts:
+        for column, listed in texts.items():
             if column not in ("node", "tenant", "model", "req_id"):
                 raise UnplannableRequest(
                     f"`names` has {column!r}", expected="node, tenant, model or req_id"
                 )
+            _check_texts(column, listed)
         self.texts = texts
         self._models: dict[int, Any] = {}
 
@@ -204,7 +217,10 @@ class _Names:
         if code < 0:
             return ""
         found = self.texts.get(column)
-        return str(code) if found is None else found[code]
+        if found is None or code >= len(found):  # of nodes that no row is about
+            return str(code)
+        text: str = found[code]
+        return text
 
     def code(self, column: str, text: str) -> int:
         found = self.texts.get(column)
@@ -222,6 +238,22 @@ class _Names:
             raise UnplannableRequest(
                 f"model {code}: {error.found}", expected=error.expected
             ) from None
+
+
+def _check_texts(column: str, listed: Any) -> None:
+    if isinstance(listed, str) or not isinstance(listed, Sequence):
+        raise UnplannableRequest(
+            f"`names` of {column} is {listed!r:.80}", expected="a tuple of texts"
+        )
+    texts: Sequence[Any] = listed
+    strange = next((one for one in texts if not isinstance(one, str)), None)
+    if strange is not None:
+        raise UnplannableRequest(f"`names` of {column} has {strange!r:.80}", expected="texts")
+    if column in ("node", "tenant") and len(set(texts)) < len(texts):
+        twice = next(one for at, one in enumerate(texts) if one in texts[:at])
+        raise UnplannableRequest(
+            f"`names` of {column} has {twice[:80]!r} twice", expected="one number for each"
+        )
 
 
 def _places(names: _Names, nodes: int, width: int) -> Places:
@@ -270,17 +302,18 @@ def _pages(table: _Table) -> tuple[I64, I64]:
     return start, end
 
 
-def _check_bytes(start: I64, end: I64, page_bytes: I64) -> None:
+def check_bytes(what: str, start: I64, end: I64, page_bytes: I64) -> None:
     """Refuse what would overflow; floats are exact enough to tell."""
     if not len(start):
         return
     if float(((end + 1.0) * page_bytes).max()) > MAX_BYTES:
         raise UnplannableRequest(
-            "a page begins more than 2 EiB from the first one", fix="correct page_end or page_bytes"
+            f"{what} have one that begins more than 2 EiB from the first one",
+            fix="correct page_end or page_bytes",
         )
     if float(((end - start + 1.0) * page_bytes).sum()) > MAX_BYTES:
         raise UnplannableRequest(
-            "the demands have more than 2 EiB together", fix="correct page_end or page_bytes"
+            f"{what} have more than 2 EiB together", fix="correct page_end or page_bytes"
         )
 
 
@@ -320,7 +353,7 @@ def _held(table: _Table, place: I64, stack: I64, names: _Names) -> Held | None:
     start, end = _pages(table)
     head, model = table.whole("head", 0, most=_MAX_LAYER), table.whole("model", -1, least=-1)
     page_bytes = table.whole("page_bytes", least=1, most=MAX_PAGE)
-    _check_bytes(start, end, page_bytes)
+    check_bytes("the pages that are held", start, end, page_bytes)
     return Held(
         place, stack, table.whole("layer", 0, most=_MAX_LAYER), start, end, page_bytes,
         lambda row: PageName("kv", int(head[row]), names.model(int(model[row]))),

@@ -22,7 +22,7 @@ def packed(tables: CacheTables) -> tuple[CacheTables, int]:
     for a trial: another window may need other room. A cache that lives on has a layout of its own.
     """
     columns = [tables.requests[name] for name in _IDENTITY if name in tables.requests]
-    size = tables.requests["page_bytes"]
+    size = tables.requests.get("page_bytes", ())
     if not len(size):
         return tables, 0
     order = order_of(*columns)

@@ -128,6 +128,7 @@ def signatures(
     if gram < 1:
         raise BadColumn(f"gram is {gram}", expected="1 token or more")
     parts = [np.zeros((0, hashes), np.uint64)]
+    offsets = offsets.astype(np.int64)
     for low in range(0, len(offsets) - 1, _CHUNK):  # as many as stay in a processor's cache
         part = offsets[low : low + _CHUNK + 1]
         parts.append(
@@ -186,7 +187,13 @@ def clusters(keys: NDArray[Any]) -> I64:
 
     Returns:
         For each item the position of the first item of its component, shape (n,).
+
+    Raises:
+        BadColumn: It is no array of two dimensions.
     """
+    given: Any = keys
+    if not isinstance(given, np.ndarray) or given.ndim != 2:
+        raise BadColumn(f"keys are {given!r:.60}", expected="an array of shape (bands, n)")
     size = keys.shape[1]
     parent = np.arange(size)
     if not size:
@@ -272,7 +279,8 @@ def _checked(tokens: Any, offsets: Any) -> tuple[bytes, list[int]]:
         if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype.kind not in "iu":
             raise BadColumn(f"{name} is {array!r:.60}", expected="a one-dimensional integer array")
     told = offsets.tolist()
-    if not told or told[0] != 0 or told[-1] != len(tokens) or (np.diff(offsets) < 0).any():
+    rises = all(one <= other for one, other in pairwise(told))
+    if not told or told[0] != 0 or told[-1] != len(tokens) or not rises:
         raise BadColumn(
             f"offsets are {told[:1]} to {told[-1:]} for {len(tokens)} tokens",
             expected="0, then where each sequence ends, up to the number of tokens",

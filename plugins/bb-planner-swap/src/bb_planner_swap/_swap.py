@@ -48,6 +48,9 @@ _KINDS: Final[Mapping[tuple[Medium, Medium], TransferKind]] = MappingProxyType({
     (Medium.NETWORK, Medium.HOST): TransferKind.NET2H,
 })  # fmt: skip
 _DIGITS: Final = re.compile(r"([0-9]+)")
+#: Codec, bytes that it is encoded in, and what it applies to, of a chunk as it is.
+_PLAIN: Final = ("", 0, None)
+_FILE: Final = "file://"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +77,11 @@ class Settings:
 
 
 class _Item(NamedTuple):
-    """A chunk to bring, and where it is read."""
+    """A chunk to bring, and where it is read; `None` for its place in its file."""
 
     chunk: FileChunk
     digest: Digest
-    source: ChunkSource
+    source: ChunkSource | None
 
 
 class Swap(Planner):
@@ -143,22 +146,29 @@ class Swap(Planner):
         for index in order:
             item, bucket = items[index], buckets[index]
             chunk, source = item.chunk, item.source
-            if source.src not in kinds:
-                kinds[source.src] = _kind(source.src, medium)
+            if source is None:
+                src, begin, encoded = f"{_FILE}{chunk.path}", chunk.offset, _PLAIN
+            else:
+                src, begin = source.src, source.src_offset
+                encoded = source.codec, source.encoded_length, source.src_digest
+            # Whether the path is sound `validate` tells; of what kind the op is hangs on its root.
+            root = f"{_FILE}any" if src.startswith(_FILE) else src
+            if root not in kinds:
+                kinds[root] = _kind(root, medium)
             ops.append(
                 TransferOp(
-                    kinds[source.src],
-                    source.src,
+                    kinds[root],
+                    src,
                     f"cas://{digest_text(item.digest)}" if to_store else places[bucket],
                     chunk.length,
-                    source.src_offset,
+                    begin,
                     0 if to_store else offsets[index],
                     lane=lanes[bucket],
                     deadline_ns=due[bucket],
                     digest=item.digest,
-                    codec=source.codec,
-                    encoded_length=source.encoded_length,
-                    src_digest=source.src_digest,
+                    codec=encoded[0],
+                    encoded_length=encoded[1],
+                    src_digest=encoded[2],
                 )
             )
         return tuple(ops)
@@ -217,9 +227,7 @@ def _items(adds: Iterable[FileChunk], request: SwapRequest, old: WeightManifest)
         if key in told:
             continue
         told.add(key)
-        found = sources.get(digest) if sources else None
-        in_its_file = ChunkSource(digest, f"file://{chunk.path}", chunk.offset)
-        yield _Item(chunk, digest, found or in_its_file)
+        yield _Item(chunk, digest, sources.get(digest) if sources else None)
 
 
 def _kind(src: str, dst: Medium) -> TransferKind:

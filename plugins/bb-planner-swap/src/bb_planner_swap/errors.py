@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from bb_ir.errors import BytesAndBrainsError
 
-__all__ = ["RanksUnfit", "UnpackableChunks"]
-
-
-class RanksUnfit(BytesAndBrainsError, ValueError):
-    """Ranks cannot be grouped as they are asked to be.
-
-    Met at `bb_planner_swap.groups`: a world that the size of groups does not divide, a number of
-    ranks below 1. Ask for groups of a size that divides the number of ranks.
-    """
+__all__ = ["UnpackableChunks"]
 
 
 class UnpackableChunks(BytesAndBrainsError, ValueError):

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from bb_ir.plan import Digest, FileChunk, WeightManifest, chunk_digest, content_digest
-from bb_plans.errors import BlobMissing, StaleEpoch, VersionIncomplete
+from bb_ir.plan import Digest, FileChunk, WeightManifest, chunk_digest, content_digest, digest_text
+from bb_plans.errors import BlobMissing, StaleEpoch, VersionIncomplete, VersionUnknown
 
 __all__ = ["MemoryStore", "MemoryVersion", "Versions"]
 
@@ -65,6 +65,10 @@ class Versions(Protocol):
 
     def versions(self) -> tuple[Known, ...]:
         """Return all versions that are staged, the current one among them."""
+        ...
+
+    def release(self, root: Digest, /) -> None:
+        """Allow a staged version to be pruned, as it will not be committed after all."""
         ...
 
     def prune(self, keep: Iterable[Digest], /) -> object:
@@ -147,6 +151,7 @@ class MemoryStore:
 
         Raises:
             StaleEpoch: The epoch is not larger than that of the commit before.
+            VersionUnknown: It was never staged, or pruned since.
         """
         before = self.current
         if before is not None and epoch <= before.epoch:
@@ -156,7 +161,14 @@ class MemoryStore:
                 f"a commit of epoch {epoch}, and epoch {before.epoch} was committed",
                 expected="a larger epoch",
             )
-        staged = self._versions[root]
+        staged = self._versions.get(root)
+        if staged is None:
+            raise VersionUnknown(
+                f"{digest_text(root)} is not staged",
+                expected="a version that was staged",
+                fix="stage its manifest",
+                where="memory",
+            )
         made = MemoryVersion(root, epoch, staged.manifest, staged.blobs)
         self._versions[root] = made
         self._current = root
@@ -165,6 +177,9 @@ class MemoryStore:
     def versions(self) -> tuple[MemoryVersion, ...]:
         """Return all versions, in the order in which they were staged."""
         return tuple(self._versions.values())
+
+    def release(self, root: Digest) -> None:
+        """Do nothing: what is staged is kept only when it is named."""
 
     def prune(self, keep: Iterable[Digest] = ()) -> None:
         """Remove versions that are neither current nor named, and blobs of no version."""

@@ -39,8 +39,10 @@ OPS: Final[Mapping[str, OpSchema]] = ops(
     ),
     # Where they are served
     OpSchema("Held", "held", (), (Port("held", HELD),), effect="reads"),
+    # Nothing that is served changes by it, so requests are answered while it works.
     OpSchema(
         "Ready", "ready", (Port("plan", BYTES), Port("spans", _SPANS)), (Port("ready", READY),),
+        effect="reads",
     ),
     OpSchema(
         "Commit", "commit", (Port("decision", DECISION),),

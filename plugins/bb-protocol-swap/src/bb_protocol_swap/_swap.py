@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,8 @@ from bb_ir.ids import PeerId
 from bb_ir.params import ParameterSet
 from bb_ir.plan import (
     Digest,
-    FileChunk,
     Plan,
     SwapPlan,
-    TransferOp,
     WeightManifest,
     check,
     chunk_digest,
@@ -38,10 +36,20 @@ from bb_ir.plan import (
     sealed,
     to_bytes,
 )
-from bb_plans.deltas import Rates, decode, differences
-from bb_plans.manifests import manifest_of_params, params_of, params_reader
+from bb_plans.deltas import Rates, decode
+from bb_plans.manifests import params_of
 from bb_protocol_swap._memory import MemoryStore, Versions
 from bb_protocol_swap._ops import OPS
+from bb_protocol_swap._work import (
+    SPANS,
+    known,
+    made_ready,
+    planned,
+    published,
+    released,
+    staged,
+    taken_in,
+)
 from bb_protocol_swap.errors import (
     NobodyReady,
     NothingPublished,
@@ -49,17 +57,15 @@ from bb_protocol_swap.errors import (
     SwapRefused,
     SwapTooLarge,
 )
-from bb_roles import Context, Environment, Protocol, State, SwapRequest
+from bb_roles import Context, Environment, Protocol, State
+from bb_roles.limits import Limits, check_limits
 
 if TYPE_CHECKING:
     from bb_roles import Planner
-    from bb_roles.planner import ChunkSource
 
 __all__ = ["Swap", "SwapConfig"]
 
-#: Where the ops of a plan read: the bytes that come with it.
-SPANS: Final = "mem://spans"
-#: Nobody who says so takes us to the end of all epochs.
+#: Epochs are less than this. Nobody who says so takes us further than half of the way there.
 _MOST: Final = 1 << 48
 _PRODUCER: Final = "protocol.swap"
 
@@ -76,18 +82,22 @@ class SwapConfig:
             the slower it is, the more work is done to send less.
         keep: Versions that are kept beside the current one: what differences can be made from.
         max_bytes: Most bytes of a version that is staged here.
-        defer_above: A plan is made, and its bytes are decoded, in another thread when the version
-            has more bytes than this.
+        defer_above: A version is hashed, a plan is made, and its bytes are decoded in another
+            thread when the version has more bytes than this. What is written to a store on disk is
+            written there in any case, but for the flip itself.
         model: Name of the model in manifests.
     """
 
     store: str = ""
     planner: str = "swap"
-    link: float = 125e6
-    keep: int = 2
-    max_bytes: int = 64 << 30
-    defer_above: int = 1 << 20
+    link: Annotated[float, Limits(above=0, unit="bytes/s")] = 125e6
+    keep: Annotated[int, Limits(0)] = 2
+    max_bytes: Annotated[int, Limits(0, unit="bytes")] = 64 << 30
+    defer_above: Annotated[int, Limits(0, unit="bytes")] = 1 << 20
     model: str = "model"
+
+    def __post_init__(self) -> None:
+        check_limits(self)
 
 
 class Swap(Protocol):
@@ -95,7 +105,9 @@ class Swap(Protocol):
 
     Config = SwapConfig
     ops = OPS
-    defers = ("plan", "ready")
+    defers = ("manifest", "plan", "ready")
+    # Who asks what is held is answered while a version is staged.
+    reentrant = True
 
     def __init__(self, config: SwapConfig, env: Environment) -> None:
         super().__init__(config, env)
@@ -111,24 +123,32 @@ class Swap(Protocol):
 
     # Where versions are published
 
-    def manifest(self, ctx: Context, params: ParameterSet) -> Mapping[str, Any]:
+    def manifest(self, ctx: Context, params: ParameterSet) -> Any:
         """Publish a version: take its manifest, and keep its bytes to make differences from.
+
+        Writing it to a disk is deferred, so the Node does other work meanwhile.
 
         Returns:
             A record with `root`, the version's digest as text, and `nbytes`, its length.
         """
-        made = manifest_of_params(params, self.config.model, "")
-        read = params_reader(params)
-        for chunk in made.files:
-            self._store.put(read(chunk), _known(chunk_digest(chunk)))
-        root = self._store.stage(made)
-        if root != self._root:
-            self._published, self._root = made, root
-            self._votes, self._plans = {}, {}
-            self._order = [*(one for one in self._order if one != root), root]
-            self._order = self._order[-1 - self.config.keep :]
-            self._store.prune(self._order)
-        return {"root": digest_text(root), "nbytes": sum(chunk.length for chunk in made.files)}
+        store, on_disk = self._store, self._on_disk
+        work = params, self.config.model, store if on_disk else None, self._kept
+
+        def keep(made: WeightManifest) -> Mapping[str, Any]:
+            root = content_digest(made)
+            if not on_disk:
+                taken_in(made, params, store)
+            if root != self._root:
+                self._published, self._root = made, root
+                self._votes, self._plans = {}, {}
+                self._order = self._ordered(root)
+                if not on_disk:
+                    store.prune(self._kept())
+            return {"root": digest_text(root), "nbytes": sum(chunk.length for chunk in made.files)}
+
+        if not on_disk and params.nbytes <= self.config.defer_above:
+            return keep(published(*work))
+        return ctx.defer(published, *work, commit=keep)
 
     def plan(self, ctx: Context, held: Mapping[str, Any]) -> Any:
         """Make the plan that turns what a Node holds into what was published last.
@@ -149,7 +169,7 @@ class Swap(Protocol):
         """
         new = self._newest()
         base, epoch = _version(held)
-        self._epoch = max(self._epoch, epoch)
+        self._epoch = max(self._epoch, min(epoch, _MOST // 2))
         if base in self._plans:
             return self._plans[base]
         old = next(
@@ -165,8 +185,8 @@ class Swap(Protocol):
             return plan, made[1]
 
         if sum(chunk.length for chunk in new.files) <= self.config.defer_above:
-            return keep(_planned(*work))
-        return ctx.defer(_planned, *work, commit=keep)
+            return keep(planned(*work))
+        return ctx.defer(planned, *work, commit=keep)
 
     def vote(self, ctx: Context, ready: Mapping[str, Any]) -> None:
         """Take down that the Node which sent this has a version ready."""
@@ -193,7 +213,7 @@ class Swap(Protocol):
             NothingPublished: There is no version yet.
         """
         self._newest()
-        root = digest_text(_known(self._root))
+        root = digest_text(known(self._root))
         ready = tuple(peer for peer in asked if self._votes.get(peer) == root)
         if not ready:
             raise NobodyReady(
@@ -216,8 +236,9 @@ class Swap(Protocol):
     def ready(self, ctx: Context, plan: bytes, spans: NDArray[np.uint8]) -> Any:
         """Stage a version: decode what was sent, hash it, and see that nothing is missing.
 
-        What is served stays as it is. Staging the same again costs little: blobs that are here are
-        not taken in again.
+        What is served stays as it is, and `held` tells it meanwhile. Staging the same again costs
+        little: blobs that are here are not taken in again. With a store on disk all that is written
+        for it is deferred, and what no version needs any more is removed there, too.
 
         Args:
             ctx: The call.
@@ -237,22 +258,29 @@ class Swap(Protocol):
         """
         swap, to = self._accepted(from_bytes(Plan, plan), len(spans))
         nbytes = sum(chunk.length for chunk in to.files)
+        store, on_disk, before = self._store, self._on_disk, self._staged
 
         def keep(sent: int) -> Mapping[str, Any]:
-            root = self._store.stage(to)
+            root = content_digest(to)
+            if not on_disk:
+                made_ready(store, to, self._staged, self._order)
             self._staged, self._sent = root, sent
             return {"root": digest_text(root), "sent": sent, "shared": nbytes - _brought(swap)}
 
+        if on_disk:
+            last = to, before, tuple(self._order)
+            return ctx.defer(staged, swap, spans, store, last, commit=keep)
         if nbytes <= self.config.defer_above:
-            return keep(_staged(swap, spans, self._store))
-        return ctx.defer(_staged, swap, spans, self._store, commit=keep)
+            return keep(staged(swap, spans, store))
+        return ctx.defer(staged, swap, spans, store, commit=keep)
 
     def commit(
         self, ctx: Context, decision: Mapping[str, Any]
     ) -> tuple[ParameterSet, Mapping[str, Any]]:
         """Serve the staged version from now on.
 
-        A decision that is told twice is answered alike.
+        A decision that is told twice is answered alike. It is not deferred: the model takes the
+        parameters before anybody asks again, so no answer is of one version and names another.
 
         Returns:
             The parameters, and a receipt: the `root` that is served, the one that was `left`, the
@@ -272,11 +300,21 @@ class Swap(Protocol):
                 expected="a version that is ready here, under a later epoch",
                 fix="nothing: the next plan is made for what this Node serves",
             )
-        version = next(one for one in self._store.versions() if one.root == root)
+        version = next((one for one in self._store.versions() if one.root == root), None)
+        if version is None:
+            raise NotStaged(
+                f"{text[:20]} was ready here, and the store does not have it any more",
+                expected="the version that was staged",
+                fix="nothing: the next plan brings it again",
+            )
         params = params_of(version.manifest, version.view)  # first: a commit cannot be undone
         self._store.commit(root, epoch)
         if not again:
-            self._store.prune([parse_digest(before["root"])] if before["root"] else [])
+            kept = self._kept(_digest(before["root"]))
+            if self._on_disk:  # files of what nobody needs go when the next version comes
+                released(self._store, (*kept, root))
+            else:
+                self._store.prune(kept)
         receipt = {"root": text, "left": before["root"], "epoch": epoch}
         return params, {**receipt, "sent": self._sent}
 
@@ -341,6 +379,20 @@ class Swap(Protocol):
             )
         return self._published
 
+    @property
+    def _on_disk(self) -> bool:
+        return not isinstance(self._store, MemoryStore)
+
+    def _ordered(self, root: Digest) -> list[Digest]:
+        """Return the published versions that are kept when one is published, in order."""
+        order = [*(one for one in self._order if one != root), root]
+        return order[-1 - self.config.keep :]
+
+    def _kept(self, *more: Digest | None, new: Digest | None = None) -> list[Digest]:
+        """Return the versions that are published, staged or named; what is served stays anyway."""
+        order = self._order if new is None else self._ordered(new)
+        return [one for one in (*order, self._staged, *more) if one is not None]
+
     def _planner(self) -> Planner:
         from bb_roles.config import build_config
         from bb_roles.registry import planner_class, planner_spec
@@ -374,11 +426,17 @@ class Swap(Protocol):
                 expected="a plan from the version that is served",
                 fix="ask for a plan with what swap.held gives",
             )
+        lengths = {chunk_digest(chunk): chunk.length for chunk in swap.to.files}
         for index, op in enumerate(swap.ops):
             if op.src != SPANS or op.digest is None or op.dst != f"cas://{digest_text(op.digest)}":
                 raise SwapRefused(
                     f"ops[{index}] moves {op.src[:60]} to {op.dst[:60]}",
                     expected=f"from {SPANS} into the store, under its digest",
+                )
+            if lengths.get(op.digest) != op.length:
+                raise SwapRefused(
+                    f"ops[{index}] brings {op.length} bytes that no chunk of the version has",
+                    expected="chunks of the version, each as long as it is there",
                 )
         return swap, swap.to
 
@@ -389,49 +447,6 @@ def _opened(folder: str) -> Versions:
     from bb_plans.store import Store
 
     return Store(Path(folder))
-
-
-def _planned(
-    planner: Planner,
-    old: WeightManifest | None,
-    new: WeightManifest,
-    store: Versions,
-    rates: Rates,
-) -> tuple[SwapPlan, NDArray[np.uint8]]:
-    """Return a plan and the bytes that it reads."""
-    parts: list[NDArray[np.uint8]] = []
-    sources: list[ChunkSource] = []
-    end = 0
-    for one in differences(old, new, lambda c: _view(store, c), lambda c: _view(store, c), rates):
-        sources.append(one.source(SPANS, end))
-        parts.append(np.frombuffer(one.data, np.uint8))
-        end += len(one.data)
-    plan = planner.plan(SwapRequest(new, old, sources=tuple(sources)))
-    if not isinstance(plan, SwapPlan):
-        raise SwapRefused(f"the planner made a {type(plan).__name__}", expected="a SwapPlan")
-    spans: NDArray[np.uint8] = np.concatenate(parts) if parts else np.empty(0, np.uint8)
-    return plan, spans
-
-
-def _staged(swap: SwapPlan, spans: NDArray[np.uint8], store: Versions) -> int:
-    """Decode, hash and take in what a plan brings; return how many bytes were sent for it."""
-    data = np.ascontiguousarray(spans).data
-    sent = 0
-    for op in swap.ops:
-        taken = _length(op)
-        sent += taken
-        assert op.digest is not None, "ops without a digest were refused"
-        if store.has(op.digest):
-            continue
-        base = None if op.src_digest is None else store.view(op.src_digest)
-        encoded = data[op.src_offset : op.src_offset + taken]
-        store.put(decode(op.codec, encoded, base, op.length, op.digest), op.digest)
-    return sent
-
-
-def _length(op: TransferOp) -> int:
-    """Return how many bytes an op reads."""
-    return op.encoded_length if op.codec else op.length
 
 
 def _brought(swap: SwapPlan) -> int:
@@ -467,15 +482,6 @@ def _count(name: str, value: object) -> int:
     if not isinstance(value, int) or not 0 <= value < _MOST:
         raise SwapRefused(f"{name} is {str(value)[:40]}", expected=f"0 to {_MOST - 1}")
     return value
-
-
-def _view(store: Versions, chunk: FileChunk) -> memoryview:
-    return store.view(_known(chunk_digest(chunk)))
-
-
-def _known(digest: Digest | None) -> Digest:
-    assert digest is not None, "manifests of parameter sets have digests"
-    return digest
 
 
 def _text(digest: Digest | None) -> str:

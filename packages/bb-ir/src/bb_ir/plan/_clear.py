@@ -19,8 +19,8 @@ from bb_ir.plan.messages import DigestAlgorithm
 from bb_ir.plan.places import unsafe
 
 __all__ = [
-    "accounted", "apart", "digests", "ends_fit", "ids", "manifest", "order", "pages", "scattered",
-    "sources",
+    "accounted", "apart", "brought", "digests", "ends_fit", "ids", "manifest", "order", "pages",
+    "scattered", "sources",
 ]  # fmt: skip
 
 _FURTHEST: Final = RANGES["uint64"][1]
@@ -144,13 +144,32 @@ def _chunk_digests(chunks: Table) -> bool:
 def accounted(plan: Table) -> bool:
     """Tell whether adds and shared are exactly `to`, and deletes what has no place in it."""
     old, new = (plan.under(name).under("files") for name in ("from_", "to"))
-    told = Counter(_keys(plan.under("adds")))
-    told.update(_keys(plan.under("shared")))
-    if told != Counter(_keys(new)):
+    told = [*_keys(plan.under("adds")), *_keys(plan.under("shared"))]
+    if not _same(told, _keys(new)):
         return False
-    kept = {*_places(new)}
+    kept = {*_places(new)} if old.size else set[Any]()
     gone = [place not in kept for place in _places(old)]
-    return Counter(itertools.compress(_keys(old), gone)) == Counter(_keys(plan.under("deletes")))
+    return _same(itertools.compress(_keys(old), gone), _keys(plan.under("deletes")))
+
+
+def _same(some: Iterable[Any], others: Iterable[Any]) -> bool:
+    """Tell whether both have the same as often, in whatever order."""
+    # As plain dictionaries: that of counters is compared in Python.
+    return dict(Counter(some)) == dict(Counter(others))
+
+
+def brought(plan: Table) -> bool:
+    """Tell whether every add has a digest, in one field, which is that of an op."""
+    adds, ops = plan.under("adds"), plan.under("ops")
+    if "sha256" in adds.columns or (adds.size and "digest" not in adds.columns):
+        return False
+    wanted = {*_digests(adds)}
+    return None not in wanted and wanted <= {*_digests(ops)}
+
+
+def _digests(table: Table) -> Iterable[Any]:
+    row = next(row for row in rows(table.cls) if row.name == "digest")
+    return _comparable(table, row)
 
 
 def _keys(table: Table) -> list[tuple[Any, ...]]:
@@ -186,24 +205,17 @@ def sources(ops: Table, manifests: Sequence[Table]) -> list[int]:
     An op that is left out has a digest, which is that of the chunk.
     """
     whole = {one for chunks in manifests for one in _whole(chunks)}
-    row = {row.name: row for row in rows(ops.cls)}
-    brought = zip(
-        ops.column("src"), ops.column("src_offset"), ops.column("length"),
-        _comparable(ops, row["digest"]), strict=True,
-    )  # fmt: skip
-    return [index for index, one in enumerate(brought) if one not in whole]
+    columns = ops.column("src"), ops.column("src_offset"), ops.column("length"), _digests(ops)
+    return [index for index, one in enumerate(zip(*columns, strict=True)) if one not in whole]
 
 
 def _whole(chunks: Table) -> Iterable[tuple[str, int, int, Any]]:
     """Return how ops that bring a whole chunk name it, those without a digest left out."""
     if "digest" not in chunks.columns or "sha256" in chunks.columns:
         return ()
-    row = {row.name: row for row in rows(chunks.cls)}
-    paths, digests_ = chunks.column("path"), [*_comparable(chunks, row["digest"])]
-    named = zip(
-        map("file://{}".format, paths), chunks.column("offset"), chunks.column("length"), digests_,
-        strict=True,
-    )  # fmt: skip
+    places = map("file://{}".format, chunks.column("path"))
+    columns = chunks.column("offset"), chunks.column("length"), _digests(chunks)
+    named = zip(places, *columns, strict=True)
     return (one for one in named if one[3] is not None)
 
 

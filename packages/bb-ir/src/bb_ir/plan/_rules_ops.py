@@ -13,7 +13,7 @@ from bb_ir.plan._tables import Table
 from bb_ir.plan.digests import digest_text
 from bb_ir.plan.errors import PlanFormatError
 from bb_ir.plan.messages import TransferKind, TransferOp
-from bb_ir.plan.places import Medium, Place, parse_place
+from bb_ir.plan.places import Medium, Place, alike, parse_place
 
 __all__ = ["op_problems"]
 
@@ -40,7 +40,7 @@ def op_problems(
     if table is None or not _clear.order(table):
         yield from _order(ops)
     places: dict[str, Place | str] = {}
-    if table is None or not _each_is_clear(table, around, places):
+    if table is None or not _each_is_clear(table, around):
         for index, op in enumerate(ops):
             ends = [_place(getattr(op, field), places) for field in ("src", "dst")]
             yield from _ends(index, op, ends, around)
@@ -52,10 +52,13 @@ def op_problems(
         yield from _over(quota, ops, places)
 
 
-def _each_is_clear(table: Table, around: Surroundings, places: dict[str, Place | str]) -> bool:
-    """Tell whether nothing is wrong with any op by itself, and note the places there are."""
-    named = {*zip(map(int, table.column("kind")), table.column("src"), table.column("dst"),
-                  strict=True)}  # fmt: skip
+def _each_is_clear(table: Table, around: Surroundings) -> bool:
+    """Tell whether nothing is wrong with any op by itself."""
+    sources, targets = table.column("src"), table.column("dst")
+    stands_for = {text: alike(text) for text in {*sources, *targets}}
+    named = {*zip(map(int, table.column("kind")), map(stands_for.__getitem__, sources),
+                  map(stands_for.__getitem__, targets), strict=True)}  # fmt: skip
+    places: dict[str, Place | str] = {}
     for kind, src, dst in named:
         op = TransferOp(TransferKind(kind), src, dst)
         ends = [_place(text, places) for text in (src, dst)]
@@ -201,11 +204,11 @@ def _same(one: TransferOp, other: TransferOp) -> bool:
 
 
 def _over(
-    quota: Quota, ops: tuple[TransferOp, ...], places: Mapping[str, Place | str]
+    quota: Quota, ops: tuple[TransferOp, ...], places: dict[str, Place | str]
 ) -> Iterator[Problem]:
     moved = 0
     for index, op in enumerate(ops):
-        if not _counts(quota, op, places[op.dst]):
+        if not _counts(quota, op, _place(op.dst, places)):
             continue
         moved += op.length
         if moved > quota.limit:

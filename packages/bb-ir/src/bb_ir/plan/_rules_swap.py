@@ -36,7 +36,8 @@ def swap_problems(plan: SwapPlan, around: Surroundings) -> Iterator[Problem]:
         yield from _manifest("to", new, needs_digest=True)
     if not table or not _clear.accounted(table):
         yield from _account(plan, old, new)
-    yield from _brought(plan)
+    if not table or not _clear.brought(table):
+        yield from _brought(plan)
     doubted = _clear.sources(table.under("ops"), files) if table else range(len(plan.ops))
     yield from _sources(plan, (old, new), doubted)
     yield from _sums(plan)

@@ -8,20 +8,20 @@ what they cannot vouch for is `None`, and then the code that goes from value to 
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
 from typing import Any, Final, NamedTuple, cast
+
+import msgspec
 
 from bb_ir.plan._fields import RANGES, Row, rows
 from bb_ir.plan._fitting import MAX_DIGEST, MAX_ITEMS, MAX_TEXT
 
-__all__ = ["Table", "all_are", "builder", "columns_of", "cut", "in_range", "table_of", "texts_fit"]
+__all__ = ["Table", "all_are", "columns_of", "cut", "in_range", "spread", "table_of", "texts_fit"]
 
 
-#: Objects whose attributes are read before the next ones are.
+#: Messages that are taken apart before the next ones are.
 _AT_ONCE: Final = 512
 
 
@@ -58,10 +58,23 @@ class Table(NamedTuple):
 
 
 def table_of(cls: type[Any], messages: Sequence[Any]) -> Table | None:
-    """Return messages as columns, or `None` when a value may not fit its field."""
+    """Return messages as columns, or `None` when a value may not fit its field.
+
+    Lists that hold the very same messages have one table: where all of a version is new, its
+    chunks are those that a swap adds.
+    """
+    return _table(cls, messages, [])
+
+
+def _table(
+    cls: type[Any], messages: Sequence[Any], known: list[tuple[Sequence[Any], Table]]
+) -> Table | None:
+    for others, table in known:
+        if len(others) == len(messages) and all(map(operator.is_, others, messages)):
+            return table
     columns: dict[str, Sequence[Any]] = {}
     below: dict[str, Table] = {}
-    for row, column in columns_of(rows(cls), [row.name for row in rows(cls)], messages):
+    for row, column in columns_of(rows(cls), messages):
         if all_are(column, row.default):
             continue
         columns[row.name] = column
@@ -69,28 +82,29 @@ def table_of(cls: type[Any], messages: Sequence[Any]) -> Table | None:
         if values is None or not _FITS[row.kind](values, row):
             return None
         if row.of is not None and row.kind == "message":
-            found = table_of(row.of, [one for one in values if one is not None])
+            found = _table(row.of, [one for one in values if one is not None], known)
             if found is None:
                 return None
             below[row.name] = found
     if "cache" in columns and "swap" in columns:
         return None
-    return Table(cls, len(messages), columns, below)
+    made = Table(cls, len(messages), columns, below)
+    if messages:
+        known.append((messages, made))
+    return made
 
 
 def columns_of(
-    fields: Sequence[Row], names: Sequence[str], objects: Sequence[Any]
+    fields: Sequence[Row], structs: Sequence[Any]
 ) -> Iterator[tuple[Row, Sequence[Any]]]:
-    """Yield fields with the column of each, which is an attribute of all objects."""
-    getters = [*map(operator.attrgetter, names)]
-    columns: list[list[Any]] = [[] for _ in getters]
-    # Neither one tuple for each object, which garbage collections would go through, nor each column
-    # at once, which would fetch every object from memory as often as it has fields.
-    for begin in range(0, len(objects), _AT_ONCE):
-        part = objects[begin : begin + _AT_ONCE]
-        for getter, column in zip(getters, columns, strict=True):
-            column.extend(map(getter, part))
-    if objects:
+    """Yield fields with the column of each, which is an attribute of all structs."""
+    columns: list[list[Any]] = [[] for _ in fields]
+    # All at once would make one tuple for each, which garbage collections would go through.
+    for begin in range(0, len(structs), _AT_ONCE):
+        part = map(msgspec.structs.astuple, structs[begin : begin + _AT_ONCE])
+        for column, values in zip(columns, zip(*part, strict=True), strict=True):
+            column.extend(values)
+    if structs:
         yield from zip(fields, columns, strict=True)
 
 
@@ -99,39 +113,18 @@ def all_are(column: Sequence[Any], value: Any) -> bool:
     return all(map(operator.is_, column, itertools.repeat(value)))
 
 
-def cut(values: Iterable[Any], lengths: Iterable[int]) -> list[tuple[Any, ...]]:
+def cut(values: Iterable[Any], lengths: Sequence[int]) -> list[tuple[Any, ...]]:
     """Return the tuples that values make, one of each length."""
+    if {*lengths} == {1}:
+        return [*zip(values, strict=False)]
     left = iter(values)
     return [tuple(itertools.islice(left, length)) for length in lengths]
 
 
-def _builder(cls: type[Any]) -> Callable[[Iterable[Sequence[Any]]], list[Any]]:
-    """Return what makes messages of their columns.
-
-    A frozen dataclass sets every attribute by a call. Its twin here, of the same slots and not
-    frozen, is filled eight times as fast, and then becomes one of the class.
-    """
-    fields = [(one.name, Any, dataclasses.field(default=one.default)) for one in _fields_of(cls)]
-    twin = dataclasses.make_dataclass(cls.__name__, fields, slots=True, eq=False, repr=False)
-
-    def build(columns: Iterable[Sequence[Any]]) -> list[Any]:
-        made = [*map(twin, *columns)]
-        for one in made:
-            one.__class__ = cls
-        return made
-
-    return build
-
-
-#: Returns what makes messages of a class from their columns, in the order of the fields.
-builder = cast(
-    "Callable[[type[Any]], Callable[[Iterable[Sequence[Any]]], list[Any]]]",
-    lru_cache(maxsize=64)(_builder),
-)
-
-
-def _fields_of(cls: type[Any]) -> tuple[dataclasses.Field[Any], ...]:
-    return dataclasses.fields(cls)
+def spread(values: Iterable[Any], there: Iterable[bool]) -> list[Any]:
+    """Return values where they are there, and `None` elsewhere."""
+    left = iter(values)
+    return [next(left) if one else None for one in there]
 
 
 # --- whether the values of a column fit

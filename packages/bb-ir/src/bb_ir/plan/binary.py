@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from bb_ir.plan._fields import Row, rows
 from bb_ir.plan._fitting import fit
-from bb_ir.plan._tables import table_of
+from bb_ir.plan._tables import Table, table_of
 from bb_ir.plan.errors import PlanFormatError
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ __all__ = ["MAX_BYTES", "from_bytes", "to_bytes"]
 
 #: Longest message, as protobuf or JSON.
 MAX_BYTES: Final = 64 << 20
+
+#: Messages of one class from which columns are quicker than one message after the other.
+_MANY: Final = 200
 
 M = TypeVar("M")
 
@@ -33,18 +36,26 @@ def to_bytes(message: Any) -> bytes:
     Raises:
         PlanFormatError: A value does not fit its field, or the whole is longer than `MAX_BYTES`.
     """
-    from bb_ir.plan import _bulk
-
     cls: type[Any] = message.__class__
-    proto = _empty(cls)
     table = table_of(cls, (message,))
+    told = None
     if table is None:
-        _fill(proto, fit(message))
-    else:
-        _bulk.fill([proto], table)
-    if proto.ByteSize() > MAX_BYTES:
-        raise _too_long(proto.ByteSize())
-    return proto.SerializeToString(deterministic=True)
+        fit(message)
+    elif _size(table) >= _MANY:
+        from bb_ir.plan import _wire
+
+        told = _wire.encode(table)
+    if told is None:
+        proto = _empty(cls)
+        _fill(proto, message)
+        told = proto.SerializeToString(deterministic=True)
+    if len(told) > MAX_BYTES:
+        raise _too_long(len(told))
+    return told
+
+
+def _size(table: Table) -> int:
+    return max(table.size, *map(_size, table.below.values()), 0)
 
 
 def from_bytes(cls: type[M], data: bytes) -> M:
@@ -72,16 +83,20 @@ def from_bytes(cls: type[M], data: bytes) -> M:
             expected=f"a message {cls.__name__} of the schema bb.plan.v1",
             fix="look whether the file is whole, and of this kind",
         ) from error
-    size = proto.ByteSize()
     proto.DiscardUnknownFields()
-    if proto.ByteSize() != size:
+    # Bytes that are the same when they are written again say everything once, and in its order.
+    if proto.SerializeToString(deterministic=True) == data:
+        found: M | None = _bulk.read(cls, proto, data)
+        if found is not None:
+            return found
+    whole, known = _empty(cls).FromString(data).ByteSize(), proto.ByteSize()
+    if whole != known:
         raise PlanFormatError(
-            f"a {cls.__name__} has {size - proto.ByteSize()} bytes of fields that the schema lacks",
+            f"a {cls.__name__} has {whole - known} bytes of fields that the schema lacks",
             expected="nothing but fields of the schema bb.plan.v1",
             fix="read it with the version that wrote it, or a newer one",
         )
-    found: M | None = _bulk.read(cls, proto, data)
-    return fit(_read(cls, proto)) if found is None else found
+    return fit(_read(cls, proto))
 
 
 def _empty(cls: type[Any]) -> Message:

@@ -1,19 +1,17 @@
-"""The messages of a plan, as frozen dataclasses: what `bb.plan.v1` says, in Python.
+"""The messages of a plan: what `bb.plan.v1` says, in Python.
 
-Lists are tuples, what is absent is `None`, and every field has the default of the schema. Nothing
-is checked here: reading and writing check what a field can hold, `bb_ir.plan.validate` whether a
-plan is sound. Sizes and offsets are in bytes, times in nanoseconds of Unix time, unless a name says
-otherwise. The one name that differs from the schema is `from_`, as `from` is a word of Python.
+They are frozen and compare by value, as frozen dataclasses do. Lists are tuples, what is absent is
+`None`, and every field has the default of the schema. Nothing is checked here: reading and writing
+check what a field can hold, `bb_ir.plan.validate` whether a plan is sound. Sizes and offsets are in
+bytes, times in nanoseconds of Unix time, unless a name says otherwise. The one name that differs
+from the schema is `from_`, as `from` is a word of Python.
 """
-
-# ruff: noqa: RUF009  # a field is declared by a call that gives dataclasses its default
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 
-from bb_ir.plan._fields import enum, number, one, raw, several, text
+from bb_ir.plan._fields import enum, message, number, one, raw, several, text
 
 __all__ = [
     "CachePlan",
@@ -74,7 +72,7 @@ class OptimizerPolicy(IntEnum):
     OPTIMIZER_RESET = 3
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class Digest:
     """A digest of some bytes.
 
@@ -87,7 +85,7 @@ class Digest:
     value: bytes = raw(2)
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class TensorSpan:
     """A part of a tensor, as bytes of its elements in row-major, little-endian order.
 
@@ -106,7 +104,7 @@ class TensorSpan:
     end: int = number(5)
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class FileChunk:
     """A run of bytes of a file.
 
@@ -127,7 +125,7 @@ class FileChunk:
     tensor: TensorSpan | None = one(6, TensorSpan)
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class WeightManifest:
     """One version of a model: the chunks it is made of.
 
@@ -142,7 +140,7 @@ class WeightManifest:
     files: tuple[FileChunk, ...] = several(3, FileChunk)
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class SwapWindow:
     """When a swap may happen.
 
@@ -155,7 +153,7 @@ class SwapWindow:
     t_deadline_ns: int = number(2)
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class KvPageRef:
     """Pages of a KV cache that follow one another.
 
@@ -182,7 +180,7 @@ class KvPageRef:
     page_bytes: int = number(9)
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class TransferOp:
     """One move of bytes.
 
@@ -233,7 +231,7 @@ class TransferOp:
     sink: str = text(21)
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class Rejected:
     """A request that a plan does not fulfil.
 
@@ -248,7 +246,7 @@ class Rejected:
     detail: str = text(3)
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class CachePlan:
     """Moves pages of a KV cache between tiers.
 
@@ -273,7 +271,7 @@ class CachePlan:
     rejected: tuple[Rejected, ...] = several(8, Rejected)
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class SwapPlan:
     """Turns one version of a model into another.
 
@@ -310,7 +308,7 @@ class SwapPlan:
     bucket_bytes: int = number(14)
 
 
-@dataclass(frozen=True, slots=True)
+@message
 class Plan:
     """A plan with where it comes from; it holds either kind.
 

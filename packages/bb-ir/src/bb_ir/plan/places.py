@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 from bb_ir.plan.digests import parse_digest
 from bb_ir.plan.errors import PlanFormatError
 
-__all__ = ["SCHEMES", "Medium", "Place", "parse_place", "unsafe"]
+__all__ = ["SCHEMES", "Medium", "Place", "alike", "parse_place", "unsafe"]
 
 
 class Medium(Enum):
@@ -67,6 +67,11 @@ SCHEMES: Final[Mapping[str, Medium]] = MappingProxyType({
 _TIER: Final = re.compile(r"(?P<node>[^/]+)/tier(?P<tier>0|[1-9][0-9]{0,3})", re.ASCII)
 _DRIVE: Final = re.compile(r"[A-Za-z]:")
 _LONGEST_PATH: Final = 1024
+#: Paths that are safe at a glance, as nearly all are.
+_NAME: Final = r"[\w+=@-][\w+=@.-]*"
+_PLAIN: Final = re.compile(rf"{_NAME}(?:/{_NAME})*", re.ASCII)
+_BLOB: Final = re.compile(r"(?:sha256|blake3):[0-9a-f]{64}", re.ASCII)
+_ANY_BLOB: Final = f"cas://sha256:{'0' * 64}"
 
 
 def parse_place(text: str) -> Place:
@@ -95,8 +100,20 @@ def parse_place(text: str) -> Place:
     return Place(scheme, path, medium, found["node"], number)
 
 
+def alike(text: str) -> str:
+    """Return a place that is as sound, and on the same medium; one stands for many others."""
+    scheme, mark, path = text.partition("://")
+    if not mark or scheme == "tier" or scheme not in SCHEMES or len(path) > _LONGEST_PATH:
+        return text
+    if scheme == "cas":
+        return _ANY_BLOB if _BLOB.fullmatch(path) else text
+    return f"{scheme}://any" if _PLAIN.fullmatch(path) else text
+
+
 def unsafe(path: str) -> str:
     """Return why a path may not be used; an empty text when it may."""
+    if _PLAIN.fullmatch(path) and len(path) <= _LONGEST_PATH:
+        return ""
     if not path:
         return "has no path"
     if len(path) > _LONGEST_PATH:

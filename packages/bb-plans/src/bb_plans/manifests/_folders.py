@@ -1,7 +1,8 @@
-"""The manifest of a folder: its files are mapped, cut into runs, and hashed in a few threads.
+"""The manifest of a folder: its files are cut into runs, which are hashed in a few threads.
 
-Files are mapped rather than read, so nobody may shorten them meanwhile; whether one has changed is
-looked at before and after. This module writes no file but the index that it was given.
+Whether a file has changed is looked at before and after. What is hashed is read, as somebody who
+shortens a mapped file ends the process; headers, and what a reader of chunks gives, are mapped.
+This module writes no file but the index that it was given.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Final, NamedTuple, NoReturn
 from bb_ir.plan import Digest, DigestAlgorithm, FileChunk, WeightManifest
 from bb_ir.plan.places import unsafe
 from bb_plans.errors import FolderChanged, FolderUnfit
-from bb_plans.hashing import digest_of
+from bb_plans.hashing import hasher
 from bb_plans.manifests._formats import npy_tensors, safetensors_tensors
 from bb_plans.manifests._index import Index, Seen
 from bb_plans.manifests._onnx import External, onnx_tensors
@@ -33,6 +34,7 @@ INDEX_NAME: Final = "bb-manifest.index"
 
 _WORKERS: Final = 4
 _TASK_BYTES: Final = 8 << 20
+_PIECE: Final = 1 << 20
 
 
 class _File(NamedTuple):
@@ -71,13 +73,14 @@ def manifest_of_folder(
             it cannot be read, and may lie in the folder under the name `bb-manifest.index`.
         progress: Called with the bytes done and the bytes there are, from this thread.
         span_bytes: Most bytes of one chunk of a tensor, rounded down to a multiple of 16.
-        exclude: Further paths below the folder, with `/`, that are no part of the model.
+        exclude: Further paths below the folder, with `/`, that are no part of the model; of a
+            folder, all that is in it.
 
     Raises:
         ConfigError: `span_bytes` is below 1, and there is a file.
         FolderChanged: A file changed meanwhile.
-        FolderUnfit: It is no folder, a file cannot be read, or its name or the link that it is
-            cannot stand in a manifest.
+        FolderUnfit: It is no folder, a file cannot be read, its name or the link that it is cannot
+            stand in a manifest, or `known` cannot be written.
         ModelFileDamaged: A file of a model says of itself what cannot be.
     """
     top = Path(root)
@@ -88,11 +91,18 @@ def manifest_of_folder(
         cut = _cut(files, span_bytes)
         index = Index.read(None if known is None else Path(known), algorithm)
         digests = _digests(files, cut, index, algorithm, progress)
-        index.write()
     except (OSError, RuntimeError) as error:  # a circle of links is a RuntimeError in older Pythons
         raise FolderUnfit(
             f"{str(root)[:200]!r} cannot be read: {error}"[:400],
             expected="a folder with files that you may read",
+        ) from error
+    try:
+        index.write()
+    except OSError as error:
+        raise FolderUnfit(
+            f"the index {str(known)[:200]!r} cannot be written: {error}"[:400],
+            expected="a folder that is there, and that you may write to",
+            fix="name another file as `known`, or none",
         ) from error
     chunks = [
         FileChunk(file.path, run.offset, run.length, digest=digest, tensor=run.tensor)
@@ -105,8 +115,8 @@ def manifest_of_folder(
 def folder_reader(root: Path | str) -> Callable[[FileChunk], memoryview]:
     """Return what reads the chunks of a folder's manifest; each file is mapped once.
 
-    It raises `FolderChanged` for a chunk that is not in its file, and `FolderUnfit` for one of no
-    file below the folder.
+    Nobody may shorten the files as long as they are read. It raises `FolderChanged` for a chunk
+    that is not in its file, and `FolderUnfit` for one of no file below the folder.
     """
     top = Path(root).resolve()
     views: dict[str, memoryview] = {}
@@ -132,6 +142,8 @@ def _below(top: Path, path: str) -> memoryview:
     try:
         if unsafe(path) or not full.resolve().is_relative_to(top):
             _unfit(path, "is not below the folder")
+        if not full.is_file():  # a pipe would wait for somebody to write to it
+            _unfit(path, "is no regular file that is there")
         with _mapped(full) as data:
             return data
     except (OSError, RuntimeError) as error:  # a circle of links, as above
@@ -142,13 +154,13 @@ def _below(top: Path, path: str) -> memoryview:
 
 
 def _passed_over(top: Path, known: Path | str | None, exclude: Collection[str]) -> set[str]:
-    names = {MANIFEST_NAME, INDEX_NAME, *exclude}
+    names = {MANIFEST_NAME, INDEX_NAME}
     if known is not None:
         index = Path(known).absolute()
         index = index.parent.resolve() / index.name
         if index.is_relative_to(top):
             names.add(index.relative_to(top).as_posix())
-    return names | {f"{name}.new" for name in names}
+    return {*names, *(f"{name}.new" for name in names), *exclude}
 
 
 def _files(top: Path, passed: Collection[str]) -> Iterator[_File]:
@@ -156,10 +168,11 @@ def _files(top: Path, passed: Collection[str]) -> Iterator[_File]:
         _unfit(str(top), "is no folder")
     for folder, folders, names in os.walk(top, onerror=_raised):
         here = Path(folder)
+        paths = {name: (here / name).relative_to(top).as_posix() for name in folders}
+        folders[:] = [name for name in folders if paths[name] not in passed]
         for name in folders:
             if (here / name).is_symlink():
-                path = (here / name).relative_to(top).as_posix()
-                _unfit(path, "is a link to a folder", fix="put the folder itself there")
+                _unfit(paths[name], "is a link to a folder", fix="put the folder itself there")
         for name in names:
             full = here / name
             path = full.relative_to(top).as_posix()
@@ -280,9 +293,27 @@ def _tasks(file: _File, listed: list[Run], known: list[Digest | None]) -> Iterat
 
 
 def _hashed(algorithm: DigestAlgorithm, task: _Task) -> list[Digest]:
-    with _mapped(task.file.full, task.file) as data:
-        return [digest_of(data[run.offset : run.offset + run.length], algorithm)
-                for run in task.runs]  # fmt: skip
+    held = memoryview(bytearray(min(_PIECE, max(run.length for run in task.runs))))
+    with task.file.full.open("rb", buffering=0) as file:
+        _same(file.fileno(), task.file)
+        found = [_digest(task.file, file.fileno(), run, algorithm, held) for run in task.runs]
+        _same(file.fileno(), task.file)
+    return found
+
+
+def _digest(
+    file: _File, handle: int, run: Run, algorithm: DigestAlgorithm, held: memoryview
+) -> Digest:
+    """Read and hash a run, piece by piece."""
+    taken, done = hasher(algorithm), 0
+    while done < run.length:
+        piece = held[: run.length - done]
+        got = os.preadv(handle, [piece], run.offset + done)
+        if not got:
+            raise _changed(file)
+        taken.update(piece[:got])
+        done += got
+    return Digest(algorithm, taken.digest())
 
 
 def _tell(progress: Callable[[int, int], None] | None, done: int, total: int) -> None:
@@ -291,24 +322,26 @@ def _tell(progress: Callable[[int, int], None] | None, done: int, total: int) ->
 
 
 @contextmanager
-def _mapped(full: Path, expected: _File | None = None) -> Generator[memoryview]:
-    """Give the bytes of a file, and hold that it was as expected before and after."""
+def _mapped(full: Path) -> Generator[memoryview]:
+    """Give the bytes of a file."""
     with full.open("rb") as file:
-        _same(file.fileno(), expected)
         size = os.fstat(file.fileno()).st_size
         if size:
             yield memoryview(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ))
         else:
             yield memoryview(b"")  # nothing can be mapped of an empty file
-        _same(file.fileno(), expected)
 
 
-def _same(handle: int, expected: _File | None) -> None:
-    if expected is not None and Seen.of(os.fstat(handle)) != expected.seen:
-        raise FolderChanged(
-            f"{expected.path[:200]!r} changed while the manifest was made",
-            fix="make it when whoever writes the file is done",
-        )
+def _same(handle: int, expected: _File) -> None:
+    if Seen.of(os.fstat(handle)) != expected.seen:
+        raise _changed(expected)
+
+
+def _changed(file: _File) -> FolderChanged:
+    return FolderChanged(
+        f"{file.path[:200]!r} changed while the manifest was made",
+        fix="make it when whoever writes the file is done",
+    )
 
 
 def _unfit(path: str, found: str, fix: str = "") -> NoReturn:

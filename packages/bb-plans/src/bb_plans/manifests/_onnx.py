@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from bb_plans.manifests._tensors import Tensor, damaged
+from bb_plans.manifests._tensors import Tensor, damaged, placed
 
 __all__ = ["External", "onnx_tensors"]
 
@@ -58,7 +58,8 @@ def onnx_tensors(path: str, data: memoryview) -> tuple[list[Tensor], list[Extern
     """Return the initializers of the main graph: those in the file, and those beside it.
 
     Raises:
-        ModelFileDamaged: The file ends within a field, or is no protobuf message.
+        ModelFileDamaged: The file ends within a field, is no protobuf message, or has an
+            initializer of other bytes than its type and shape say.
     """
     inside: list[Tensor] = []
     beside: list[External] = []
@@ -99,9 +100,9 @@ def _initializer(path: str, data: memoryview, message: _Field) -> Tensor | Exter
     if external:
         offset, length = _number(path, facts, "offset", 0), _number(path, facts, "length", -1)
         return External(facts.get("location", ""), Tensor(offset, length, name, dtype, shape))
-    if raw is None:
+    if raw is None or raw.begin == raw.end:
         return None
-    return Tensor(raw.begin, raw.end - raw.begin, name, dtype, shape)
+    return placed(path, len(data), Tensor(raw.begin, raw.end - raw.begin, name, dtype, shape))
 
 
 def _entry(path: str, data: memoryview, message: _Field) -> dict[str, str]:

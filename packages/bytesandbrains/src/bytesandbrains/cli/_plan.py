@@ -6,6 +6,7 @@ from importlib import import_module
 
 import click
 
+from bb_ir.errors import closest
 from bytesandbrains.cli._errors import EXIT_CODES
 
 __all__ = ["command"]
@@ -36,6 +37,17 @@ class _Plans(click.Group):
             return None
         found: click.Command = getattr(import_module(f"bytesandbrains.cli.{home}"), cmd_name)
         return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; for an unknown one say which was meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = closest(args[0], list(_COMMANDS))
+            hint = f"did you mean `bb plan {near}`?" if near else f"it has {', '.join(_COMMANDS)}"
+            raise click.UsageError(f"{error.message.rstrip('.')}: {hint}", ctx) from None
 
 
 @click.group(

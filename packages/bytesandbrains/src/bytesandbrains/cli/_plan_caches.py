@@ -10,7 +10,7 @@ import click
 from bytesandbrains.cli import _session
 from bytesandbrains.cli._json import print_json
 from bytesandbrains.cli._options import parse_pairs
-from bytesandbrains.cli._plan_files import NEW_FILE, PATH
+from bytesandbrains.cli._paths import NEW_FILE, PATH
 from bytesandbrains.cli._sizes import size
 
 if TYPE_CHECKING:
@@ -22,7 +22,12 @@ __all__ = ["cache"]
 @_session.command
 @click.argument("trace", type=PATH)
 @click.option("--out", type=NEW_FILE, help="File for the plan.")
-@click.option("--tables", type=PATH, help="Keep the tables and how they were made in this folder.")
+@click.option(
+    "--tables",
+    type=PATH,
+    metavar="FOLDER",
+    help="Keep the tables and how they were made in this folder.",
+)
 @click.option(
     "--trace-set",
     "parameters",
@@ -40,8 +45,17 @@ __all__ = ["cache"]
     help="How it is planned: min_io_bytes, max_ops_per_tier, compat, ...; `bb plugins show "
     "planner.kvcache` lists all.",
 )
-@click.option("--source", default="trace", show_default=True, help="Data source that reads it.")
-@click.option("--planner", "name", default="kvcache", show_default=True, help="Planner to ask.")
+@click.option(
+    "--source",
+    metavar="NAME",
+    default="trace",
+    show_default=True,
+    help="Data source that reads it.",
+)
+@click.option(
+    "--planner", "name", metavar="NAME", default="kvcache", show_default=True,
+    help="Planner to ask.",
+)  # fmt: skip
 @click.option("--earlier", is_flag=True, help="Write the JSON of the earlier format (bw.stack).")
 @click.option("--dry-run", is_flag=True, help="Write nothing; say what would move.")
 def cache(
@@ -69,7 +83,7 @@ def cache(
 
     if out is None and not dry_run:
         raise click.UsageError("say where to write: --out FILE, or --dry-run")
-    with working("reducing the trace, and planning a window", hidden=as_json):
+    with working(f"reading {trace}", hidden=as_json) as at:
         made = cache_plan(
             trace,
             parameters={key: literal(text) for key, text in parameters.items()},
@@ -77,9 +91,11 @@ def cache(
             keep=None if dry_run else tables,
             source=source,
             name=name,
+            progress=at,
         )
-    if out is not None and not dry_run:
-        write_plan(out, made, earlier=earlier)
+        if out is not None and not dry_run:
+            at(f"writing {out}")
+            write_plan(out, made, earlier=earlier)
     written = None if dry_run else str(out)
     facts = _facts(made)
     if as_json:

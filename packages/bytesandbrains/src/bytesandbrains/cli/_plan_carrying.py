@@ -11,7 +11,8 @@ import click
 from bytesandbrains.cli import _session
 from bytesandbrains.cli._errors import MOST_SHOWN
 from bytesandbrains.cli._json import print_json
-from bytesandbrains.cli._plan_files import FOLDER, NEW_FILE, PATH, PICTURE, draw, need_free_folder
+from bytesandbrains.cli._paths import FOLDER, NEW_FILE, PATH, PICTURE
+from bytesandbrains.cli._plan_files import draw, need_free_folder
 from bytesandbrains.cli._sizes import rate, size, span
 
 if TYPE_CHECKING:
@@ -21,21 +22,43 @@ if TYPE_CHECKING:
 
 __all__ = ["apply", "rollback"]
 
+#: Lists of a plan of a cache that name pages and no places, and what is to be done with those.
+_LISTS = {"evict": "evict", "prefetch": "fetch later", "admission": "keep in storage"}
+
 
 @_session.command
 @click.argument("plan", type=PATH)
 @click.option(
-    "--files", type=PATH, help="Folder of file:// places; not for a bundle, which has all."
+    "--files",
+    type=PATH,
+    metavar="FOLDER",
+    help="Folder of file:// places; not for a bundle, which has all.",
 )
-@click.option("--store", type=PATH, help="Store of cas:// places; made if it is not there.")
-@click.option("--tiers", type=PATH, help="Folder whose files NODE/tierN stand for tiers.")
+@click.option(
+    "--store", type=PATH, metavar="FOLDER", help="Store of cas:// places; made if it is not there."
+)
+@click.option(
+    "--tiers", type=PATH, metavar="FOLDER", help="Folder whose files NODE/tierN stand for tiers."
+)
 @click.option("--no-commit", is_flag=True, help="Stage the new version; serve the old one.")
-@click.option("--epoch", type=click.IntRange(0), default=0, help="Of the commit; else the next.")
-@click.option("--rebuild", type=PATH, help="Write the new version's files into a new folder.")
+@click.option(
+    "--epoch",
+    type=click.IntRange(0),
+    default=0,
+    help="Epoch of the commit, later than all before; the next one if left out.",
+)
+@click.option(
+    "--rebuild",
+    type=PATH,
+    metavar="FOLDER",
+    help="Write the new version's files into a new folder.",
+)
 @click.option("--report", "kept", type=NEW_FILE, help="Keep what became of each op in this file.")
-@click.option("--resume", type=PATH, help="Go on from a report of the same plan.")
+@click.option("--resume", type=PATH, metavar="FILE", help="Go on from a report of the same plan.")
 @click.option("--plot", type=PICTURE, help="Draw what moved when as .png or .svg.")
-@click.option("--executor", "name", default="cpu", show_default=True, help="Executor to use.")
+@click.option(
+    "--executor", "name", metavar="NAME", default="cpu", show_default=True, help="Executor to use."
+)
 @click.option("--dry-run", is_flag=True, help="Check everything, change nothing.")
 def apply(
     *,
@@ -56,6 +79,8 @@ def apply(
     """Carry a plan out, and commit a swap.
 
     PLAN is a file, or a bundle from `bb plan swap --bundle`. What arrives is checked by its digest.
+    Of a plan of a cache the ops are carried out; pages that it evicts, fetches later or keeps are
+    told, as a serving engine alone knows where they lie.
     A swap becomes current at once, when all of it is in the store, or not at all; the version
     before is kept for `bb plan rollback`. Interrupted, it can be started again: what arrived is not
     fetched twice.
@@ -69,7 +94,9 @@ def apply(
     if tiers is not None and isinstance(content, CachePlan):
         arenas = {**arenas, **tier_files(content, tiers, make=False)}
     if rebuild is not None and (store is None or no_commit):
-        raise click.UsageError("--rebuild needs a --store, and a version that is committed")
+        raise click.UsageError(
+            "--rebuild writes what the store serves: add --store FOLDER, without --no-commit"
+        )
     if rebuild is not None:
         need_free_folder(rebuild, "--rebuild")
     warnings = rehearse(read, files=files, store=store, arenas=arenas)
@@ -98,7 +125,9 @@ def apply(
     if rebuild is not None and store is not None:
         _rebuild(store, rebuild, hidden=as_json)
     if as_json:
-        print_json({**_facts(done, took), "rebuilt": rebuild and str(rebuild)})
+        facts = {**_facts(done, took), "rebuilt": rebuild and str(rebuild)}
+        left = _left(content)
+        print_json({**facts, "left_to_the_engine": left} if left else facts)
     elif rebuild is not None:
         click.echo(f"wrote its files to {rebuild}/")
 
@@ -171,11 +200,18 @@ def _keep(report: Report | None, file: Path | None) -> None:
 
 
 def _report(file: Path) -> Report:
+    from bb_ir.plan import PlanFormatError
     from bb_roles import Report
     from bytesandbrains.plans import BadPlanFile
 
     try:
         return Report.from_json(file.read_text())
+    except PlanFormatError as error:
+        raise BadPlanFile(
+            f"{str(file)!r} cannot be used: {error.found}",
+            expected="what `bb plan apply --report` wrote",
+            fix="check the path, or leave --resume out: what is in the store is not moved twice",
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or error
         raise BadPlanFile(f"{str(file)!r} cannot be read: {why}", fix="check the path") from error
@@ -200,19 +236,41 @@ def _tell(plan: SwapPlan | CachePlan, done: Carried, took: float) -> None:
     checked = sum(op.digest is not None for op in plan.ops)  # plans of caches know none
     right = ", every digest is right" if checked == len(plan.ops) else f", {checked:,} by digest"
     click.echo(f"{facts['ops']:,} ops moved {size(moved)}{speed}{right if checked else ''}{there}")
+    told = ", ".join(
+        f"{one['pages']:,} pages ({size(one['nbytes'])}) to {_LISTS[name]}"
+        for name, one in _left(plan).items()
+        if one["runs"]
+    )
+    if told:
+        click.echo(f"not done here, left to the engine that has the cache: {told}")
     if facts["root"] is not None and not facts["epoch"]:
         click.echo(f"staged {facts['root']}; the store serves what it served")
     elif facts["root"] is not None:
         click.echo(f"serves {facts['root']}, epoch {facts['epoch']}; {span(took)} in all")
 
 
+def _left(plan: SwapPlan | CachePlan) -> dict[str, dict[str, int]]:
+    """Return what a plan of a cache asks for without saying where the pages lie."""
+    from bb_ir.plan import CachePlan
+
+    if not isinstance(plan, CachePlan):
+        return {}
+    lists = {name: getattr(plan, name) for name in _LISTS}
+    return {
+        name: {
+            "runs": len(refs),
+            "pages": sum(max(1, ref.page_count) for ref in refs),
+            "nbytes": sum(max(1, ref.page_count) * ref.page_bytes for ref in refs),
+        }
+        for name, refs in lists.items()
+    }
+
+
 def _rebuild(store: Path, folder: Path, *, hidden: bool) -> None:
     from bb_plans.store import Store
-    from bytesandbrains.cli._progress import working
+    from bytesandbrains.cli._progress import reading
 
-    with (
-        working(f"writing {folder}/", hidden=hidden),
-        Store(store, writable=False) as held,
-        held.reading() as version,
-    ):
-        held.rebuild(version, folder)
+    with Store(store, writable=False) as held, held.reading() as version:
+        total = sum(chunk.length for chunk in version.manifest.files)
+        with reading(f"writing {folder}/", total, hidden=hidden) as at:
+            held.rebuild(version, folder, progress=at)

@@ -10,7 +10,8 @@ import click
 from bytesandbrains.cli import _session
 from bytesandbrains.cli._errors import MOST_SHOWN, Exit
 from bytesandbrains.cli._json import print_json
-from bytesandbrains.cli._plan_files import PATH, PICTURE, draw
+from bytesandbrains.cli._paths import PATH, PICTURE
+from bytesandbrains.cli._plan_files import draw
 from bytesandbrains.cli._sizes import size, span
 
 if TYPE_CHECKING:

@@ -10,11 +10,15 @@ import click
 
 from bytesandbrains.cli import _session
 from bytesandbrains.cli._json import print_json
-from bytesandbrains.cli._plan_files import FOLDER, NEW_FILE, PATH, need_free_folder
+from bytesandbrains.cli._paths import FOLDER, NEW_FILE, PATH, PICTURE
+from bytesandbrains.cli._plan_files import need_free_folder
+from bytesandbrains.cli._plan_ranks import RankUse
 from bytesandbrains.cli._sizes import size
 
 if TYPE_CHECKING:
-    from bb_ir.plan import WeightManifest
+    from collections.abc import Callable
+
+    from bb_ir.plan import Plan, WeightManifest
     from bytesandbrains.plans import Bundle
 
 __all__ = ["manifest", "swap"]
@@ -23,7 +27,9 @@ __all__ = ["manifest", "swap"]
 @_session.command
 @click.argument("folder", type=FOLDER)
 @click.option("--model", default="", help="Name of the model; the folder's name if left out.")
-@click.option("--version", "label", default="", help="Label of the version; the folder's name too.")
+@click.option(
+    "--version", "label", default="", help="Label of the version; the folder's name if left out."
+)
 @click.option(
     "--out",
     type=NEW_FILE,
@@ -94,6 +100,7 @@ def manifest(
 @click.option(
     "--bundle",
     type=PATH,
+    metavar="FOLDER",
     help="Folder for plan.json and all bytes that it needs, as differences from OLD.",
 )
 @click.option(
@@ -124,7 +131,19 @@ def manifest(
     show_default=True,
     help="Fewest buckets, or what comes first in the model first.",
 )
-@click.option("--planner", "name", default="swap", show_default=True, help="Planner to ask.")
+@click.option(
+    "--groups",
+    "ranks",
+    type=PATH,
+    metavar="FILE",
+    help="How the model is split among ranks, as .toml or .json: report who needs which bucket.",
+)
+@click.option(
+    "--plot", type=PICTURE, help="Draw who needs which bucket as .png or .svg; with --groups."
+)
+@click.option(
+    "--planner", "name", metavar="NAME", default="swap", show_default=True, help="Planner to ask."
+)
 @click.option("--model", default="", help="Name of the model; a folder's name if left out.")
 @click.option("--earlier", is_flag=True, help="Write the JSON of the earlier format (bw.stack).")
 @click.option("--dry-run", is_flag=True, help="Write nothing; say what would move.")
@@ -138,6 +157,8 @@ def swap(
     into: str,
     bucket: float,
     order: str,
+    ranks: Path | None,
+    plot: Path | None,
     name: str,
     model: str,
     earlier: bool,
@@ -152,6 +173,8 @@ def swap(
     """
     from bytesandbrains.plans import swap_in_place, write_plan
 
+    if plot is not None and ranks is None:
+        raise click.UsageError("--plot draws who needs which bucket: add --groups FILE")
     if bundle is None and out is None and not dry_run:
         raise click.UsageError("say where to write: --out FILE or --bundle FOLDER, or --dry-run")
     if bundle is not None and (earlier or out is not None):
@@ -160,23 +183,34 @@ def swap(
         raise click.UsageError("the earlier format knows no stores: add --into device")
     if bundle is not None and not dry_run:
         need_free_folder(bundle, "--bundle", frozenset({"plan.json", "spans.bin", ".spans.bin"}))
+    use = RankUse(ranks)
     before = None if str(old) == "none" else _known(old, model, hidden=as_json)
     after = _known(new, model, hidden=as_json)
-    settings = {"bucket_bytes": int(bucket * (1 << 20)), "destination": into, "order": order}
+    settings = {
+        "bucket_bytes": max(1, int(bucket * (1 << 20))),
+        "destination": into,
+        "order": order,
+    }
     if bundle is not None:
         made = _bundle(
             None if dry_run else bundle, before, after, old, new, link=link, name=name,
-            settings=settings, hidden=as_json,
+            settings=settings, check=use.look_at, hidden=as_json,
         )  # fmt: skip
     else:
         made = swap_in_place(before, after, name=name, settings=settings, created_ns=time.time_ns())
+        use.look_at(made.plan)
         if out is not None and not dry_run:
             write_plan(out, made.plan, earlier=earlier)
     written = None if dry_run else str(bundle or out)
+    if plot is not None and not dry_run:
+        use.draw(plot)
     if as_json:
-        print_json({"swap": {**_swap_facts(made), "written": written}})
-    else:
-        _print_swap(made, written)
+        print_json({"swap": {**_swap_facts(made), **use.facts(), "written": written}})
+        return
+    _print_swap(made, written)
+    use.print()
+    if plot is not None and not dry_run:
+        click.echo(f"wrote {plot}")
 
 
 def _bundle(
@@ -189,6 +223,7 @@ def _bundle(
     link: float,
     name: str,
     settings: dict[str, Any],
+    check: Callable[[Plan], None],
     hidden: bool,
 ) -> Bundle:
     from bytesandbrains.cli._progress import reading
@@ -204,7 +239,7 @@ def _bundle(
         return swap_bundle(
             folder, before, after,
             old_files=old if old.is_dir() else None, new_files=new, link=link * 1e6 / 8, name=name,
-            settings=settings, created_ns=time.time_ns(), progress=at,
+            settings=settings, created_ns=time.time_ns(), check=check, progress=at,
         )  # fmt: skip
 
 

@@ -296,10 +296,11 @@ def _need_file(index: int, place: str, file: Path) -> None:
 
 def _need_nothing(plan: SwapPlan | CachePlan, store: Path) -> None:
     """Check that a plan builds on no version, where there is no store to have one."""
-    if isinstance(plan, SwapPlan) and plan.shared:
+    count = len(plan.shared) if isinstance(plan, SwapPlan) else 0
+    if count:
         raise InvalidPlan(
-            f"the plan builds on another version: {len(plan.shared)} chunks of it are not here, as "
-            f"there is no store {str(store)!r}",
+            f"the plan builds on another version: {count:,} chunk{'s'[: count != 1]} of it "
+            f"{'is' if count == 1 else 'are'} not here, as there is no store {str(store)!r}",
             expected="the store that has that version",
             fix="check the path, or bring that version first: `bb plan swap none OLD ...`",
         )

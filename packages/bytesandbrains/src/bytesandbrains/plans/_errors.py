@@ -16,7 +16,9 @@ class BadPlanFile(BytesAndBrainsError):
 
 
 class PlanLacks(BytesAndBrainsError):
-    """A plan needs a place that was not given: a folder of files, or a store.
+    """A plan needs a place that was not given: a folder of files, a store, or tiers.
 
-    Met by `bb plan apply` before anything is moved. The error names the option.
+    Met by `bb plan apply` before anything is moved. The error names the op and the option: --files
+    for `file://`, --store for `cas://`, --tiers for `tier://`. What an op reads has to be there; a
+    file for a tier that is only written to is made.
     """

@@ -144,6 +144,7 @@ def swap_bundle(
     name: str = "swap",
     settings: Mapping[str, Any] | None = None,
     created_ns: int = 0,
+    check: Callable[[Plan], object] = lambda _: None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Bundle:
     """Write a folder with a plan and the bytes that it reads, as differences where they are less.
@@ -161,6 +162,7 @@ def swap_bundle(
         name: Name of the planner.
         settings: Its configuration; its plans lead into a store unless this says otherwise.
         created_ns: When, in nanoseconds of Unix time.
+        check: Called with the plan before it is written; what it raises leaves nothing written.
         progress: Called with the bytes of the new version that are done.
 
     Raises:
@@ -190,6 +192,7 @@ def swap_bundle(
             progress(seen)
         request = SwapRequest(new, old, sources=tuple(sources))
         made = _bundle(swapper.plan(request), name, created_ns)
+        check(made.plan)
     if folder is not None:
         write_plan(folder / PLAN_NAME, made.plan)
         sync_folder(folder)

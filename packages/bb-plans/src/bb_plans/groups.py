@@ -1,22 +1,28 @@
 """Which ranks need which bucket, and whether that can be right: pure functions over plans.
 
 Ranks are the workers of one model that is split among them (tensor parallelism); a consumer set is
-the ranks that get a bucket. Plans know nothing of either: whoever moves bytes among ranks does.
+the ranks that get a bucket (a lane of a plan). Plans know nothing of either: whoever moves bytes
+among ranks does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
 
 from bb_ir.plan import SwapPlan, chunk_digest
-from bb_planner_swap.errors import RanksUnfit
+from bb_plans.errors import RanksUnfit
 
 __all__ = [
+    "BucketUse",
     "ConsumerReport",
+    "Distribution",
     "GroupReport",
+    "Split",
     "consumer_sets",
+    "distribute",
     "tensor_parallel_groups",
     "verify_consumers",
     "verify_groups",
@@ -24,6 +30,8 @@ __all__ = [
 
 Groups = Mapping[int, Sequence[int]]
 _WIDEST: Final = 1 << 20
+#: Problems that an error tells; the rest is counted.
+_TOLD: Final = 3
 
 
 class GroupReport(NamedTuple):
@@ -62,6 +70,117 @@ class ConsumerReport(NamedTuple):
     duplicates: tuple[int, ...]
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How a model is split among ranks: who needs which tensors.
+
+    A tensor that no pattern matches is for all ranks. `ranks` counts more than `members`.
+
+    Attributes:
+        world: How many ranks there are; 0 for as many as are named.
+        tensor_parallel: Size of groups of neighbouring ranks, where `groups` names none; 1 for no
+            groups.
+        groups: Ranks by group.
+        members: Groups by pattern of names, as `consumer_sets` reads them.
+        ranks: Ranks by pattern of names.
+        required: Whether every bucket must have a consumer set of its own.
+        whole_groups: Whether a bucket that a rank of a group needs must be for the whole group.
+
+    Raises:
+        RanksUnfit: They do not fit together.
+    """
+
+    world: int = 0
+    tensor_parallel: int = 1
+    groups: Groups = field(default_factory=dict[int, Sequence[int]])
+    members: Mapping[str, int] = field(default_factory=dict[str, int])
+    ranks: Mapping[str, Sequence[int]] = field(default_factory=dict[str, Sequence[int]])
+    required: bool = False
+    whole_groups: bool = False
+
+    def __post_init__(self) -> None:
+        named = [rank for table in (self.groups, self.ranks) for r in table.values() for rank in r]
+        if not self.world:
+            world = max([self.tensor_parallel - 1, *named], default=0) + 1
+            object.__setattr__(self, "world", world)
+        if not 1 <= self.world <= _WIDEST:
+            raise RanksUnfit(f"a world of {self.world} ranks", expected=f"1 to {_WIDEST}")
+        if not self.groups and self.tensor_parallel != 1:
+            made = tensor_parallel_groups(self.world, self.tensor_parallel)
+            object.__setattr__(self, "groups", made)
+        problems = list(verify_groups(self.groups, self.world).problems)
+        problems += [
+            f"{pattern!r} is for ranks {list(bad)}, of a world of {self.world}"
+            for pattern, ranks in self.ranks.items()
+            if (bad := _outside(ranks, self.world))
+        ]
+        problems += [
+            f"{pattern!r} is for group {group}, which there is not"
+            for pattern, group in self.members.items()
+            if group not in self.groups
+        ]
+        _refuse(problems, fix="correct who needs what")
+
+
+class BucketUse(NamedTuple):
+    """A bucket, and who needs it.
+
+    Attributes:
+        lane: Its lane in the plan.
+        ops: How many ops fill it.
+        nbytes: Bytes in it.
+        ranks: Who needs it; `None` for all ranks.
+    """
+
+    lane: str
+    ops: int
+    nbytes: int
+    ranks: tuple[int, ...] | None
+
+
+class Distribution(NamedTuple):
+    """Who needs which bucket of a plan.
+
+    Attributes:
+        buckets: The buckets, in the order of the plan.
+        rank_bytes: Bytes that each rank needs.
+        warnings: What is odd.
+    """
+
+    buckets: tuple[BucketUse, ...]
+    rank_bytes: tuple[int, ...]
+    warnings: tuple[str, ...]
+
+
+def distribute(plan: SwapPlan, split: Split) -> Distribution:
+    """Return who needs which bucket of a plan, checked.
+
+    Args:
+        plan: The plan; its lanes are the buckets.
+        split: How the model is split.
+
+    Raises:
+        RanksUnfit: A bucket cannot be for those that it would be for.
+    """
+    sets = consumer_sets(plan, ranks=split.ranks, groups=split.groups, members=split.members)
+    groups = verify_groups(split.groups, split.world)
+    report = verify_consumers(
+        list(sets.values()), split.world, required=split.required, groups=split.groups,
+        whole_groups=split.whole_groups,
+    )  # fmt: skip
+    _refuse(report.problems, fix="correct who needs what, or take smaller buckets")
+    counts, nbytes = dict.fromkeys(sets, 0), dict.fromkeys(sets, 0)
+    for op in plan.ops:
+        counts[op.lane] += 1
+        nbytes[op.lane] += op.length
+    buckets = tuple(BucketUse(at, counts[at], nbytes[at], ranks) for at, ranks in sets.items())
+    by_rank = [0] * split.world
+    for bucket in buckets:
+        for rank in range(split.world) if bucket.ranks is None else bucket.ranks:
+            by_rank[rank] += bucket.nbytes
+    return Distribution(buckets, tuple(by_rank), (*groups.warnings, *report.warnings))
 
 
 def tensor_parallel_groups(world: int, size: int) -> dict[int, tuple[int, ...]]:
@@ -105,8 +224,9 @@ def consumer_sets(
 ) -> dict[str, tuple[int, ...] | None]:
     """Return the ranks that need each bucket (the lanes of a plan); `None` stands for all ranks.
 
-    A bucket's set is the union over what is in it. What says most counts: `ranks`; else `groups`
-    with `members`; else, if the model is split, all of its ranks.
+    A bucket's set is the union over the tensors in it, and all ranks as soon as one of them is for
+    all. For a tensor counts what says most: `ranks`; else `groups` with `members`; else, if the
+    model is split, all of its ranks.
 
     Args:
         plan: The plan.
@@ -122,14 +242,15 @@ def consumer_sets(
         names.setdefault(chunk_digest(chunk), []).append(name)
     by_group = {p: (groups or {}).get(group, ()) for p, group in (members or {}).items()}
     every = tuple(range(tensor_parallel)) if tensor_parallel > 1 else None
-    lanes: dict[str, list[str]] = {}
+    tables = (ranks or {}, by_group)
+    found: dict[str, set[int] | None] = {}
     for op in plan.ops:
-        lanes.setdefault(op.lane, []).extend(names.get(op.digest, ()))
-    found: dict[str, tuple[int, ...] | None] = {}
-    for lane, inside in lanes.items():
-        told = [_union(inside, table) for table in (ranks or {}, by_group)]
-        found[lane] = next((one for one in told if one is not None), every)
-    return found
+        so_far = found.setdefault(op.lane, set())
+        for name in names.get(op.digest, ("",)):
+            told = _of_tensor(name, tables, every)
+            so_far = None if so_far is None or told is None else so_far | {*told}
+        found[op.lane] = so_far
+    return {lane: None if told is None else tuple(sorted(told)) for lane, told in found.items()}
 
 
 def verify_consumers(
@@ -168,18 +289,25 @@ def verify_consumers(
     return ConsumerReport(len(sets), missing, empty, bad, twice, tuple(problems), tuple(warnings))
 
 
+def _refuse(problems: Sequence[str], *, fix: str) -> None:
+    if problems:
+        more = f"; and {len(problems) - _TOLD:,} more" if len(problems) > _TOLD else ""
+        raise RanksUnfit("; ".join(problems[:_TOLD]) + more, fix=fix)
+
+
 def _outside(ranks: Sequence[int], world: int) -> tuple[int, ...]:
     return tuple(sorted({rank for rank in ranks if not 0 <= rank < world}))
 
 
-def _union(names: Sequence[str], table: Mapping[str, Sequence[int]]) -> tuple[int, ...] | None:
-    """Return the ranks of all names that a pattern matches; `None` when none does."""
-    found = [
-        ranks
-        for pattern, ranks in table.items()
-        if any(fnmatchcase(name, pattern) for name in names)
-    ]
-    return tuple(sorted({rank for ranks in found for rank in ranks})) if found else None
+def _of_tensor(
+    name: str, tables: Sequence[Mapping[str, Sequence[int]]], every: tuple[int, ...] | None
+) -> Sequence[int] | None:
+    """Return the ranks of all patterns that match, in the first table with one; else `every`."""
+    for table in tables:
+        found = [ranks for pattern, ranks in table.items() if fnmatchcase(name, pattern)]
+        if found:
+            return [rank for ranks in found for rank in ranks]
+    return every
 
 
 def _against(groups: Groups, ranks: Sequence[int]) -> tuple[list[int], list[int]]:
