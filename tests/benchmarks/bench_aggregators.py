@@ -29,7 +29,8 @@ _NUMPY = "fedavg without numba"
 _NOTE = (
     "For the same bits in any order each parameter has a sum of 8 bytes, which is read and written "
     "with each update: 20 bytes move for 4 that come in. Folding four updates in one pass would "
-    "move 8, and need to keep four."
+    "keep three of them, and read each twice, as it is checked when it comes: tried, that is 1.3 "
+    "times as fast with 25 M, and not at all with 1 M."
 )
 
 

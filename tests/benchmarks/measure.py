@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 __all__ = ["Effort", "Row", "Times", "environment", "interleave", "interleave_scripts", "ratio"]
@@ -98,19 +99,26 @@ def interleave(
 def interleave_scripts(
     scripts: Mapping[str, str], effort: Effort, *, samples: int = 0
 ) -> dict[str, Times]:
-    """Measure Python programs in turns, each in a new interpreter; the first runs do not count."""
+    """Measure Python programs in turns, each in a new interpreter; the first runs do not count.
 
-    def measure(name: str) -> float:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        command = [sys.executable, "-c", scripts[name]]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    All read compiled files, as those that an installer or an earlier run leaves, whatever this
+    interpreter was told about writing them.
+    """
+    with TemporaryDirectory() as folder:
+        env = {**os.environ, "PYTHONPYCACHEPREFIX": folder}
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
 
-    if not effort.smoke:
-        for name in scripts:  # writes the compiled files, and reads all from disk
-            measure(name)
-    return _turns(list(scripts), measure, samples or effort.samples, effort)
+        def measure(name: str) -> float:
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            command = [sys.executable, "-c", scripts[name]]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=env)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+        if not effort.smoke:
+            for name in scripts:  # writes the compiled files, and reads all from disk
+                measure(name)
+        return _turns(list(scripts), measure, samples or effort.samples, effort)
 
 
 def _turns(

@@ -1,6 +1,9 @@
+import importlib.util
 import subprocess
 import sys
 from typing import Any, ClassVar
+
+import pytest
 
 from bb_aggregator_krum import bb_component
 from bb_aggregator_krum._krum import Krum, KrumConfig
@@ -46,6 +49,11 @@ class TestMeanOfAll(KrumSuite):
 
     min_updates = 5
     settings: ClassVar = {"attackers": 0, "select": 5}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
+class TestCompiled(KrumSuite):
+    settings: ClassVar = {"engine": "numba"}
 
 
 def test_the_plugin_declares_the_class_and_imports_nothing_heavy():

@@ -1,9 +1,10 @@
+import importlib.util
 import math
 from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bb_aggregator_krum._distances import squared_distances
@@ -13,6 +14,7 @@ from bb_ir.params import ParameterSet
 from bb_testing.context import FakeContext, environment, peer_id
 
 CTX = FakeContext()
+ENGINES = ["numpy", *(["numba"] if importlib.util.find_spec("numba") else [])]
 
 
 def params(vector, dtype="float32"):
@@ -52,22 +54,26 @@ scales = st.sampled_from([1.0, 1e-6, 1e6, 1e12, 1e30])
 near = st.lists(st.floats(-10, 10, width=32), min_size=4, max_size=4)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @given(st.lists(st.tuples(near, scales), min_size=1, max_size=7))
 @example([([1.0] * 4, 1.0)] * 3)
 @example([([1.0] * 4, 1e30), ([1.0] * 4, 1e-6), ([2.0] * 4, 1e-6), ([1.0] * 4, 1e12)])
-def test_distances_are_right_however_far_some_are(parts):
+@settings(deadline=None)  # the first example compiles
+def test_distances_are_right_however_far_some_are(engine, parts):
     vectors = [np.array(vector) * scale for vector, scale in parts]
-    found = squared_distances([vectors], len(vectors))
+    found = squared_distances([vectors], len(vectors), engine)
     expected = exact_distances(vectors).reshape(len(vectors), len(vectors))
     assert (found == found.T).all()
     assert np.allclose(found, expected, rtol=2.0**-28, atol=0.0)
 
 
-def test_distances_over_blocks_and_dtypes_add_up():
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("size", [1, 255, 257, 70_001])
+def test_distances_over_blocks_and_dtypes_add_up(engine, size):
     generator = np.random.default_rng(0)
-    floats = list(generator.normal(size=(7, 20_000)).astype("f4"))
-    whole = list(generator.integers(-5, 5, (7, 20_000)))
-    found = squared_distances([floats, whole], 7)
+    floats = list(generator.normal(size=(7, size)).astype("f4"))
+    whole = list(generator.integers(-5, 5, (7, size)))
+    found = squared_distances([floats, whole], 7, engine)
     for one in range(7):
         for other in range(7):
             apart = floats[one].astype("f8") - floats[other]
@@ -75,8 +81,20 @@ def test_distances_over_blocks_and_dtypes_add_up():
             assert math.isclose(found[one, other], expected, rel_tol=2.0**-28)
 
 
-def test_no_vectors_have_no_distance():
-    assert squared_distances([], 3).tolist() == [[0.0] * 3] * 3
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("size", [3, 1000])
+def test_short_floats_and_a_vector_that_is_alone(engine, size):
+    generator = np.random.default_rng(0)
+    vectors = list(generator.normal(size=(4, size)).astype("f2"))
+    wide = [vector.astype("f8") for vector in vectors]
+    found = squared_distances([vectors], 4, engine)
+    assert np.allclose(found, squared_distances([wide], 4, engine), rtol=2.0**-28, atol=0.0)
+    assert squared_distances([vectors[:1]], 1, engine).tolist() == [[0.0]]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_no_vectors_have_no_distance(engine):
+    assert squared_distances([], 3, engine).tolist() == [[0.0] * 3] * 3
 
 
 # ---- the rule
@@ -111,6 +129,34 @@ def test_it_tells_updates_apart_that_are_nearly_equal(seed, spread):
     vectors = [vector.astype("f4") for vector in vectors]
     [best] = chosen([v[:200] for v in vectors], 2, 1)
     assert (krum([v[:200] for v in vectors], attackers=2) == vectors[best][:200]).all()
+
+
+def chosen_in_long_double(vectors, attackers, select):
+    """The same rule, quick enough for long vectors, with 11 bits more than a binary64."""
+    wide = [vector.astype(np.longdouble) for vector in vectors]
+    far = np.array([[np.sum((one - other) ** 2) for other in wide] for one in wide])
+    closest = len(vectors) - attackers - 2
+    scores = [np.sum(np.sort(np.delete(row, at))[:closest]) for at, row in enumerate(far)]
+    return sorted(sorted(range(len(vectors)), key=scores.__getitem__)[:select])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("lie", [None, 1e3, 1e6, 1e30])
+@pytest.mark.parametrize("spread", [1e-3, 1e-5, 1e-6])
+@pytest.mark.parametrize("size", [300, 5_000, 70_000])
+def test_liars_of_any_scale_leave_the_honest_their_digits(engine, lie, spread, size):
+    generator = np.random.default_rng(size)
+    for select in (1, 3):
+        base = generator.normal(size=size)
+        vectors = base * (1 + spread * generator.normal(size=(11, size)))
+        if lie is not None:
+            # One of them sorts before all others, and one behind: either may be the origin.
+            vectors[2], vectors[7] = -lie * abs(generator.normal(size=size)), lie
+        vectors = vectors.astype("f4")
+        best = chosen_in_long_double(vectors, 3, select)
+        expected = np.mean(vectors[best].astype("f8"), axis=0).astype("f4")
+        found = krum(vectors, attackers=3, select=select, engine=engine)
+        assert np.allclose(found, expected, rtol=2e-7, atol=0.0), (engine, lie, spread, size)
 
 
 @pytest.mark.parametrize("lie", [1e6, 1e30, -3e38])
@@ -185,6 +231,16 @@ def test_too_few_updates_are_refused_and_more_may_come(config, count, needed):
     assert f"at least {needed}" in str(caught.value)
     rule.contribute(CTX, params([7]), {"examples": 1})
     assert rule.aggregate(CTX)[1]["count"] == needed
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_a_value_that_is_not_finite_is_refused_whoever_looks(engine, value):
+    rule = Krum(KrumConfig(engine=engine), environment("aggregator"))
+    vector = np.zeros(1000)
+    vector[999] = value
+    with pytest.raises(UpdateOutOfRange, match=rf"tensor 'w' .*{peer_id(2)} holds"):
+        rule.contribute(FakeContext(sender=peer_id(2)), params(vector), {"examples": 1})
 
 
 @pytest.mark.parametrize("value", [2.0**451, -(2.0**451)])

@@ -36,9 +36,12 @@ _GOALS = (
     ("G9", "trimmed-mean 20x1000000", 4.0),
 )
 _NOTES = {
+    "fedavg": "For the same bits in any order each parameter has a sum of 8 bytes, which is read "
+    "and written with each update, and at this size from memory.",
     "krum": "Flower's strategy is one product of float32 matrices, in which the digits are lost "
     "where updates lie close together: of updates that differ by a thousandth of their numbers it "
-    "chose the right one in 3 of 10 trials, ours in all. Ours centres them and multiplies float64.",
+    "chose the right one in 3 of 10 trials, ours in all. Ours centres them and multiplies float64, "
+    "in a third of the time with numba.",
 }
 
 

@@ -22,6 +22,7 @@ from bb_ir.buffers import BufferPool
 from bb_ir.params import ParameterSet
 from bb_ir.types import Type
 from bb_roles import Aggregator, Context, Environment, State
+from bb_roles.collecting._finite import all_finite
 from bb_roles.collecting.errors import InvalidSetting
 from bb_roles.folding._shared import (
     METRIC_BITS,
@@ -37,6 +38,7 @@ from bb_roles.folding._shared import (
     summary_types,
 )
 from bb_roles.folding.errors import UpdateOutOfRange
+from bb_roles.kernels import Engine
 from bb_roles.limits import Limits, check_limits
 
 if TYPE_CHECKING:
@@ -50,8 +52,6 @@ _MOST_EXAMPLES: Final = 1 << 40
 #: What to do about fields of configurations that are out of range.
 _COHORT: Final = "give the most updates of a round"
 _DEFER: Final = "give 0 to hand every round to the executor, None for none"
-#: Elements that are looked at together.
-_TILE: Final = 1 << 15
 
 Result = tuple[ParameterSet, dict[str, Any]]
 
@@ -128,6 +128,8 @@ class RoundsAggregator(Aggregator):
     defers: ClassVar[Collection[str]] = ("aggregate",)
     #: Integers of the summary; a metric of such a name is ignored.
     own_metrics: ClassVar[tuple[str, ...]] = ("count", "examples")
+    #: Who looks whether values are finite; a rule that uses numba anyway says so here.
+    _engine: Engine = "numpy"
 
     def __init__(self, config: RoundsConfig, env: Environment) -> None:
         super().__init__(config, env)
@@ -243,18 +245,13 @@ class RoundsAggregator(Aggregator):
     def _check_values(self, params: ParameterSet, who: Author) -> None:
         """Raise when the rule cannot work with these values."""
         for dtype in params.dtypes:
-            if "float" in dtype and not _all_finite(params.flat(dtype)):
+            if "float" in dtype and not all_finite(params.flat(dtype), self._engine):
                 raise _not_finite(params, dtype, who)
-
-
-def _all_finite(values: NDArray[Any]) -> bool:
-    starts = range(0, values.size, _TILE)
-    return all(bool(np.isfinite(values[at : at + _TILE]).all()) for at in starts)
 
 
 def _not_finite(params: ParameterSet, dtype: str, who: Author) -> UpdateOutOfRange:
     arrays = ((name, a.reshape(-1)) for name, a in params.items() if a.dtype.name == dtype)
-    name, wrong = next((name, a[~np.isfinite(a)]) for name, a in arrays if not _all_finite(a))
+    name, wrong = next((name, a[~np.isfinite(a)]) for name, a in arrays if not all_finite(a))
     return UpdateOutOfRange(
         f"tensor {name!r} of the update of {who} holds {wrong[0]}",
         expected="finite values",

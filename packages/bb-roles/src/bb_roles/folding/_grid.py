@@ -22,26 +22,22 @@ This module knows no rounds, no peers and no metrics.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bb_ir.buffers import BufferPool, allocate
 from bb_roles.folding._rounding import BIAS, MAGIC
+from bb_roles.kernels import Engine, wants_numba
 
-__all__ = ["Engine", "Fold", "GridSum", "IntegerSum", "WideSum", "make_fold"]
+__all__ = ["Fold", "GridSum", "IntegerSum", "WideSum", "make_fold"]
 
 #: Largest magnitude that `MAGIC` rounds rightly.
 _FAST: Final = 2.0**51
 
 #: Elements per tile: enough to make calls cheap, and the scratch of 256 KiB stays in the cache.
 _TILE: Final = 1 << 15
-#: Fewest elements for which it pays to compile a kernel.
-_MIN_COMPILED: Final = 1 << 16
-
-Engine = Literal["auto", "numpy", "numba"]
 _Floats = NDArray[Any]
 _Sums = NDArray[np.int64]
 
@@ -99,19 +95,13 @@ def make_fold(
     if not floats:
         return IntegerSum(sums, bounds[1])
     compiled = compiled_wide = mean = None
-    if dtype in ("float32", "float64") and _wants_numba(engine, count):
+    if dtype in ("float32", "float64") and wants_numba(engine, count):
         from bb_roles.folding import _numba
 
         compiled, compiled_wide, mean = _numba.add, _numba.add_wide, _numba.write_mean
     if low:
         return WideSum(sums, bits=bits, low=low, bound=bounds[0], compiled=compiled_wide)
     return GridSum(sums, bits=bits, bound=bounds[0], compiled=compiled, mean=mean)
-
-
-def _wants_numba(engine: Engine, count: int) -> bool:
-    if engine == "auto":
-        return count >= _MIN_COMPILED and find_spec("numba") is not None
-    return engine == "numba"
 
 
 class GridSum:

@@ -20,7 +20,7 @@ from bb_ir.buffers import BufferPool
 from bb_ir.params import Draft, Layout, ParameterSet
 from bb_ir.types import Type
 from bb_roles.contracts import Aggregator, Context, Environment, State
-from bb_roles.folding._grid import Engine, Fold, make_fold
+from bb_roles.folding._grid import Fold, make_fold
 from bb_roles.folding._shared import (
     METRIC_BITS,
     Author,
@@ -35,6 +35,7 @@ from bb_roles.folding._shared import (
     summary_types,
 )
 from bb_roles.folding.errors import GridTooCoarse, UpdateOutOfRange
+from bb_roles.kernels import Engine
 from bb_roles.limits import Limits, check_limits
 
 if TYPE_CHECKING:

@@ -1,13 +1,10 @@
 """The fold of `_grid`, compiled: one pass over memory, and the same bits.
 
-Only imported where numba is installed and wanted; a kernel is compiled at its first call and kept
-in numba's cache on disk where that can be written.
+Only imported where numba is installed and wanted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -15,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bb_roles.folding._rounding import BIAS, MAGIC
+from bb_roles.kernels import compiled
 
 __all__ = ["add", "add_wide", "write_mean"]
 
@@ -149,7 +147,7 @@ def add_wide(  # noqa: PLR0917  # called for every update, by one caller
         How many values were added: all, or those before the block that is out of range.
     """
     bits = _limit_bits(values, bound)
-    return int(_compiled(_add_wide)(high, low, values, scale, step, bits, type(bits)(0)))
+    return int(compiled(_add_wide)(high, low, values, scale, step, bits, type(bits)(0)))
 
 
 def _mean(sums: Any, bias: Any, whole: Any, out: Any) -> Any:
@@ -170,7 +168,7 @@ def write_mean(sums: NDArray[np.int64], bias: np.int64, whole: float, out: NDArr
         whole: Whole weight times 2**k, not 0.
         out: Where the means go: float32 or float64, aligned.
     """
-    _compiled(_mean)(sums, bias, whole, out)
+    compiled(_mean)(sums, bias, whole, out)
 
 
 def add(
@@ -201,7 +199,7 @@ def add(
         kernel = _set_fast if first else _add_fast
     elif first:
         sums[:] = 0
-    return int(_compiled(kernel)(sums, values, scale, bits, type(bits)(0)))
+    return int(compiled(kernel)(sums, values, scale, bits, type(bits)(0)))
 
 
 def _limit_bits(values: NDArray[Any], bound: float) -> Any:
@@ -210,16 +208,3 @@ def _limit_bits(values: NDArray[Any], bound: float) -> Any:
     if limit > bound:  # the next smaller value of this dtype is the bound
         limit = np.nextafter(limit, values.dtype.type(0))
     return limit.view(np.int32 if values.dtype.itemsize == 4 else np.int64)
-
-
-@lru_cache(maxsize=8)
-def _compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a kernel that compiles itself at its first call."""
-    # With Python's division a test for zero would keep loops from becoming vector instructions.
-    options = {"nogil": True, "error_model": "numpy"}
-    compiled: Callable[..., Any]
-    try:
-        compiled = _numba.njit(cache=True, **options)(kernel)
-    except RuntimeError:  # there is no folder that the cache could be in
-        compiled = _numba.njit(**options)(kernel)
-    return compiled
