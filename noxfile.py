@@ -240,6 +240,18 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def dist(session: nox.Session) -> None:
+    """Build all wheels, to install from in another environment; `wheels` tries them as well."""
+    session.install(*group("wheels"), "-c", "constraints.txt")
+    folder = ROOT / "dist"
+    shutil.rmtree(folder, ignore_errors=True)
+    for member in BUILT:
+        build = ("python", "-m", "build", "--wheel", "--no-isolation", f"--outdir={folder}")
+        session.run(*build, str(ROOT / member), silent=True)
+    session.log('pip install "bytesandbrains[all,testing]" --find-links dist')
+
+
+@nox.session
 def wheels(session: nox.Session) -> None:
     """Build all wheels, compare their metadata, install them elsewhere and run them."""
     install_editable(session, "test", "wheels")

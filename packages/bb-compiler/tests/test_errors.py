@@ -216,7 +216,7 @@ def test_aggregate_after_a_reply_instead_of_a_gather(refused):
         FanOutEscape,
         "Aggregate takes the result of a whole round",
         "once for every reply on edge 'update'",
-        "it waits for 'done",
+        "it waits for what Contribute gives, 'done",
         "done = g.gather(value, ...)",
     )
 

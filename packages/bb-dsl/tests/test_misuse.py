@@ -246,3 +246,53 @@ def test_times_that_are_a_block():
             pass
 
     refused(body, BadOption, "times=")
+
+
+# Names that a Module does not have, and slots that were not made
+
+
+def misspelt_slot(self, g):
+    self.modle.params(g)  # (!)
+
+
+def test_name_that_a_module_does_not_have_is_told_with_the_one_that_was_meant():
+    refused(misspelt_slot, UnknownAttribute, "Program has no 'modle'", "did you mean 'model'?")
+
+
+def test_attributes_of_a_module_are_asked_for_as_usual():
+    module = Program(None)
+
+    assert getattr(module, "cohort", 8) == 8
+    assert not hasattr(module, "cohort")
+    assert isinstance(copy.copy(module), Program)
+
+
+def test_error_of_a_property_is_its_own():
+    class Wrong(Module):
+        @property
+        def half(self):
+            return None.bit_length()
+
+    with pytest.raises(AttributeError, match="'NoneType' object has no attribute 'bit_length'"):
+        _ = Wrong().half
+
+
+def test_slot_without_parentheses_is_refused_where_its_module_is_written():
+    with pytest.raises(BadOption) as caught:
+
+        class Forgets(Module):
+            model = slots.Model
+
+    assert caught.value.found == "'model' of Forgets is the class of a slot, and no slot"
+    assert caught.value.fix == "write the parentheses after Model"
+    assert caught.value.where[0].file.endswith("test_misuse.py")
+
+
+def test_module_may_hold_a_slot_class_of_its_own():
+    class Owns(Module):
+        class Trained(slots.Model):
+            pass
+
+        model = Trained()
+
+    assert Owns.slot_names() == ["model"]

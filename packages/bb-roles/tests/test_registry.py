@@ -39,6 +39,14 @@ def bb_component():
 """
 
 
+WHOLE_BUT_FOR_A_FIELD = """from bb_roles import ComponentSpec, hookimpl
+
+@hookimpl
+def bb_component():
+    return ComponentSpec("model", "broken", cls="m:C", sumary="Of no use.")
+"""
+
+
 def whole(cls="Tiny", role="model", name="tiny", more=""):
     return WHOLE.format(arguments=f"role={role!r}, name={name!r}", cls=cls, more=more)
 
@@ -126,6 +134,15 @@ def test_unknown_component_names_what_is_near_and_what_there_is(bb_install):
     assert "tiny" in error.expected
 
 
+def test_what_is_installed_is_told_once_each(bb_install):
+    for owner in ("acme-models", "other-models"):
+        bb_install("model.tiny", whole(), owner)
+
+    error = refused(lambda: component_spec("model", "large"), kind=UnknownPluginError)
+
+    assert error.expected.count("tiny") == 1
+
+
 def test_two_distributions_of_one_name_are_both_named(bb_install):
     bb_install("model.tiny", whole(), "acme-models")
     bb_install("model.tiny", whole(), "other-models")
@@ -200,7 +217,7 @@ def test_class_that_lacks_methods_lists_them(bb_install):
 
     refused(
         lambda: component_class(component_spec("model", "tiny")),
-        "lacks backward, compute_loss, evaluate, fit, load_params, params",
+        "lacks evaluate, fit, load_params, params",
         "bb_roles.Model",
     )
 
@@ -224,12 +241,92 @@ def test_class_that_declares_an_op_of_its_role(bb_install):
 
 
 def test_class_that_adds_ops_to_its_role(bb_install):
-    bb_install("model.tiny", whole() + OPS.format(op="Predict", method="forward"))
+    source = whole().replace("class Half", "    def predict(self, ctx): ...\n\nclass Half")
+    bb_install("model.tiny", source + OPS.format(op="Predict", method="predict"))
 
-    assert component_class(component_spec("model", "tiny")).ops["Predict"].method == "forward"
+    assert component_class(component_spec("model", "tiny")).ops["Predict"].method == "predict"
 
 
-@pytest.mark.parametrize(("cls", "text"), [("hookimpl", "not a Model"), ("Gone", "AttributeError")])
+@pytest.mark.parametrize(
+    ("right", "wrong", "expected"),
+    [
+        ("def backward(self, ctx, grad)", "def backward(self, ctx)", "(self, ctx, grad)"),
+        ("def params(self, ctx)", "def params(self)", "def params(self, ctx)"),
+        ("def fit(self, ctx, batches)", "def fit(self, ctx, *, batches)", "(self, ctx, batches)"),
+        ("def save(self)", "def save(self, ctx)", "def save(self)"),
+        ("def __init__(self, config, env)", "def __init__(self, env)", "(self, config, env)"),
+        ("def shrink(self, ctx)", "def shrink(self, ctx, by)", "def shrink(self, ctx)"),
+    ],
+)
+def test_method_that_cannot_take_what_it_is_given(bb_install, right, wrong, expected):
+    more = "".join(
+        f"    {line}: ...\n"
+        for line in ("def save(self)", "def __init__(self, config, env)", "def shrink(self, ctx)")
+    )
+    source = whole().replace("class Half", f"{more}\nclass Half")
+    source += OPS.format(op="Shrink", method="shrink")
+    assert source.count(right) == 1
+    module = bb_install("model.tiny", source.replace(right, wrong))
+
+    told = wrong.removeprefix("def ")
+    error = refused(lambda: bound_class("model", "tiny"), f"Tiny.{told} does not take", expected)
+
+    assert str(error.where[0]).startswith(sys.modules[module].__file__)
+    bb_install("model.other", source.replace('"tiny"', '"other"').replace("'tiny'", "'other'"))
+    assert bound_class("model", "other").__name__ == "Tiny"
+
+
+def test_methods_may_take_more_than_they_are_given(bb_install):
+    source = whole().replace("fit(self, ctx, batches)", "fit(self, *values, rate=1, **more)")
+    source = source.replace("def params(self, ctx): ...", "params = staticmethod(len)")
+    bb_install("model.tiny", source)
+
+    assert bound_class("model", "tiny").__name__ == "Tiny"
+
+
+def test_method_with_a_slip_of_the_pen_is_to_be_renamed(bb_install):
+    bb_install("model.tiny", whole().replace("def evaluate", "def evalaute"))
+
+    refused(lambda: bound_class("model", "tiny"), "lacks evaluate", "rename 'evalaute' to 'evalua")
+
+
+@pytest.mark.parametrize(
+    ("named", "fix"),
+    [(".Tiny", "write '{module}:Tiny'"), (":Tinny", "did you mean 'Tiny'?")],
+)
+def test_class_that_is_misspelled_is_told(bb_install, named, fix):
+    module = bb_install("model.tiny", whole().replace(":Tiny", named))
+
+    refused(lambda: bound_class("model", "tiny"), fix.format(module=module))
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [("import sys\n1 / 0", 2), ("x = 1\ndef broken(:", 2), (WHOLE_BUT_FOR_A_FIELD, 5)],
+)
+def test_line_of_the_plugin_that_went_wrong_is_told(bb_install, source, line):
+    module = bb_install("model.broken", source)
+
+    (place,) = refused(lambda: component_spec("model", "broken"), "does not load").where
+
+    assert str(place).endswith(f"{module}.py:{line}")
+
+
+def test_error_of_a_library_is_told_with_the_line_that_called_it(bb_install):
+    bb_install("model.broken", "import json\n\njson.loads('{')")
+
+    (place,) = refused(lambda: component_spec("model", "broken"), "JSONDecodeError").where
+
+    assert str(place).endswith(".py:3")
+
+
+def test_contract_that_is_no_version_is_written_right(bb_install):
+    bb_install("model.tiny", whole(more=", api='1.0'"))
+
+    refused(lambda: component_spec("model", "tiny"), "'1.0', which is no version", "api=(1, 0)")
+
+
+@pytest.mark.parametrize(("cls", "text"), [("hookimpl", "is no Model"), ("Gone", "has no 'Gone'")])
 def test_class_that_is_none(bb_install, cls, text):
     bb_install("model.tiny", whole(cls=cls))
 
@@ -239,7 +336,7 @@ def test_class_that_is_none(bb_install, cls, text):
 def test_class_of_another_contract(bb_install):
     bb_install("codec.tiny", whole(role="codec"))
 
-    refused(lambda: component_class(component_spec("codec", "tiny")), "not a Codec")
+    refused(lambda: component_class(component_spec("codec", "tiny")), "is no Codec")
 
 
 def test_environment_restricts_what_is_seen(bb_install, monkeypatch):
@@ -277,9 +374,9 @@ def test_class_that_an_artifact_names_by_its_module(bb_install):
     module = bb_install("model.tiny", whole())
 
     assert issubclass(bound_class("model", f"{module}:Tiny"), Model)
-    refused(lambda: bound_class("model", f"{module}:Half"), "lacks backward")
+    refused(lambda: bound_class("model", f"{module}:Half"), "lacks evaluate")
     refused(lambda: bound_class("model", "no_such_module:Tiny"), "ModuleNotFoundError")
-    refused(lambda: bound_class("codec", f"{module}:Tiny"), "not a Codec")
+    refused(lambda: bound_class("codec", f"{module}:Tiny"), "is no Codec")
 
 
 def test_named_things_are_imported_by_path():

@@ -78,7 +78,7 @@ def test_a_limit_that_does_not_fit(bb_install, refused, plugin, limit, text):
     [
         ("Word", "let the class inherit bb_roles.TypeCodec"),
         ("hookimpl", "which is not a TypeCodec"),
-        ("Gone", "AttributeError"),
+        ("Gone", "has no 'Gone'"),
         ("Half", "decode"),
         ("Demanding", "built without arguments"),
     ],

@@ -553,3 +553,80 @@ def test_suite_fails_on_broken_components_and_on_no_other(kind, bites_components
     _, good, broken = SUITES[kind]
 
     bites_components(good, broken)
+
+
+GRID = '''
+import numpy as np
+
+from bb_ir.params import ParameterSet
+from bb_roles import Codec
+from bb_testing import CodecSuite, environment
+
+STEP = 2.0**-8
+
+
+class Good(Codec):
+    """float32 as int16 multiples of a step that is the same for all numbers."""
+
+    def __init__(self):
+        super().__init__(None, environment())
+
+    def encode(self, ctx, value):
+        if not isinstance(value, ParameterSet):
+            raise ValueError("no parameters")
+        return ParameterSet.from_tensors({k: self.rounded(v) for k, v in value.items()})
+
+    def rounded(self, floats):
+        if floats.dtype != np.float32 or not (np.abs(floats) <= 100).all():
+            raise ValueError("no float32 between -100 and 100")
+        return np.rint(floats / np.float32(STEP)).astype(np.int16)
+
+    def decode(self, ctx, encoded):
+        if not isinstance(encoded, ParameterSet) or any(
+            v.dtype != np.int16 for _, v in encoded.items()
+        ):
+            raise ValueError("no encoded parameters")
+        back = {k: v.astype(np.float32) * np.float32(STEP) for k, v in encoded.items()}
+        return ParameterSet.from_tensors(back)
+
+
+class Suite(CodecSuite):
+    tolerance = 0.0
+    absolute = STEP / 2
+    most = 100.0
+
+    def sample(self, rng):
+        return ParameterSet.from_tensors({"w": rng.standard_normal((9, 9)).astype(np.float32)})
+'''
+
+#: What breaks a grid, and how it is said.
+OFF_THE_GRID = {
+    "test_error_is_within_the_tolerance": """
+        class Broken(Good):
+            def rounded(self, floats):
+                return super().rounded(floats) // 2 * 2
+        """,
+    "test_error_is_within_the_tolerance ": """
+        class Broken(Good):
+            def rounded(self, floats):
+                return super().rounded(np.clip(floats, -100, 100))
+        """,
+    "test_error_is_within_the_tolerance  ": """
+        class Broken(Good):
+            def rounded(self, floats):
+                if not (np.abs(floats) <= 100).all():
+                    raise OverflowError("too large")
+                return super().rounded(floats)
+        """,
+    "test_constants_come_back": """
+        class Broken(Good):
+            def rounded(self, floats):
+                if (floats == -3.0).all():
+                    raise ValueError("no reason")
+                return super().rounded(floats)
+        """,
+}
+
+
+def test_a_codec_with_a_grid_of_its_own_says_how_far_it_reaches(bites_components):
+    bites_components(GRID, OFF_THE_GRID)

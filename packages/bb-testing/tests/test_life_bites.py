@@ -7,8 +7,11 @@ the test that is named beside it; and every test is named at least once.
 import re
 import textwrap
 
+import numpy as np
 import pytest
 
+from bb_ir.params import ParameterSet
+from bb_testing._base import text_of
 from bb_testing._life import LivingSuite
 
 HEAD = '''
@@ -199,3 +202,30 @@ def test_a_broken_component_fails(outcomes, name):
 
 def test_what_was_called_is_named_with_its_place(outcomes):
     assert re.search(r"it called time\.time\(\) at \S+test_life\.py:\d+", outcomes["said"])
+
+
+def test_who_draws_by_itself_is_told_so_and_not_to_look_at_threads(outcomes_of):
+    body = """
+        class Broken(Good):
+            def drawn(self, rng, n):
+                return super().drawn(np.random.default_rng(), n)
+        """
+    made = "class TestDrawing(PeerSelectorSuite):\n    def make(self):\n        return Broken()\n"
+    name = "test_steps_may_be_made_in_any_thread"
+    source = "\n\n".join([HEAD, textwrap.dedent(body), made])
+
+    outcome = outcomes_of({"test_drawing.py": source}, "-k", f"TestDrawing and {name}")
+
+    assert outcome["TestDrawing"] == {"FAILED": {name}}
+    assert "whenever its life is repeated: it asks a clock, draws by itself" in outcome["said"]
+    assert "each step was made in another thread" not in outcome["said"].partition("\nE ")[2]
+
+
+def test_arrays_are_told_by_their_first_numbers_and_a_digest():
+    text = text_of(ParameterSet.from_tensors({"w": np.arange(6, dtype=np.float32)}))
+
+    assert text.startswith("{'w': float32[6] of 0.0, 1.0, 2.0, 3.0, ... #")
+    other = np.arange(6, dtype=np.float32)
+    other[5] = 7.0
+    assert text_of({"w": other}) != text
+    assert text_of({"w": np.arange(6, dtype=np.float32)}) == text

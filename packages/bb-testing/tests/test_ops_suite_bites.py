@@ -93,6 +93,14 @@ BROKEN = {
         """,
         "",
     ),
+    "test_inputs_are_left_as_they_are ": (
+        """
+        def broken(x, *, by):
+            x *= 1  # changes nothing, and cannot be done to what a Node gives
+            return scale(x, by=by)
+        """,
+        "",
+    ),
     "test_needs_no_clock_no_dice_and_no_files": (
         "def broken(x, *, by): return scale(x, by=by + 0 * random.random())",
         "",

@@ -173,6 +173,14 @@ def test_what_is_under_way_is_told_on_a_terminal(monkeypatch, capsys, hidden):
     assert ("mine" in shown.err) is not hidden
 
 
+def test_what_is_done_next_is_told_as_it_is(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with _progress.working("mine") as at:
+        at("[next]")
+
+    assert "[next]" in capsys.readouterr().err
+
+
 def test_what_is_under_way_is_not_told_to_a_file(capsys):
     with _progress.working("mine"):
         click.echo("out")

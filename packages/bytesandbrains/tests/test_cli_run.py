@@ -8,6 +8,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from bb_ir import keys
+from bytesandbrains._files import CannotWrite
+from bytesandbrains.journal import FileJournal
 
 BINDS = ["--bind", "clients=static", "--bind", "data=digits"]
 
@@ -19,6 +21,27 @@ def test_artifact_runs_with_parts_of_the_data(bb, artifact):
     assert done.out.startswith("Mine: 1 server, 4 client; 2 rounds\n")
     assert "round 2  server  round: count=4 examples=1438 loss=" in done.out
     assert "4 tensors, 2,410 elements, sha256 " in done.out
+
+
+def test_a_journal_that_ends_early_is_told(bb, artifact, monkeypatch):
+    asked = [artifact, "--config", "mine.toml", "--nodes", "client=2"]
+    write_parts = FileJournal.write_parts
+
+    def fill_up(self, parts):
+        if self._folder.name == "client-1":
+            raise CannotWrite("no space left on device")
+        return write_parts(self, parts)
+
+    monkeypatch.setattr(FileJournal, "write_parts", fill_up)
+
+    done = bb("run", *asked, "--journal", "night")
+    told = bb("run", *asked, "--journal", "other", "--json").json
+
+    assert done.code == 0
+    assert "the journal of client[1] ended early: CannotWrite; is the disk full?" in done.out
+    assert "dropped" not in done.out
+    assert told["rounds"][0]["journals_stopped"] == {"client[1]": "CannotWrite"}
+    assert told["rounds"][0]["refused"] == 0
 
 
 def test_module_runs_without_an_artifact(bb, program, tmp_path):
@@ -154,6 +177,14 @@ def test_configuration_of_one_node_wins_field_by_field(bb, artifact, tmp_path):
     assert told["rounds"][0]["outputs"][0]["value"]["examples"] == 1438 + 359
 
 
+def test_place_of_the_model_is_looked_at_before_it_is_trained(bb, artifact):
+    done = bb("run", artifact, "--config", "mine.toml", "--save-model", "no/m.safetensors")
+
+    assert done.code == 2
+    assert "there is no folder 'no'" in done.err
+    assert "round" not in done.out
+
+
 def test_failure_is_told_with_node_component_and_line(bb, artifact, tmp_path):
     (tmp_path / "c.toml").write_text("[client.model]\nlayers = [64, 5, 10]\n")
 
@@ -164,6 +195,40 @@ def test_failure_is_told_with_node_component_and_line(bb, artifact, tmp_path):
     assert "--> mine.py:18" in done.err
     assert "self.model.load_params(g, received)" in done.err
     assert "round 2" not in done.out
+
+
+WRITES = """\
+import bytesandbrains as bb
+from bb_roles import Codec
+
+
+class InPlace(Codec):
+    def encode(self, ctx, value):
+        value["layers.0.bias"][:] = 0
+
+    def decode(self, ctx, encoded):
+        return encoded
+
+
+class Encodes(bb.Module):
+    bindings = {"model": "mlp", "codec": InPlace}
+    model = bb.slots.Model()
+    codec = bb.slots.Codec()
+
+    def body(self, g):
+        g.output("encoded", self.codec.encode(g, self.model.params(g)))
+"""
+
+
+def test_failure_of_a_component_says_its_line_and_how_to_see_the_traceback(bb, tmp_path):
+    (tmp_path / "writes.py").write_text(WRITES)
+
+    done = bb("run", "writes.py")
+
+    assert done.code == 1
+    assert "--> writes.py:7" in done.err
+    assert "fix: parameters and inputs are lent" in done.err
+    assert "-vv shows the whole traceback" in done.err
 
 
 def test_failure_in_json_says_the_same(bb, artifact, tmp_path):

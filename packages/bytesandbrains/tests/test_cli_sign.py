@@ -44,6 +44,12 @@ def test_every_key_is_another(bb):
 def test_only_the_owner_may_read_a_key(bb):
     new(bb, "a.pem")
     assert stat.S_IMODE(Path("a.pem").stat().st_mode) == 0o600
+    assert bb("keys", "show", "a.pem").err == ""
+
+    Path("a.pem").chmod(0o640)
+
+    assert bb("keys", "show", "a.pem").err == "a.pem can be read by others: chmod 600 a.pem\n"
+    assert bb("keys", "show", "a.pem", "--json").json["file"] == "a.pem"
 
 
 def test_key_is_never_overwritten(bb):
@@ -65,19 +71,24 @@ def test_key_with_a_password_needs_it(bb, tmp_path):
         done = bb("keys", "show", "a.pem", *given)
         assert done.code == 3
         assert "error[IdError]" in done.err
+        assert "--> a.pem" in done.err
+        assert "fix: --password-file FILE" in done.err
 
 
 def test_empty_password_is_refused(bb, tmp_path):
     (tmp_path / "password").write_text("")
     done = bb("keys", "new", "a.pem", "--password-file", "password")
-    assert done.code == 3
+    assert done.code == 2
+    assert "the first line of 'password'" in done.err
     assert not Path("a.pem").exists()
 
 
 def test_file_that_is_no_key_is_refused(bb, artifact):
     done = bb("keys", "show", artifact, "--json")
     assert done.code == 3
-    assert done.json["errors"][0]["code"] == "IdError"
+    (error,) = done.json["errors"]
+    assert (error["code"], error["where"]) == ("IdError", [{"place": str(artifact)}])
+    assert "bb keys new" in error["fix"]
 
 
 # Signing
@@ -118,7 +129,23 @@ def test_signature_of_an_artifact_that_was_changed_is_not_counted(bb, artifact):
     model = onnx.load(str(artifact))
     model.producer_name = "another"
     onnx.save(model, str(artifact))
-    assert bb("sign", artifact, "--key", "b.pem", "--json").json["signers"] == who[1:]
+    done = bb("explain", artifact)
+    assert f"the signature of {who[0]} does not hold" in done.out
+    assert "signed by" not in done.out
+    done = bb("sign", artifact, "--key", "b.pem", "--json").json
+    assert (done["signers"], done["broken_signatures"]) == (who[1:], who[:1])
+    assert f"the signature of {who[0]} does not hold" in bb("sign", artifact, "--key", "b.pem").out
+
+
+def test_explain_tells_who_signed(bb, artifact):
+    assert "signed" not in bb("explain", artifact).out
+    who = sorted(new(bb, name) for name in ("a.pem", "b.pem"))
+    for key in ("a.pem", "b.pem"):
+        bb("sign", artifact, "--key", key)
+
+    assert bb("explain", artifact).out.endswith(f"\nsigned by {', '.join(who)}\n")
+    told = bb("explain", artifact, "--json").json
+    assert (told["signers"], told["broken_signatures"]) == (who, [])
 
 
 def test_signed_artifact_may_be_another_file(bb, artifact, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 
 import pytest
 
@@ -102,6 +103,25 @@ def test_same_seed_gives_the_same_bytes(bb, scenario, tmp_path):
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == names
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+@pytest.mark.parametrize("words", [("--plot", "p.png"), ("--out", "here"), ("--plot", "p.gif")])
+def test_plots_that_cannot_be_drawn_are_refused_before_it_runs(bb, scenario, words, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+
+    done = bb("sim", scenario, *words, "--json")
+
+    assert done.code == 2
+    (error,) = json.loads(done.out)["errors"]
+    assert error["code"] == "WrongUsage"
+    assert ('pip install "bytesandbrains[demo]"' in error["fix"]) == ("p.gif" not in words)
+    assert not {"p.png", "p.gif", "here"} & {one.name for one in scenario.parent.iterdir()}
+
+
+def test_runs_without_plots_need_nothing_to_draw(bb, scenario, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+
+    assert bb("sim", scenario, "--rounds", 1, "--out", "here", "--no-plot").code == 0
 
 
 def test_plots_can_be_left_out(bb, scenario, tmp_path):
@@ -234,6 +254,7 @@ def test_more_rounds_can_be_run_later(bb, scenario):
     told = bb("sim", scenario, "--out", "kept", "--resume", "--rounds", 5, "--json").json
 
     assert [one["ended"] for one in told["rounds"]] == [{"done": 1}] * 5
+    assert told == bb("sim", scenario, "--rounds", 5, "--json").json, "as if asked for at once"
 
 
 def test_resuming_needs_a_checkpoint_of_the_same(bb, scenario):
@@ -245,6 +266,29 @@ def test_resuming_needs_a_checkpoint_of_the_same(bb, scenario):
 
     assert done.code == 3
     assert "the scenario differs" in done.err
+    assert "checkpoint.bbsim" in done.err
+    assert done.err.count("expected:") == 1
+    assert "replacing" not in done.err
+
+
+def test_a_checkpoint_that_is_replaced_is_told(bb, scenario):
+    first = bb("sim", scenario, "--out", "kept", "--rounds", 1)
+
+    again = bb("sim", scenario, "--out", "kept", "--rounds", 1)
+
+    assert "replacing" not in first.err
+    assert "replacing kept/checkpoint.bbsim of an earlier run" in again.err.replace("\\", "/")
+
+
+def test_a_checkpoint_that_cannot_be_written_costs_no_results(bb, scenario):
+    (scenario.parent / "kept" / "checkpoint.bbsim").mkdir(parents=True)
+
+    done = bb("sim", scenario, "--out", "kept", "--rounds", 2)
+
+    assert done.code != 0
+    assert "checkpoint.bbsim" in done.err
+    told = json.loads((scenario.parent / "kept" / "metrics.json").read_text())
+    assert len(told["rounds"]) == 2
 
 
 @pytest.mark.parametrize(

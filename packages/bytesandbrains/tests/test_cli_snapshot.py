@@ -51,6 +51,7 @@ def test_what_is_damaged_or_not_there_is_an_error_of_the_input(bb, saved):
     done = bb("snapshot", "server.snapshot")
     assert done.code == 3
     assert "no whole snapshot" in done.err
+    assert "--> server.snapshot" in done.err
     done = bb("snapshot", "gone.snapshot")
     assert done.code == 3
     assert "cannot be read" in done.err

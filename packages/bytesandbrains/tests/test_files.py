@@ -1,6 +1,8 @@
 """Files are written whole or not at all."""
 
+import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +46,13 @@ def test_folder_that_is_a_file_is_refused(tmp_path):
         prepare_folder(path)
 
 
+def test_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(CannotWrite) as caught:
+        write_atomically(tmp_path / "no" / "a", b"")
+
+    assert f"make the folder {str(tmp_path / 'no')!r}" in caught.value.fix
+
+
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
 def test_folder_that_may_not_be_written_is_refused(tmp_path):
     tmp_path.chmod(0o500)
@@ -52,3 +61,17 @@ def test_folder_that_may_not_be_written_is_refused(tmp_path):
             prepare_folder(tmp_path / "a")
     finally:
         tmp_path.chmod(0o700)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
+def test_what_finds_no_room_says_so(tmp_path, monkeypatch, number):
+    def full(self, target):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "replace", full)
+
+    with pytest.raises(CannotWrite, match=os.strerror(number)) as caught:
+        write_atomically(tmp_path / "big.bin", b"much")
+
+    assert caught.value.fix.startswith("make room there")
+    assert list(tmp_path.iterdir()) == []

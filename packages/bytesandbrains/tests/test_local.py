@@ -3,6 +3,7 @@
 import pytest
 
 import bytesandbrains as bb
+from bb_roles import Codec
 from bb_runtime import load_artifact
 from bytesandbrains.local import class_counts
 from bytesandbrains.programs import FederatedAveraging, LocalTraining
@@ -141,6 +142,35 @@ def test_failed_op_is_told_with_slot_component_and_line(averaging):
     assert "slot 'model'" in caught.value.found
     assert "fedavg.py" in str(caught.value.where[0])
     assert caught.value.events
+
+
+class InPlace(Codec):
+    """Writes to what it is given."""
+
+    def encode(self, ctx, value):
+        value["layers.0.bias"][:] = 0
+
+    def decode(self, ctx, encoded):
+        return encoded
+
+
+class Encodes(bb.Module):
+    model = bb.slots.Model()
+    codec = bb.slots.Codec()
+
+    def body(self, g):
+        g.output("encoded", self.codec.encode(g, self.model.params(g)))
+
+
+def test_component_that_writes_to_what_is_lent_is_told_to_change_a_copy():
+    compiler = bb.Compiler().bind_model("model", "mlp").bind_codec("codec", InPlace)
+    federation = bb.LocalFederation(compiler.compile(Encodes().build()))
+
+    with pytest.raises(bb.FrameFailed, match="read-only") as caught:
+        federation.run()
+
+    assert "copy" in caught.value.fix
+    assert caught.value.where[0].file == __file__
 
 
 def test_output_that_was_not_published_is_asked_for(averaging):

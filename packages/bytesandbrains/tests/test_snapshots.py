@@ -123,11 +123,12 @@ def test_the_file_of_a_node_is_no_federation(federation, node, tmp_path):
     path = tmp_path / "node.snapshot"
     bb.save_snapshot(path, node)
     made = federation()
-    with pytest.raises(bb.SnapshotError, match="of a whole Node"):
+    with pytest.raises(bb.SnapshotError, match="of a whole Node") as caught:
         bb.load_federation(path, made)
+    assert caught.value.where[0] == str(path)
     with pytest.raises(bb.SnapshotError, match=r"gone' cannot be read"):
         bb.load_federation(tmp_path / "gone", made.bus)
     bb.save_federation(path, made.bus)
-    with pytest.raises(bb.SnapshotError, match="of a whole bus"):
+    with pytest.raises(bb.SnapshotError, match=r"of a whole bus\n  --> .*node\.snapshot\n"):
         bb.load_snapshot(path, node)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600 or os.name == "nt"

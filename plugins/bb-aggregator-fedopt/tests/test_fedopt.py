@@ -275,6 +275,14 @@ def test_abandon_after_a_finished_round_keeps_its_step():
         aggregator.abandon(CTX)  # as the engine does at the end of every round
 
 
+def test_a_direction_is_measured_from_what_was_returned_whether_taken_or_not():
+    aggregator = make("avgm", momentum=0.5)
+    round_of(aggregator, 1.0)
+    assert round_of(aggregator, 2.0)["w"].tolist() == [2.0]
+    aggregator.abandon(CTX)  # the round failed after it, and clients begin from 1 again
+    assert round_of(aggregator, 1.0)["w"].tolist() == [2.0 + 0.5 * 1.0 + (1.0 - 2.0)]
+
+
 def test_rounds_that_overlap_do_not_undo_each_other():
     aggregator = make("avgm", momentum=0.0)
     early, late = FakeContext(round="early"), FakeContext(round="late")

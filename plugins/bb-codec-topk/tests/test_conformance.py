@@ -28,6 +28,10 @@ class TopKSuite(CodecSuite):
             metadata={"epoch": "3"},
         )
 
+    def story(self, story):
+        for seed in range(3):
+            story("Compress", self.sample(np.random.default_rng(seed)))
+
 
 class TestAll(TopKSuite):
     """All entries are sent, so nothing is lost."""

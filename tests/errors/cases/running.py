@@ -100,6 +100,22 @@ federation.bus.max_ops = 1000  # ten million, if you do not say otherwise
 federation.run()
 
 
+# %% EndlessExchange: 'again'
+class Bounces(bb.Module):
+    peer_class = "server"
+    clients = bb.slots.PeerSelector(of="client")
+
+    def body(self, g):
+        with g.rounds():
+            got = g.net_out("again", self.clients.current_view(g), g.scalar(1))  # (1)
+            g.gather(g.net_out("back", g.sender(got), got))  # (2)
+
+
+federation = federation_of(Bounces(), clients="static")
+federation.bus.max_envelopes = 1000  # five million, if you do not say otherwise
+federation.run()
+
+
 # %% FrameFailed: Fit of slot 'model'; out of memory
 class Small(Own):
     """Has no room for the data."""

@@ -38,7 +38,7 @@ manifest_of_folder(model, "demo", "1")
 
 
 # %% RanksUnfit: 6 ranks in groups of 4
-from bb_planner_swap.groups import tensor_parallel_groups
+from bb_plans.groups import tensor_parallel_groups
 
 tensor_parallel_groups(6, 4)
 

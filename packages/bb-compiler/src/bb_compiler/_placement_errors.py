@@ -181,8 +181,9 @@ def escape_of_round(
     node: NodeProto, reads: str, region: str, maker: NodeProto | None
 ) -> CompileError:
     """Complain about an aggregate that would run for each reply."""
+    given = "" if maker is None else f"what {maker.op_type} gives, "
     why = (
-        f"it waits for {value_text(reads, maker, node)}"
+        f"it waits for {given}{value_text(reads, maker, node)}"
         if reads
         else "the op before it stands there"
     )

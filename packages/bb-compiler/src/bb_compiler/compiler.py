@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from onnx import ModelProto
 
@@ -20,12 +20,14 @@ from bb_compiler.errors import (
     MalformedRecording,
     UnknownStage,
 )
-from bb_compiler.explain import Explanation, explain, trace
 from bb_compiler.passes import Pass
 from bb_ir import keys, onnx_tools
 from bb_ir.errors import SourceLine
 from bb_roles.contracts import CONTRACTS, Component
 from bb_roles.registry import bound_class, component_spec
+
+if TYPE_CHECKING:
+    from bb_compiler.explain import Explanation
 
 __all__ = ["Compiler"]
 
@@ -258,6 +260,8 @@ class Compiler:
         Raises:
             CompileError: The program breaks a rule, or has no such class or dimension.
         """
+        from bb_compiler.explain import explain, trace  # here, as compiling needs no drawings
+
         _check_recorded(model)
         begun = ModelProto()
         begun.CopyFrom(model)

@@ -8,13 +8,14 @@ know by themselves that a value is no number and no sequence. Nothing here recor
 from __future__ import annotations
 
 import numbers
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from bb_dsl._source import user_line
 from bb_dsl.errors import MissingGraph, NotEntered, NoValueYet, UnknownAttribute
 from bb_ir.errors import SourceLine, did_you_mean
 
-__all__ = ["OfGraph", "OfHandle", "OfUnentered", "OfValue", "missing_graph"]
+__all__ = ["OfGraph", "OfHandle", "OfModule", "OfUnentered", "OfValue", "missing_graph"]
 
 #: What Python asks of a value to make one of its own of it.
 _CONVERSIONS = {
@@ -133,6 +134,19 @@ class OfGraph:
             raise _no_attribute(self, name, shown="the graph")
 
 
+class OfModule:
+    """What a Module answers when it has no such slot, sub-module or other attribute."""
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if _is_probe(name):
+                raise AttributeError(name)
+            if hasattr(type(self), name):  # a property of the user's raised: its own error counts
+                return object.__getattribute__(self, name)
+            raise _no_attribute(self, name, shown=type(self).__name__, more=vars(self))
+
+
 class OfUnentered:
     """What a block answers that nobody entered: it is used without `with`.
 
@@ -205,8 +219,11 @@ def _fix_of_value(value: Any, name: str) -> str:
     return did_you_mean(name, fields) and f"{did_you_mean(name, fields)[:-1]}, read by [...]?"
 
 
-def _no_attribute(owner: Any, name: str, fix: str = "", shown: str = "") -> UnknownAttribute:
-    known = sorted(one for one in dir(cast("object", type(owner))) if not one.startswith("_"))
+def _no_attribute(
+    owner: Any, name: str, fix: str = "", shown: str = "", more: Iterable[str] = ()
+) -> UnknownAttribute:
+    names = {*dir(cast("object", type(owner))), *more}
+    known = sorted(one for one in names if not one.startswith("_"))
     return UnknownAttribute(
         f"{shown or repr(owner)} has no {name!r}",
         expected=f"one of {', '.join(known)}" if len(known) <= _FEW else "",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bb_dsl._checks import suggest
+from bb_dsl._misuse import OfModule
 from bb_dsl._source import user_line
 from bb_dsl.errors import BadOption
 from bb_dsl.slots import Slot, SlotHandle
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Module"]
 
 
-class Module:
+class Module(OfModule):
     """A distributed program, or a part of one.
 
     Subclass it, name its slots as class attributes, and record the program in `body`. Slots can
@@ -28,6 +29,18 @@ class Module:
 
     #: Class of the peers on which `body` starts; the Module's own name when empty.
     peer_class: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name, value in vars(cls).items():
+            nested = f"{cls.__qualname__}.{name}"  # a slot class of its own
+            if isinstance(value, type) and issubclass(value, Slot) and value.__qualname__ != nested:
+                raise BadOption(
+                    f"{name!r} of {cls.__name__} is the class of a slot, and no slot",
+                    expected=f"one made of it: {name} = {value.__name__}(...)",
+                    fix=f"write the parentheses after {value.__name__}",
+                    where=user_line(),
+                )
 
     def __init__(self, **slots: SlotHandle) -> None:
         known = type(self).slot_names()

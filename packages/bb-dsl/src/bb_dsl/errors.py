@@ -83,7 +83,7 @@ class NoValueYet(BuildError, TypeError):
 
 
 class UnknownAttribute(BuildError, AttributeError):
-    """A slot has no such method, or a value no such attribute.
+    """A slot has no such method, or a value or a Module no such attribute.
 
     Most often a misspelt name. A field of a record is read by `metrics["loss"]`. It is an
     `AttributeError` too.

@@ -87,7 +87,9 @@ def wrong(value: object, declared: Type, path: str = "The value") -> WireError:
     return WireError(
         f"{path} is of type {type(value).__name__} {shown}".rstrip(),
         expected=str(declared),
-        fix="Send a value of the declared type, or declare the type that is sent.",
+        fix="ParameterSet.from_tensors(value) makes a parameter set of named arrays."
+        if declared.kind == "params" and isinstance(value, Mapping)
+        else "Send a value of the declared type, or declare the type that is sent.",
     )
 
 

@@ -85,10 +85,17 @@ class ParameterSet:
             metadata: Free texts to carry in the header.
 
         Raises:
-            ParameterSetError: A name or a dtype cannot stand in a safetensors file.
+            ParameterSetError: A name or a dtype cannot stand in a safetensors file, or the tensors
+                have no names.
         """
         import numpy as np
 
+        if not hasattr(tensors, "items"):
+            raise ParameterSetError(
+                f"a {type(tensors).__name__} is given, and tensors need names",
+                expected="a mapping of names to arrays",
+                fix='such as {"weight": weight, "bias": bias}; all Nodes use the same names',
+            )
         arrays = {name: np.asarray(tensor) for name, tensor in tensors.items()}
         described = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
         draft = Draft(Layout.of(described, metadata=metadata), pool)
@@ -165,6 +172,14 @@ class ParameterSet:
 
     def __len__(self) -> int:
         return len(self._layout.names)
+
+    def keys(self) -> tuple[str, ...]:
+        """Return the names, in the order of the data; with it `dict(params)` is one of views."""
+        return self._layout.names
+
+    def values(self) -> Iterator[NDArray[Any]]:
+        """Yield read-only views of the tensors, in the order of the data."""
+        return (self[name] for name in self._layout.names)
 
     def items(self) -> Iterator[tuple[str, NDArray[Any]]]:
         """Yield names and read-only views, in the order of the data."""

@@ -195,7 +195,8 @@ class EnvelopeTemplate:
             message.program = program
             message.edge = edge
             message.incarnation = incarnation
-            message.in_reply_to = in_reply_to
+            if in_reply_to:
+                message.in_reply_to = in_reply_to
             for hop in chain:
                 _add_hop(message, hop)
             segments, payload_length = _add_fills(message, fills, limits.header // 2)
@@ -212,10 +213,14 @@ class EnvelopeTemplate:
         self._crc = zlib.crc32(self._shared)
         if control is not None and (chain or fills):
             raise WireError("A control message has a chain or fills", fix="Leave them out.")
-        _check_most("chain", len(chain), MAX_CHAIN)
-        _check_most("fills", len(fills), MAX_FILLS)
-        _check_most("segments", len(segments), limits.segments)
-        _check_most("payload", payload_length, limits.payload)
+        if self._hops > MAX_CHAIN:
+            raise _too_much("chain", self._hops, MAX_CHAIN)
+        if len(fills) > MAX_FILLS:
+            raise _too_much("fills", len(fills), MAX_FILLS)
+        if len(segments) > limits.segments:
+            raise _too_much("segments", len(segments), limits.segments)
+        if payload_length > limits.payload:
+            raise _too_much("payload", payload_length, limits.payload)
 
     def build(
         self,
@@ -256,7 +261,7 @@ class EnvelopeTemplate:
                 f"Message {message_id} is to come after message {after}",
                 expected="one that was sent before",
             )
-        if flags not in {0, FLAG_RETRY}:
+        if flags and flags != FLAG_RETRY:
             raise WireError(f"The flags are {flags:#x}", expected="0 or FLAG_RETRY")
         if nearest is not None and (self._hops >= MAX_CHAIN or self._flags):
             raise WireError(
@@ -265,7 +270,8 @@ class EnvelopeTemplate:
             )
         tail = own.SerializeToString()
         size = len(self._shared) + len(tail)
-        _check_most("header", size, self._limits.header)
+        if size > self._limits.header:
+            raise _too_much("header", size, self._limits.header)
         crc = zlib.crc32(tail, self._crc)
         segments, length = self._segments, self._payload_length
         # All numbers are within their fields: they were held against the limits.
@@ -352,20 +358,22 @@ def _add_fills(
             budget -= size
             added.inline = small
         else:
-            added.segment = len(segments)
+            if segments:
+                added.segment = len(segments)
             added.length = size
             segments.append(_bytes_view(data if small is None else small))
             payload_length += padded(size)
         if codec:
             added.codec = codec
         if shape:
-            _check_most("shape", len(shape), MAX_DIMS)
+            if len(shape) > MAX_DIMS:
+                raise _too_much("shape", len(shape), MAX_DIMS)
             added.shape.extend(shape)
     return tuple(segments), payload_length
 
 
 def _bytes_view(data: bytes | memoryview) -> memoryview:
-    view = memoryview(data)
+    view = data if isinstance(data, memoryview) else memoryview(data)
     if view.format != "B" or view.ndim != 1:
         view = view.cast("B")
     return view.toreadonly()
@@ -373,7 +381,8 @@ def _bytes_view(data: bytes | memoryview) -> memoryview:
 
 def _add_control(message: Envelope, control: Control) -> None:
     fields = asdict(control)
-    _check_most("reason", len(fields.get("reason", "")), MAX_REASON)
+    if len(fields.get("reason", "")) > MAX_REASON:
+        raise _too_much("reason", len(fields["reason"]), MAX_REASON)
     if len(fields.get("grant", b"")) not in GRANT_BYTES:
         raise WireError(f"A grant has {len(fields['grant'])} bytes", expected="0 or 16")
     target = getattr(message, _CONTROL_FIELDS[type(control)])
@@ -382,13 +391,12 @@ def _add_control(message: Envelope, control: Control) -> None:
         setattr(target, name, value)
 
 
-def _check_most(what: str, found: int, limit: int) -> None:
-    if found > limit:
-        raise WireError(
-            f"The {what} of an envelope comes to {found}",
-            expected=f"at most {limit}",
-            fix="Send less in one message, or raise the limit of both Nodes.",
-        )
+def _too_much(what: str, found: int, limit: int) -> WireError:
+    return WireError(
+        f"The {what} of an envelope comes to {found}",
+        expected=f"at most {limit}",
+        fix="Send less in one message, or raise the limit of both Nodes.",
+    )
 
 
 # --- reading ---------------------------------------------------------------------------------
@@ -437,7 +445,7 @@ def read_header(
         _read_chain(prelude, message),
         _read_fills(prelude, message),
         _read_control(prelude, message),
-        prelude.retry,
+        bool(prelude.flags & FLAG_RETRY),
         prelude.payload_length,
         message.after,
     )
@@ -449,19 +457,8 @@ def split_payload(head: EnvelopeHead, payload: memoryview) -> list[memoryview]:
     Raises:
         EnvelopeRefused: The payload is not as long as the header says.
     """
-    if payload.nbytes != head.payload_length:
-        raise EnvelopeRefused(
-            "truncated", f"There are {payload.nbytes} of {head.payload_length} bytes of payload"
-        )
-    view = _bytes_view(payload)
-    views: list[memoryview] = []
-    at = 0
-    for fill in head.fills:
-        if fill.segment < 0:
-            continue
-        views.append(view[at : at + fill.length])
-        at += padded(fill.length)
-    return views
+    pairs = zip(head.fills, fill_data(head, payload), strict=True)
+    return [view for fill, view in pairs if fill.segment >= 0]
 
 
 def fill_data(head: EnvelopeHead, payload: memoryview) -> list[memoryview]:
@@ -470,8 +467,20 @@ def fill_data(head: EnvelopeHead, payload: memoryview) -> list[memoryview]:
     Raises:
         EnvelopeRefused: The payload is not as long as the header says.
     """
-    views = split_payload(head, payload)
-    return [memoryview(f.inline) if f.segment < 0 else views[f.segment] for f in head.fills]
+    if payload.nbytes != head.payload_length:
+        raise EnvelopeRefused(
+            "truncated", f"There are {payload.nbytes} of {head.payload_length} bytes of payload"
+        )
+    view = _bytes_view(payload)
+    views: list[memoryview] = []
+    at = 0
+    for segment, length, _, _, inline in head.fills:
+        if segment < 0:
+            views.append(memoryview(inline))
+            continue
+        views.append(view[at : at + length])
+        at += padded(length)
+    return views
 
 
 def _read_chain(prelude: Prelude, message: Envelope) -> tuple[Hop, ...]:
@@ -521,7 +530,7 @@ def _read_fills(prelude: Prelude, message: Envelope) -> tuple[FillIn, ...]:
 
 def _read_control(prelude: Prelude, message: Envelope) -> Control | None:
     name = message.WhichOneof("control")
-    if (name is None) == prelude.control:
+    if (name is None) == bool(prelude.flags & FLAG_CONTROL):
         _refuse(prelude, "bad_control", "Flag and header disagree on whether this is control")
     if name is None:
         return None

@@ -8,16 +8,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib import import_module
 from typing import Any, NamedTuple, cast
 
 from bb_ir import keys
+from bb_ir.errors import closest
 from bb_ir.ops import role_op
 from bb_ir.plugin_ops import is_plugin_domain
 from bb_roles._asking import ask, check_api, import_named
+from bb_roles._signatures import check_signatures
 from bb_roles.contracts import CONTRACTS, Component
 from bb_roles.errors import PluginError
-from bb_roles.executor import Executor
-from bb_roles.planner import Planner
 from bb_roles.spec import (
     CommandSpec,
     ComponentSpec,
@@ -28,7 +29,6 @@ from bb_roles.spec import (
     TransportSpec,
     TypeSpec,
 )
-from bb_roles.transport import Transport
 from bb_roles.value_types import TypeCodec
 
 __all__ = ["KINDS", "Kind", "declaration", "import_component", "import_type"]
@@ -121,7 +121,9 @@ def import_component(spec: ComponentSpec) -> type[Component]:
         raise PluginError(
             f"plugin {label}: {spec.cls} lacks {', '.join(missing)}",
             expected=f"every method of bb_roles.{contract.__name__}, and of its own ops",
+            fix=_how_to_add(missing, cls),
         )
+    check_signatures(cls, contract, label)
     return cls
 
 
@@ -129,22 +131,35 @@ def _import_class(path: str, label: str, contract: type[Any]) -> type[Any]:
     cls = import_named(path, label)
     if not isinstance(cls, type) or not issubclass(cls, contract):
         raise PluginError(
-            f"plugin {label} names {path}, which is not a {contract.__name__}",
+            f"plugin {label} names {path}, which is no {contract.__name__}",
             fix=f"let the class inherit bb_roles.{contract.__name__}",
         )
     return cls
 
 
-def _import_whole(contract: type[Any], spec: Any) -> type[Any]:
-    """Import the class that a declaration names, which has every method of its contract."""
+def _import_whole(name: str, spec: Any) -> type[Any]:
+    """Import the class that a declaration names, which has every method of its contract.
+
+    The contract is given by its name in `bb_roles`, so that nobody loads those that go unused.
+    """
+    contract: type[Any] = getattr(import_module("bb_roles"), name)
     cls = _import_class(spec.cls, spec.point, contract)
     missing = sorted(cast("Any", cls).__abstractmethods__)
     if missing:
         raise PluginError(
             f"plugin {spec.point}: {spec.cls} lacks {', '.join(missing)}",
             expected=f"every method of bb_roles.{contract.__name__}",
+            fix=_how_to_add(missing, cls),
         )
     return cls
+
+
+def _how_to_add(missing: list[str], cls: type[Any]) -> str:
+    """Return what to do about methods that a class lacks: one that it has may be meant."""
+    own = [name for name in vars(cls) if not name.startswith("_")]
+    meant = {name: closest(name, own) for name in missing}
+    renamed = [f"{close!r} to {name!r}" for name, close in meant.items() if close]
+    return f"rename {', '.join(renamed)}" if renamed else "write what is missing"
 
 
 def _check_listed(spec: Any, field: str, is_one: Callable[[object], bool], expected: str) -> None:
@@ -311,13 +326,13 @@ KINDS: Mapping[str, Kind] = {
     **dict.fromkeys(keys.ROLES, _COMPONENT),
     "command": Kind("bb_command", CommandSpec, _check_command, _import_command),
     "executor": Kind(
-        "bb_executor", ExecutorSpec, _check_executor, partial(_import_whole, Executor)
+        "bb_executor", ExecutorSpec, _check_executor, partial(_import_whole, "Executor")
     ),
     "op": Kind("bb_ops", OpsSpec, _check_ops, _import_ops),
-    "planner": Kind("bb_planner", PlannerSpec, _check_planner, partial(_import_whole, Planner)),
+    "planner": Kind("bb_planner", PlannerSpec, _check_planner, partial(_import_whole, "Planner")),
     "stage": Kind("bb_stage", StageSpec, _check_stage, _import_stage),
     "transport": Kind(
-        "bb_transport", TransportSpec, _check_transport, partial(_import_whole, Transport)
+        "bb_transport", TransportSpec, _check_transport, partial(_import_whole, "Transport")
     ),
     "type": Kind("bb_type", TypeSpec, _check_type, import_type),
 }

@@ -7,13 +7,23 @@ import re
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from enum import EnumMeta
-from typing import Annotated, Any, Literal, cast, get_args, get_origin, get_type_hints
-
-import msgspec
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from bb_ir.errors import BytesAndBrainsError, closest
 from bb_ir.ids import PeerId
 from bb_roles.errors import ConfigError, MissingConfigError
+
+if TYPE_CHECKING:
+    import msgspec
 
 __all__ = ["build_config"]
 
@@ -30,6 +40,8 @@ def build_config(cls: type[Any], given: Any, slot: str) -> Any:
         ConfigError: A field is unknown or has the wrong type.
         MissingConfigError: A field without a default is not given.
     """
+    import msgspec  # here, as only who installs something needs it: it takes 6 ms
+
     if not dataclasses.is_dataclass(cls):
         raise ConfigError(
             f"the component of slot {slot!r} has a Config that is not a dataclass: {cls!r}",

@@ -285,7 +285,7 @@ class Batches:
     """
 
     examples: int
-    draw: Callable[[], Iterator[tuple[Tensor, Tensor]]]
+    draw: Callable[[], Iterator[tuple[Tensor, Tensor]]] = field(repr=False)
     recipe: Recipe | None = field(default=None, repr=False, compare=False)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -323,19 +323,26 @@ class Backend(Component):
 
 
 class Model(Component):
-    """A trainable model."""
+    """A trainable model.
 
-    @abstractmethod
+    One for programs that only fit and evaluate may do without `forward`, `backward` and
+    `compute_loss`. A program that calls a method that its model does without is not installed.
+    """
+
+    @_optional
     def forward(self, ctx: Context, x: Tensor) -> Tensor:
         """Return predictions for a batch; keeps what `backward` needs."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
 
-    @abstractmethod
+    @_optional
     def backward(self, ctx: Context, grad: Tensor) -> Tensor:
         """Step the optimizer by the gradient of the last `forward`'s output; return its input's."""
+        raise NotImplementedError(f"{type(self).__name__} has no backward")
 
-    @abstractmethod
+    @_optional
     def compute_loss(self, ctx: Context, prediction: Tensor, target: Tensor) -> float:
         """Return the mean loss of a batch."""
+        raise NotImplementedError(f"{type(self).__name__} has no compute_loss")
 
     @abstractmethod
     def params(self, ctx: Context) -> ParameterSet:
@@ -361,6 +368,25 @@ class Model(Component):
     @abstractmethod
     def evaluate(self, ctx: Context, batches: Batches) -> Metrics:
         """Measure without training; return at least `examples` (int) and `loss` (float)."""
+
+    def save(self) -> State:
+        """Return the parameters; a model that keeps more than these overrides it, and `load`.
+
+        More are the moments of an optimizer, what `backward` waits for, and layers that `params`
+        does not give out.
+        """
+        held: Any = self
+        return State(dict(held.params(None)))
+
+    def load(self, state: State) -> None:
+        """Take over the parameters that `save` returned."""
+        from bb_ir.params import Draft
+
+        held: Any = self
+        draft = Draft(held.params(None).layout)
+        for name in draft.layout.names:
+            draft[name][...] = state.tensors[name]
+        held.load_params(None, draft.freeze())
 
 
 class DataSource(Component):

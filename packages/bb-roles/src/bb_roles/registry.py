@@ -16,8 +16,6 @@ from bb_roles._kinds import KINDS, declaration, import_component, import_type
 from bb_roles.contracts import Component
 from bb_roles.entry_points import Installed, installed
 from bb_roles.errors import PluginError
-from bb_roles.executor import Executor
-from bb_roles.planner import Planner
 from bb_roles.spec import (
     CommandSpec,
     ComponentSpec,
@@ -28,12 +26,14 @@ from bb_roles.spec import (
     TransportSpec,
     TypeSpec,
 )
-from bb_roles.transport import Transport
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
     from bb_ir.values import ValueCodec
+    from bb_roles.executor import Executor
+    from bb_roles.planner import Planner
+    from bb_roles.transport import Transport
 
 __all__ = [
     "Installed",

@@ -9,11 +9,12 @@ from __future__ import annotations
 import gc
 import hashlib
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from bb_ir.params import ParameterSet
 from bb_roles import Component, Context, State
@@ -27,9 +28,13 @@ __all__ = [
     "check_released",
     "check_state",
     "kit_settings",
+    "read_only",
+    "refusal",
     "text_of",
 ]
 
+#: Numbers of an array that a text shows.
+_SHOWN = 4
 _PACKAGE = __name__.partition(".")[0]
 
 #: Settings of the kit's own properties: one inherited test runs in many classes, and a component
@@ -37,6 +42,9 @@ _PACKAGE = __name__.partition(".")[0]
 #: is imported.
 kit_settings = settings(
     deadline=None,
+    # The last phase, which marks what may vary and lists lines that only failing cases run, says
+    # more about the kit than about a component, and takes longest.
+    phases=[phase for phase in settings().phases if phase is not Phase.explain],
     suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow],
 )
 
@@ -173,15 +181,39 @@ def bits_of(value: object) -> object:
     return value
 
 
+def read_only(value: Any) -> Any:
+    """Return a value whose arrays can only be read, as those that a Node gives to its ops."""
+    import numpy as np
+
+    if isinstance(value, np.ndarray):
+        view = cast("Any", value).view()
+        view.flags.writeable = False
+        return view
+    if isinstance(value, Mapping):
+        return {k: read_only(v) for k, v in cast("Mapping[object, Any]", value).items()}
+    if isinstance(value, (list, tuple)):
+        items = [read_only(one) for one in cast("list[Any]", value)]
+        return items if isinstance(value, list) else tuple(items)
+    return value
+
+
 def text_of(value: object) -> str:
     """Return a text that is the same for the same bits, in any process; short for long values."""
-    text = _plain(bits_of(value))
+    text = _plain(value)
     if len(text) <= 160:
         return text
     return f"{text[:80]}...#{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def _plain(value: object) -> str:
+    import numpy as np
+
+    if isinstance(value, State):
+        value = [dict(value.tensors), dict(value.data)]
+    if isinstance(value, np.ndarray):
+        return _plain_array(value)
+    if isinstance(value, ParameterSet):
+        value = dict(value.items())
     if isinstance(value, Mapping):
         pairs = cast("Mapping[object, object]", value).items()
         return "{" + ", ".join(f"{_plain(k)}: {_plain(v)}" for k, v in pairs) + "}"
@@ -193,9 +225,38 @@ def _plain(value: object) -> str:
     return type(value).__name__ if f"0x{id(value):x}" in text.lower() else text
 
 
+def _plain_array(array: Any) -> str:
+    """Return what an array is, its first numbers, and the beginning of a digest of its bits."""
+    shown = ", ".join(map(str, array.reshape(-1)[:_SHOWN].tolist()))
+    more = ", ..." if array.size > _SHOWN else ""
+    digest = hashlib.sha256(array.tobytes()).hexdigest()[:12]
+    return f"{array.dtype}{[*array.shape]} of {shown}{more} #{digest}"
+
+
 def check_bits(found: object, expected: object, what: str) -> None:
     """Assert that two values are the same to the last bit."""
     assert bits_of(found) == bits_of(expected), f"{what} is another one"
+
+
+@contextmanager
+def refusal(what: str) -> Generator[list[ValueError]]:
+    """Assert that something is refused with a `ValueError`, and give that in a list of one.
+
+    Args:
+        what: What is refused, as the beginning of a sentence.
+    """
+    caught: list[ValueError] = []
+    try:
+        yield caught
+    except ValueError as error:
+        caught.append(error)
+    except Exception as error:
+        raise AssertionError(
+            f"{what} ended in {type(error).__name__}: {error}; look at what is given first, and "
+            "raise ValueError"
+        ) from error
+    else:
+        raise AssertionError(f"{what} was no error; raise ValueError")
 
 
 def check_released(refs: Iterable[weakref.ref[Any]], what: str) -> None:

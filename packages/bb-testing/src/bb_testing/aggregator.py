@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from bb_ir.params import ParameterSet
 from bb_roles import Aggregator
-from bb_testing._base import check_released, check_state, kit_settings
-from bb_testing._life import LivingSuite
+from bb_testing._base import check_released, check_state, kit_settings, refusal
+from bb_testing._stories import RoleSuite
 from bb_testing._types import check_types
 from bb_testing.context import FakeContext, peer_id
 
@@ -60,7 +60,7 @@ def updates(*, least: int = 1, most: int = 6) -> st.SearchStrategy[list[Update]]
     return st.lists(one, min_size=least, max_size=max(least, most))
 
 
-class AggregatorSuite(LivingSuite):
+class AggregatorSuite(RoleSuite):
     """Inherit it in a class named `Test...` and write `make`.
 
     A rule whose result may depend on the order of arrival says `order_free = False`; one that
@@ -252,11 +252,11 @@ class AggregatorSuite(LivingSuite):
         sent, aggregator = self._some(), self.make()
         for update in sent[: self.min_updates - 1]:
             _send(aggregator, update)
-        with pytest.raises(ValueError) as caught:  # noqa: PT011 - the contract names no message
+        with refusal(f"aggregate() after {self.min_updates - 1} updates") as caught:
             aggregator.aggregate(FakeContext())
-        assert str(self.min_updates) in str(caught.value), (
+        assert str(self.min_updates) in str(caught[0]), (
             f"min_updates = {self.min_updates}, and the error of a round with one less does not "
-            f"name that number: {caught.value}"
+            f"name that number: {caught[0]}"
         )
         for update in sent[self.min_updates - 1 :]:
             _send(aggregator, update)
@@ -268,14 +268,14 @@ class AggregatorSuite(LivingSuite):
 
     def test_aggregate_without_contributions_is_an_error(self) -> None:
         """There is no mean of nothing."""
-        with pytest.raises(ValueError):  # noqa: PT011 - the contract names no message
+        with refusal("aggregate() without contributions"):
             self.make().aggregate(FakeContext())
 
     def test_aggregate_ends_the_round(self) -> None:
         """A round is aggregated once; the same round key starts from nothing afterwards."""
         aggregator, sent = self.make(), self._some()
         first = _fold(aggregator, sent)
-        with pytest.raises(ValueError):  # noqa: PT011 - the contract names no message
+        with refusal("aggregate() of a round that was aggregated before"):
             aggregator.aggregate(FakeContext())
         _same(_fold(aggregator, sent), first, "the round was aggregated before: forget it then")
 
@@ -290,7 +290,7 @@ class AggregatorSuite(LivingSuite):
         assert _held(aggregator) == before, (
             "save() after abandon() holds more than that of a fresh aggregator"
         )
-        with pytest.raises(ValueError):  # noqa: PT011 - the contract names no message
+        with refusal("aggregate() of a round that was abandoned"):
             aggregator.aggregate(FakeContext(round=1))
 
     def test_abandon_leaves_other_rounds_alone(self) -> None:
@@ -436,19 +436,16 @@ class AggregatorSuite(LivingSuite):
             params, metrics = _FAULTS[fault](float("nan"))
         else:
             params, metrics = _FAULTS[fault](1.0)
-        self._check_refused(aggregator, params, metrics, f"an update with a fault in its {fault}")
+        self._check_refused(aggregator, params, metrics, f"an update that is wrong: {fault}")
 
     def _check_refused(
         self, aggregator: Aggregator, params: ParameterSet, metrics: Mapping[str, Any], what: str
     ) -> None:
         """Assert that an update is refused with an error that names the peer who sent it."""
         sender = peer_id(9)
-        try:
+        with refusal(f"contribute() of {what}") as caught:
             aggregator.contribute(FakeContext(sender=sender), params, metrics)
-        except ValueError as error:
-            said = str(error)
-        else:
-            pytest.fail(f"contribute() took {what}; raise ValueError")
+        said = str(caught[0])
         assert str(sender) in said, (
             f"{what} was refused with {said!r}, which does not say whose it was: name ctx.sender"
         )

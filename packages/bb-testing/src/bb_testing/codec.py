@@ -6,6 +6,7 @@ arrays, and lists and dictionaries of them, and compares all else with `==`.
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard
@@ -16,8 +17,8 @@ from hypothesis import strategies as st
 
 from bb_ir.params import ParameterSet
 from bb_roles import Codec
-from bb_testing._base import check_released, check_state, kit_settings
-from bb_testing._life import LivingSuite
+from bb_testing._base import check_released, check_state, kit_settings, refusal
+from bb_testing._stories import RoleSuite
 from bb_testing._types import check_types
 from bb_testing.context import FakeContext
 
@@ -30,18 +31,23 @@ if TYPE_CHECKING:
 __all__ = ["CodecSuite"]
 
 
-class CodecSuite(LivingSuite):
+class CodecSuite(RoleSuite):
     """Inherit it in a class named `Test...`, write `make` and `sample`, say how exact it is.
 
     `exact = True` promises the same bits. Else `tolerance` bounds the error of every float, as a
     share of the largest magnitude in its tensor; integers, bools and all else come back as they
-    were, in any case.
+    were, in any case. A codec with a grid of its own, the same for all numbers, says `tolerance =
+    0`, half of a step as `absolute`, and as `most` the largest number that its grid reaches.
     """
 
     #: Whether decoding gives back every bit.
     exact: ClassVar[bool] = False
     #: Largest error, as a share of the largest magnitude in the same tensor.
     tolerance: ClassVar[float] = 1e-2
+    #: Largest error beside that, in the units of the numbers.
+    absolute: ClassVar[float] = 0.0
+    #: Largest magnitude that it encodes; what is larger it refuses with `ValueError`.
+    most: ClassVar[float] = math.inf
 
     def make(self) -> Codec:
         """Return a fresh codec."""
@@ -71,14 +77,13 @@ class CodecSuite(LivingSuite):
     @given(seed=st.integers(0, 1 << 16), magnitude=st.sampled_from([1.0, 1e-30, 1e30]))
     def test_error_is_within_the_tolerance(self, seed: int, magnitude: float) -> None:
         """What comes back is as near as the codec promises, for large and small numbers alike."""
-        value = _scaled(self._sample(seed), magnitude)
-        self._check_near(self._round_trip(self._trained(), value), value)
+        self._check_round_trip(_scaled(self._sample(seed), magnitude))
 
     @pytest.mark.parametrize("constant", [0.0, 1.0, -3.0])
     def test_constants_come_back(self, constant: float) -> None:
         """A value without any spread is a value; zeros stay zeros."""
         value = _map_floats(lambda array: _filled(array, constant), self._sample())
-        self._check_near(self._round_trip(self._trained(), value), value)
+        self._check_round_trip(value)
 
     @pytest.mark.parametrize("edge", ["no elements", "one number", "no tensors"])
     def test_small_values_come_back(self, edge: str) -> None:
@@ -263,11 +268,23 @@ class CodecSuite(LivingSuite):
     def _round_trip(self, codec: Codec, value: Any) -> Any:
         return codec.decode(FakeContext(), codec.encode(FakeContext(), value))
 
+    def _check_round_trip(self, value: Any) -> None:
+        """Assert that a value comes back near enough, or is refused as too large."""
+        codec, largest = self._trained(), _largest(value)
+        if largest <= self.most:
+            self._check_near(self._round_trip(codec, value), value)
+            return
+        with refusal(f"encode() of {largest}, where most = {self.most},"):
+            codec.encode(FakeContext(), value)
+
     def _check_near(self, decoded: Any, value: Any) -> None:
         import numpy as np
 
         if self.exact:
-            assert _frozen(decoded) == _frozen(value), "exact = True, and other bits came back"
+            assert _frozen(decoded) == _frozen(value), (
+                "exact = True, and other bits came back: a codec that rounds says instead how far "
+                "off numbers may be, tolerance = ... or absolute = ..."
+            )
             return
         for got, given_ in zip(_leaves(decoded), _leaves(value), strict=True):
             if not _is_float(given_):
@@ -279,10 +296,11 @@ class CodecSuite(LivingSuite):
             reach = np.abs(exact).max(initial=0.0)
             error = np.abs(got.astype(np.float64) - exact).max(initial=0.0)
             # The last digits of the tensor's own dtype are rounding.
-            allowed = reach * (self.tolerance * (1 + 1e-6) + _unit(given_))
+            share = self.tolerance * (1 + 1e-6) + _unit(given_)
+            allowed = reach * share + self.absolute * (1 + 1e-6)
             assert error <= allowed, (
                 f"a value of a tensor that reaches {reach} came back {error} off; tolerance = "
-                f"{self.tolerance} allows {allowed}"
+                f"{self.tolerance} and absolute = {self.absolute} allow {allowed}"
             )
 
 
@@ -336,6 +354,14 @@ def _map_floats(change: Callable[[Tensor], Tensor], value: Any) -> Any:
 
 def _is_float(leaf: Any) -> bool:
     return "float" in getattr(getattr(leaf, "dtype", None), "name", "")
+
+
+def _largest(value: Any) -> float:
+    """Return the largest magnitude of the floats in a value."""
+    import numpy as np
+
+    floats = [leaf for leaf in _leaves(value) if _is_float(leaf)]
+    return max((float(np.abs(leaf).max(initial=0.0)) for leaf in floats), default=0.0)
 
 
 def _unit(array: Tensor) -> float:

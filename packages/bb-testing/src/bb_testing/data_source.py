@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from bb_roles import Batches, DataSource
-from bb_testing._base import check_bits, check_released, check_state
-from bb_testing._life import LivingSuite
+from bb_testing._base import check_bits, check_released, check_state, refusal
+from bb_testing._stories import RoleSuite
 from bb_testing._types import check_types
 from bb_testing.context import FakeContext
 
@@ -25,7 +25,7 @@ __all__ = ["DataSourceSuite"]
 Example = tuple[bytes, bytes]
 
 
-class DataSourceSuite(LivingSuite):
+class DataSourceSuite(RoleSuite):
     """Inherit it in a class named `Test...` and write `make`: a source of a few batches.
 
     A source that is told not to shuffle says `shuffles = False`.
@@ -180,7 +180,7 @@ class DataSourceSuite(LivingSuite):
     @pytest.mark.parametrize("epochs", [0, -1])
     def test_less_than_one_epoch_is_refused(self, epochs: int) -> None:
         """A wrong configuration must not look like a client without data."""
-        with pytest.raises(ValueError):  # noqa: PT011 - the contract names no message
+        with refusal(f"batches(epochs={epochs})"):
             self.make().batches(FakeContext(), epochs=epochs)
 
     def test_next_batch_goes_round(self) -> None:

@@ -13,8 +13,9 @@ import pytest
 from bb_ir.buffers import counts_references
 from bb_ir.params import ParameterSet
 from bb_roles import Batches, Model, State
+from bb_roles.contracts import lacks
 from bb_testing._base import check_released, check_state
-from bb_testing._life import LivingSuite
+from bb_testing._stories import RoleSuite
 from bb_testing._types import check_types
 from bb_testing.context import FakeContext
 
@@ -31,7 +32,7 @@ _STEP = 1e-3
 _DIRECTIONS = 5
 
 
-class ModelSuite(LivingSuite):
+class ModelSuite(RoleSuite):
     """Inherit it in a class named `Test...`, write `make` and `batch`.
 
     Say how many passes over the batch it takes to learn from it in `epochs`, and how exact the
@@ -121,6 +122,7 @@ class ModelSuite(LivingSuite):
         check_types(model, "LoadParams", (_params(model),), (None,))
         check_types(model, "Fit", (batches,), (model.fit(context, batches),))
         check_types(model, "Evaluate", (batches,), (model.evaluate(context, batches),))
+        _need(model, "forward", "compute_loss", "backward")
         found = model.forward(context, x)
         check_types(model, "Forward", (x,), (found,))
         check_types(model, "ComputeLoss", (found, y), (model.compute_loss(context, found, y),))
@@ -132,6 +134,7 @@ class ModelSuite(LivingSuite):
     def test_compute_loss_is_a_float(self) -> None:
         """The loss of predictions is a plain, finite number."""
         model = self.make()
+        _need(model, "forward", "compute_loss")
         x, y = self.batch()
         loss: object = model.compute_loss(FakeContext(), model.forward(FakeContext(), x), y)
         assert type(loss) is float, f"compute_loss() returned a {type(loss).__name__}, not a float"
@@ -140,6 +143,7 @@ class ModelSuite(LivingSuite):
     def test_forward_changes_no_parameters(self) -> None:
         """Predicting twice gives the same, and parameters stay."""
         model = self.make()
+        _need(model, "forward")
         before = _image(model)
         first, again = (model.forward(FakeContext(), self.batch()[0]) for _ in range(2))
         assert first.tobytes() == again.tobytes(), "forward() of the same inputs differs"
@@ -148,6 +152,7 @@ class ModelSuite(LivingSuite):
     def test_backward_steps_downhill(self) -> None:
         """A step along the gradient of a sum of outputs lowers that sum."""
         model = self.make()
+        _need(model, "forward", "backward")
         x, _ = self.batch()
         before = model.forward(FakeContext(), x)
         weights = _direction(before, 0) * 0.01
@@ -166,6 +171,7 @@ class ModelSuite(LivingSuite):
         if self.tolerance is None or x.dtype.kind != "f":
             pytest.skip("tolerance = None, or inputs that cannot be changed a little")
         model = self.make()
+        _need(model, "forward", "backward")
         weights = _direction(model.forward(FakeContext(), x), 0)
         changes = [_direction(x, 1 + i) for i in range(_DIRECTIONS)]
         expected = [
@@ -237,7 +243,8 @@ class ModelSuite(LivingSuite):
         model = self.make()
         model.load_params(FakeContext(), ParameterSet.from_image(memoryview(image)))
         self._change(model, "fit")
-        self._change(model, "backward")
+        if not _without(model, "forward", "backward"):
+            self._change(model, "backward")
         assert bytes(image) == before, (
             "training wrote into parameters that were loaded: they belong to somebody else"
         )
@@ -368,6 +375,7 @@ class ModelSuite(LivingSuite):
     def test_state_holds_what_backward_needs(self) -> None:
         """A Node may be saved between `forward` and `backward`."""
         first, second = self._trained(), self.make()
+        _need(first, "forward", "backward")
         outputs = first.forward(FakeContext(), self.batch()[0])
         second.load(first.save())
         weights = _direction(outputs, 0)
@@ -383,10 +391,11 @@ class ModelSuite(LivingSuite):
         yield component.fit(context, self._batches(epochs=1 + seed % 2))
         yield component.params(context).to_bytes()
         yield component.evaluate(context, self._batches())
-        found = component.forward(context, x)
-        yield found
-        yield component.compute_loss(context, found, y)
-        yield component.backward(context, _direction(found, seed) * 0.01)
+        if not _without(component, "forward", "compute_loss", "backward"):
+            found = component.forward(context, x)
+            yield found
+            yield component.compute_loss(context, found, y)
+            yield component.backward(context, _direction(found, seed) * 0.01)
         loaded = ParameterSet.from_image(component.params(context).to_bytes())
         yield component.load_params(context, loaded)
         yield _params(component).to_bytes()
@@ -421,6 +430,7 @@ class ModelSuite(LivingSuite):
             for _ in range(1 + change.endswith("twice")):
                 self._fit(model)
         elif change == "backward":
+            _need(model, "forward", "backward")
             outputs = model.forward(context, self.batch()[0])
             model.backward(context, _direction(outputs, 0))
         elif change == "load":
@@ -462,6 +472,18 @@ _FAULTS: Mapping[str, Callable[[Tensors], Tensors]] = {
     "reshaped": _reshaped,
     "retyped": _retyped,
 }
+
+
+def _without(model: Model, *methods: str) -> list[str]:
+    """Return those of some optional methods that a model does without."""
+    return [method for method in methods if lacks(type(model), method)]
+
+
+def _need(model: Model, *methods: str) -> None:
+    """Skip a test that needs optional methods that a model does without."""
+    missing = _without(model, *methods)
+    if missing:
+        pytest.skip(f"the model has no {', '.join(missing)}")
 
 
 def _params(model: Model) -> ParameterSet:

@@ -19,7 +19,7 @@ from bb_ir.types import ANY, accepts
 from bb_roles import OpsSpec
 from bb_roles.registry import check_spec, load
 from bb_testing._at_once import THREADS, at_once
-from bb_testing._base import Suite, bits_of, text_of
+from bb_testing._base import Suite, bits_of, read_only, text_of
 from bb_testing._elsewhere import check_told_elsewhere
 from bb_testing._no_files import arguments_only
 from bb_testing._types import type_of
@@ -114,8 +114,8 @@ class OpsSuite(Suite):
         again = [text_of(self._result(call)) for call in reversed(self.calls())][::-1]
         for (op, _, _), one, other in zip(self.calls(), first, again, strict=True):
             assert one == other, (
-                f"{op} gave another result after other calls: keep nothing between calls; what "
-                "has a state is a component"
+                f"{op} gave another result when it was called again: draw nothing, ask no clock, "
+                "and keep nothing between calls; what has a state is a component"
             )
 
     def test_inputs_are_left_as_they_are(self) -> None:
@@ -125,6 +125,14 @@ class OpsSuite(Suite):
             assert bits_of(list(call[1])) == bits_of(list(same[1])), (
                 f"{call[0]} changed what it was given: work on a copy"
             )
+            op, inputs, attributes = same
+            try:
+                self._result((op, [read_only(value) for value in inputs], attributes))
+            except Exception as error:
+                raise AssertionError(
+                    f"{op} failed on arrays that can only be read, as a Node gives them, with "
+                    f"{type(error).__name__}: {error}; work on a copy"
+                ) from error
 
     def test_needs_no_clock_no_dice_and_no_files(self) -> None:
         """All that decides a result are inputs and attributes."""

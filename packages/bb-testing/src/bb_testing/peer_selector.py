@@ -9,8 +9,8 @@ import pytest
 
 from bb_ir.ids import PeerId
 from bb_roles import PeerSelector
-from bb_testing._base import check_state
-from bb_testing._life import LivingSuite
+from bb_testing._base import check_state, refusal
+from bb_testing._stories import RoleSuite
 from bb_testing.context import FakeContext
 
 __all__ = ["PeerSelectorSuite"]
@@ -19,7 +19,7 @@ __all__ = ["PeerSelectorSuite"]
 _SEEDS = 200
 
 
-class PeerSelectorSuite(LivingSuite):
+class PeerSelectorSuite(RoleSuite):
     """Inherit it in a class named `Test...` and write `make`: a selector of three peers or more."""
 
     def make(self) -> PeerSelector:
@@ -76,7 +76,7 @@ class PeerSelectorSuite(LivingSuite):
     @pytest.mark.parametrize("n", [0, -1])
     def test_sample_of_nobody_is_refused(self, n: int) -> None:
         """A round that asks nobody would wait for nobody: a wrong number is an error."""
-        with pytest.raises(ValueError):  # noqa: PT011 - the contract names no message
+        with refusal(f"sample(n={n})"):
             self.make().sample(FakeContext(), n=n)
 
     def test_views_and_samples_stay_as_they_were(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from contextlib import suppress
@@ -10,6 +11,9 @@ from pathlib import Path
 from bb_ir.errors import BytesAndBrainsError
 
 __all__ = ["CannotWrite", "prepare_folder", "sync_folder", "write_atomically"]
+
+#: What the system says where there is no room: on the disk, for this user, or in one file.
+_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 class CannotWrite(BytesAndBrainsError):
@@ -83,10 +87,13 @@ def sync_folder(folder: Path) -> None:
 
 
 def _cannot(path: Path, error: OSError) -> CannotWrite:
-    return CannotWrite(
-        f"{str(path)!r} cannot be written: {error.strerror or error}",
-        fix="choose another place with --out or -o",
-    )
+    folder = path.parent
+    fix = "choose another place"
+    if isinstance(error, FileNotFoundError) and not folder.exists():
+        fix = f"make the folder {str(folder)!r}, or {fix}"
+    elif error.errno in _FULL:
+        fix = f"make room there, or {fix}"
+    return CannotWrite(f"{str(path)!r} cannot be written: {error.strerror or error}", fix=fix)
 
 
 def _umask() -> int:

@@ -33,6 +33,7 @@ from bb_runtime import (
     load_artifact,
 )
 from bb_runtime.errors import InvalidInput
+from bytesandbrains._advice import fix_of
 from bytesandbrains._population import called, class_counts, identities, main_target
 
 if TYPE_CHECKING:
@@ -369,6 +370,6 @@ def _failed(found: str, seen: list[Event]) -> FrameFailed:
         events=tuple(seen),
         trace="" if isinstance(error, BytesAndBrainsError) else first.trace,
         expected=getattr(error, "expected", ""),
-        fix=getattr(error, "fix", ""),
+        fix=fix_of(error),
         where=tuple(place for place in (first.place, first.source) if place is not None),
     )

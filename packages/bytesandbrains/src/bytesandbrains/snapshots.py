@@ -5,6 +5,8 @@ They are written whole or not at all, and safe when the machine stops.
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bb_runtime import LocalBus, Node
@@ -41,7 +43,9 @@ def load_snapshot(path: str | Path, node: Node, *, clean: bool = True) -> None:
         SnapshotError: There is no such file, or its snapshot is not one for this Node, which is
             as it was before.
     """
-    node.restore(_read(path, "save_snapshot"), clean=clean)
+    data = _read(path, "save_snapshot")
+    with _named(path):
+        node.restore(data, clean=clean)
 
 
 def save_federation(path: str | Path, federation: LocalFederation | LocalBus) -> None:
@@ -69,7 +73,19 @@ def load_federation(path: str | Path, federation: LocalFederation | LocalBus) ->
         SnapshotError: There is no such file, or it is damaged, newer, or of other Nodes. Nothing
             was changed.
     """
-    federation.restore(_read(path, "save_federation"))
+    data = _read(path, "save_federation")
+    with _named(path):
+        federation.restore(data)
+
+
+@contextmanager
+def _named(path: str | Path) -> Generator[None]:
+    """Let errors of a snapshot name the file that it was in, before other places."""
+    try:
+        yield
+    except SnapshotError as error:
+        error.where = (str(path), *error.where)
+        raise
 
 
 def _read(path: str | Path, writer: str) -> bytes:

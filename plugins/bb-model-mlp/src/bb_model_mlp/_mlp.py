@@ -347,7 +347,9 @@ class Mlp(Model):
             )
         raise MlpError(
             f"the targets are {y.dtype.name} of shape {list(y.shape)}",
-            expected=f"{n} classes as whole numbers, or probabilities ({n}, {self._classes})",
+            expected=f"{n} whole numbers, the class of each example, or probabilities "
+            f"({n}, {self._classes})",
+            fix="number the classes from 0; for targets that are no classes, bind another model",
         )
 
     # State.

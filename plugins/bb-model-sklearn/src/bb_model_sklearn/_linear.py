@@ -372,7 +372,8 @@ class Linear(Model):
         if y.shape != (n,) or y.dtype.kind not in "iu":
             raise SklearnError(
                 f"the targets are {y.dtype.name} of shape {list(y.shape)}",
-                expected=f"{n} classes as whole numbers",
+                expected=f"{n} whole numbers, the class of each example",
+                fix="number the classes from 0, or set estimator to 'sgd_regressor'",
             )
         if y.min() < 0 or y.max() >= self.config.classes:
             raise SklearnError(

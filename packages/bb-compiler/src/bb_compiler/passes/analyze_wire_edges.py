@@ -8,6 +8,7 @@ from typing import Any
 
 from onnx import ModelProto, NodeProto
 
+from bb_compiler._replies import replies_of
 from bb_ir import keys, onnx_tools
 from bb_ir.hashing import content_hash
 from bb_ir.types import ANY, Type
@@ -24,11 +25,17 @@ def analyze_wire_edges(model: ModelProto) -> ModelProto:
         for region in json.loads(onnx_tools.get_meta(function, keys.REGIONS))
     }
     answered = {region["answers"] for region in regions.values()} - {""}
+    sends = {
+        onnx_tools.get_meta(node, keys.EDGE): node
+        for function in model.functions
+        for node in function.node
+        if node.domain == keys.WIRE and node.op_type == keys.SEND
+    }
     edges: list[dict[str, Any]] = []
     for function in model.functions:
         types = onnx_tools.types_of(function)
         edges += [
-            _edge(node, types, regions, answered)
+            _edge(node, types, regions, answered, sends)
             for node in function.node
             if node.domain == keys.WIRE and node.op_type == keys.RECEIVE
         ]
@@ -40,7 +47,11 @@ def analyze_wire_edges(model: ModelProto) -> ModelProto:
 
 
 def _edge(
-    node: NodeProto, types: dict[str, Type], regions: dict[str, Any], answered: set[str]
+    node: NodeProto,
+    types: dict[str, Type],
+    regions: dict[str, Any],
+    answered: set[str],
+    sends: dict[str, NodeProto],
 ) -> dict[str, Any]:
     name = onnx_tools.get_meta(node, keys.EDGE)
     region = regions[name]
@@ -60,9 +71,24 @@ def _edge(
     if name in answered and _waited_for(region["opened_in"], regions, answered):
         edge["granted"] = True
     facts = [name, edge["from"], edge["to"], [t for _, t in ports], region["answers"]]
+    facts += _promises(sends[name])
     digest = hashlib.sha256(json.dumps(facts).encode()).digest()
     edge["id"] = digest[:8].hex()
     return edge
+
+
+def _promises(send: NodeProto) -> list[dict[str, Any]]:
+    """Return what both ends of an edge have to agree on beside what it carries, where it is said.
+
+    Whoever expects three replies closes its entry after the third, and whoever opens envelopes in
+    the order of sending needs the numbers of those before.
+    """
+    promised: dict[str, Any] = {}
+    if (replies := replies_of(send)) > 1:
+        promised["replies"] = replies
+    if onnx_tools.attributes(send).get("ordered"):
+        promised["ordered"] = True
+    return [promised] if promised else []
 
 
 def _waited_for(region: str, regions: dict[str, Any], answered: set[str]) -> bool:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bb_ir.errors import BytesAndBrainsError
 from bytesandbrains.cli._errors import CliError
 
 if TYPE_CHECKING:
@@ -27,10 +28,16 @@ class NoCheckpoint(CliError):
 
 
 class Checkpoints:
-    """The checkpoint in a folder."""
+    """The checkpoint in a folder.
+
+    Attributes:
+        file: Where it is.
+        failed: Why the last one could not be written; a simulation goes on all the same.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / CHECKPOINT
+        self.failed: BytesAndBrainsError | None = None
         self._saved = time.monotonic()
 
     def resume(self, simulation: Simulation) -> int:
@@ -48,7 +55,11 @@ class Checkpoints:
                 expected="the --out folder of a simulation that was interrupted or ended",
                 fix="leave --resume out, to begin anew",
             ) from error
-        simulation.resume(data)
+        try:
+            simulation.resume(data)
+        except BytesAndBrainsError as error:
+            error.where = (str(self.file), *error.where)
+            raise
         return simulation.rounds_told
 
     def save_sometimes(self, simulation: Simulation) -> None:
@@ -57,13 +68,17 @@ class Checkpoints:
             self.save(simulation)
 
     def save(self, simulation: Simulation) -> bool:
-        """Write one, as a whole; returns whether a Node could not be written down now."""
+        """Write one, as a whole; returns whether it is there."""
         from bb_sim import NoCheckpointNow
-        from bytesandbrains._files import write_atomically
+        from bytesandbrains._files import CannotWrite, write_atomically
 
+        self._saved = time.monotonic()
         try:
             write_atomically(self.file, simulation.checkpoint())
         except NoCheckpointNow:
             return False
-        self._saved = time.monotonic()
+        except CannotWrite as error:
+            self.failed = error
+            return False
+        self.failed = None
         return True

@@ -80,7 +80,8 @@ def wrong_usage(error: click.ClickException) -> WrongUsage:
     if ctx is None:
         return WrongUsage(found)
     usage = " ".join(ctx.get_usage().split()).removeprefix("Usage: ")
-    return WrongUsage(found, expected=usage, fix=f"`{ctx.command_path} --help` tells more")
+    fix = getattr(error, "fix", "") or f"`{ctx.command_path} --help` tells more"
+    return WrongUsage(found, expected=usage, fix=fix)
 
 
 def show(error: Exception, *, as_json: bool, debug: bool = False) -> int:

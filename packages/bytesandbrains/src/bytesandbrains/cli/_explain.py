@@ -20,6 +20,7 @@ from bytesandbrains.cli._options import (
     stage_option,
 )
 from bytesandbrains.cli._program import load_program
+from bytesandbrains.cli._signers import Signers, signers_in
 
 if TYPE_CHECKING:
     from bb_compiler.explain import EdgeInfo, Explanation, OpInfo, RegionInfo, TargetInfo
@@ -104,13 +105,15 @@ def command(
     from bytesandbrains.cli._bindings import How, explain_program
 
     loaded = load_program(program, arguments)
+    signers = signers_in(Path(program)) if loaded.compiled else Signers([], [])
     told = explain_program(loaded, How(binds, stages, config_file), cohort=cohort, dims=dims)
     if html is not None:
         from bytesandbrains._files import write_atomically
 
         write_atomically(html, told.to_html().encode())
     if as_json:
-        print_json(told.to_dict())
+        signed = {"signers": signers.held, "broken_signatures": signers.broken}
+        print_json({**told.to_dict(), **signed})
         return
     if html is not None:
         click.echo(f"wrote {html}")
@@ -125,6 +128,8 @@ def command(
     _print_placed(told, console, "cursor", _BY_CURSOR)
     _print_placed(told, console, "away", _AWAY)
     _print_stages(told, console)
+    for line in signers.lines():
+        console.print(_plain(f"\n{line}"))
 
 
 def print_summary(told: Explanation, console: Screen) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command", "password_option", "read_key"]
 
+#: Permissions of everybody but the owner.
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 password_option = click.option(
@@ -36,22 +40,39 @@ def command() -> None:
     """
 
 
-def read_key(path: Path, password: Path | None) -> KeyPair:
-    """Return the key pair in a file.
+def read_key(path: Path, password: Path | None, *, quiet: bool) -> KeyPair:
+    """Return the key pair in a file; unless `quiet`, tell when others can read it.
 
     Raises:
         IdError: It holds none, or the password does not belong to it.
     """
+    from bb_ir.errors import IdError
     from bb_ir.ids import KeyPair
 
-    return KeyPair.from_pem(path.read_bytes(), password=_password(password))
+    try:
+        keypair = KeyPair.from_pem(path.read_bytes(), password=_password(password))
+    except IdError as error:
+        error.where = (str(path),)
+        error.fix = "`bb keys new FILE` makes a key"
+        if b"ENCRYPTED" in path.read_bytes():
+            error.fix = "--password-file FILE, with the password that the key was made with"
+        raise
+    if not quiet and os.name != "nt" and path.stat().st_mode & _OTHERS:
+        click.echo(f"{path} can be read by others: chmod 600 {path}", err=True)
+    return keypair
 
 
 def _password(path: Path | None) -> bytes | None:
     if path is None:
         return None
     lines = path.read_bytes().splitlines()
-    return lines[0] if lines else b""
+    if lines and lines[0]:
+        return lines[0]
+    raise click.BadParameter(
+        f"the first line of {str(path)!r} is the password, and it is empty",
+        click.get_current_context(silent=True),
+        param_hint="'--password-file'",
+    )
 
 
 def _print(path: Path, keypair: KeyPair, *, as_json: bool, done: str) -> None:
@@ -94,7 +115,7 @@ def _show(*, file: Path, password: Path | None, as_json: bool) -> None:
     \b
     bb keys show alice.pem
     """  # noqa: D301  # click's mark for lines that stay
-    _print(file, read_key(file, password), as_json=as_json, done="")
+    _print(file, read_key(file, password, quiet=as_json), as_json=as_json, done="")
 
 
 command.add_command(_session.command(_new), "new")

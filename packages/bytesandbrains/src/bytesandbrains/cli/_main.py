@@ -23,6 +23,8 @@ COMMANDS = (
     "demo", "compile", "explain", "run", "replay", "snapshot", "sim", "plan", "keys", "sign",
     "plugins", "new", "doctor",
 )  # fmt: skip
+#: Letters that the first sentence of a command has at most.
+_SENTENCE = 200
 
 
 class LazyGroup(click.Group):
@@ -37,7 +39,12 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands of this package, then those of plugins, of which none is imported."""
-        super().format_commands(ctx, formatter)
+        own = [(name, self.get_command(ctx, name)) for name in COMMANDS]
+        with formatter.section("Commands"):
+            # In whole sentences: click itself cuts them off where the screen ends.
+            formatter.write_dl(
+                [(name, one.get_short_help_str(limit=_SENTENCE)) for name, one in own if one]
+            )
         rows = _added.rows(COMMANDS)
         if rows:
             with formatter.section("Commands of plugins"):

@@ -339,19 +339,32 @@ def _raised(what: str, error: Exception, module: ModuleType | None) -> ProgramRa
     frames = traceback.extract_tb(error.__traceback__)
     file = getattr(module, "__file__", None)
     own = [frame for frame in frames if frame.filename == file] or frames[-1:]
+    lines = tuple(SourceLine(f.filename, f.lineno or 1) for f in own[-1:])
+    if isinstance(error, BytesAndBrainsError):  # it says itself what to do
+        told = f"{what}: {error.code}: {error.found}"
+        return ProgramRaised(told, expected=error.expected, fix=error.fix, where=lines)
     return ProgramRaised(
         f"{what}: {type(error).__name__}: {error}",
-        where=tuple(SourceLine(f.filename, f.lineno or 1) for f in own[-1:]),
-        fix="correct the program; -vv shows the whole traceback",
+        where=lines,
+        fix=f"{_misspelt(error) or 'correct the program'}; -vv shows the whole traceback",
     )
 
 
+def _misspelt(error: Exception) -> str:
+    """Return the question for a misspelt name, which Python puts only below a traceback."""
+    if isinstance(error, AttributeError) and error.name:
+        return did_you_mean(error.name, dir(error.obj))
+    return ""
+
+
 def _no_file(path: Path, suffix: str) -> NoSuchFile:
+    kinds = {suffix} if path.suffix else {suffix, ".py"}  # `my` for `my.py`
     try:
-        names = [p.name for p in path.parent.iterdir() if p.suffix == suffix]
+        names = [p.name for p in path.parent.iterdir() if p.suffix in kinds]
     except OSError:
         names = []
-    close = closest(path.name, names)
+    whole = f"{path.name}.py"
+    close = whole if whole in names else closest(path.name, names)
     return NoSuchFile(
         f"there is no file {str(path)!r}",
         expected=_HOW,

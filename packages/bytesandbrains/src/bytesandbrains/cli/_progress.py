@@ -145,7 +145,7 @@ def reading(title: str, size: int, *, hidden: bool = False) -> Generator[Callabl
 
 
 @contextmanager
-def working(title: str, *, hidden: bool = False) -> Generator[None]:
+def working(title: str, *, hidden: bool = False) -> Generator[Callable[[str], None]]:
     """Show on stderr that something is under way of which nobody knows how far it is.
 
     Nothing is shown where stderr is no terminal.
@@ -153,14 +153,18 @@ def working(title: str, *, hidden: bool = False) -> Generator[None]:
     Args:
         title: What is done.
         hidden: Whether to show nothing in any case.
+
+    Yields:
+        Is to be called with what is done next.
     """
     if hidden or not sys.stderr.isatty():
-        yield
+        yield lambda _: None
         return
     from rich.console import Console
+    from rich.markup import escape
 
-    with Console(stderr=True, highlight=False).status(title):
-        yield
+    with Console(stderr=True, highlight=False).status(escape(title)) as status:
+        yield lambda text: status.update(escape(text))
 
 
 def _reading_bar() -> Any:

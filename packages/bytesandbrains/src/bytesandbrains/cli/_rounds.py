@@ -7,7 +7,8 @@ table are printed as their rounds end. What is told once is not told again.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -23,6 +24,10 @@ _HEADS = ("round", "ended", "seconds", "answered", "rejected", "sent", "lost", "
 _SHOWN = 10
 #: Senders that a line names.
 _NAMED = 5
+#: Figures that the table shows, by how their names end.
+_WANTED = ("loss", "accuracy")
+#: What stands in the place of a figure that was published and is NaN or infinite.
+_NOT_FINITE = "not finite"
 
 
 class NoRoundDone(CliError):
@@ -75,13 +80,31 @@ def _total_ends(result: Result) -> str:
 
 def figures(one: Round) -> dict[str, float]:
     """Return the figures of a round that fit beside a bar: losses and accuracies."""
-    wanted = ("loss", "accuracy")
-    return {name: value for name, value in one.figures().items() if name.endswith(wanted)}
+    return {name: value for name, value in one.figures().items() if name.endswith(_WANTED)}
+
+
+def _not_finite(one: Round) -> Iterator[str]:
+    """Yield the names of the figures that a round published as NaN or infinite.
+
+    Results hold nothing in the place of such a number, as JSON has none.
+    """
+    for output, published in one.outputs.items():
+        value: Any = published.last
+        fields = cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {"": value}
+        for field, number in fields.items():
+            name = f"{output}.{field}" if field else output
+            if number is None and name.endswith(_WANTED):
+                yield name
+
+
+def _names(one: Round) -> list[str]:
+    """Return the names of the figures of a round, finite or not."""
+    return list(dict.fromkeys([*figures(one), *_not_finite(one)]))
 
 
 def table_of(rounds: list[Round]) -> tuple[list[str], list[list[str]]]:
     """Return headings and lines for some of the rounds: the first, the last, some between."""
-    names = list(dict.fromkeys(name for one in rounds for name in figures(one)))
+    names = list(dict.fromkeys(name for one in rounds for name in _names(one)))
     every = max(1, -(-len(rounds) // _SHOWN))
     shown = [one for at, one in enumerate(rounds, 1) if at % every == 0 or at in (1, len(rounds))]
     return [*_HEADS, *names], [_line(one, names) for one in shown]
@@ -114,7 +137,7 @@ class LiveTable:
             self._print(rounds[-1])
 
     def _print(self, one: Round) -> None:
-        new = [name for name in figures(one) if name not in self._names]
+        new = [name for name in _names(one) if name not in self._names]
         self._names += new
         line = _line(one, self._names)
         if new or not self._widths:
@@ -133,7 +156,8 @@ class LiveTable:
 
 
 def _line(one: Round, names: list[str]) -> list[str]:
-    told = figures(one)
+    told = dict.fromkeys(_not_finite(one), _NOT_FINITE)
+    told |= {name: f"{value:.4f}" for name, value in figures(one).items()}
     how_ended = " ".join(
         f"{how}" if many == 1 else f"{many} {how}"
         for how, many in sorted(one.ended.items(), key=lambda row: (row[0] != "done", row[0]))
@@ -147,7 +171,7 @@ def _line(one: Round, names: list[str]) -> list[str]:
         _size(sum(one.sent_bytes.values())),
         str(sum(one.lost.values())),
         str(sum(one.refused.values())),
-        *(f"{told[name]:.4f}" if name in told else "-" for name in names),
+        *(told.get(name, "-") for name in names),
     ]
 
 
@@ -175,6 +199,7 @@ def summary_of(result: Result) -> list[str]:
         if total:
             told = ", ".join(f"{many} {reason}" for reason, many in sorted(total.items()))
             lines.append(f"{title}: {told}")
+    lines += _lost_numbers(result)
     said = {code: told for one in reversed(result.rounds) for code, told in one.said.items()}
     lines += [f"  {code}, first in {told}" for code, told in sorted(said.items())]
     senders = _total(result, "failed_on").most_common()
@@ -184,6 +209,17 @@ def summary_of(result: Result) -> list[str]:
         lines.append(f"failed on what came from {told}{more}")
     lines.append(f"digest {result.digest[:16]}")
     return lines
+
+
+def _lost_numbers(result: Result) -> Iterator[str]:
+    """Yield a line for each figure that was NaN or infinite in some round."""
+    rounds: dict[str, list[int]] = {}
+    for one in result.rounds:
+        for name in _not_finite(one):
+            rounds.setdefault(name, []).append(one.number)
+    for name, numbers in rounds.items():
+        many = f"in {len(numbers)} round{'s' * (len(numbers) != 1)}"
+        yield f"{name} was NaN or infinite {many}, first in round {numbers[0]}"
 
 
 def unlucky(one: Round) -> str:

@@ -15,6 +15,7 @@ from bytesandbrains.cli import _session
 from bytesandbrains.cli._errors import CliError, Exit, as_data, as_text, screen_width
 from bytesandbrains.cli._json import print_json
 from bytesandbrains.cli._options import arg_option, bind_option, parse_pairs
+from bytesandbrains.cli._paths import NEW_FILE
 from bytesandbrains.cli._program import load_program
 from bytesandbrains.cli._turns import Turns, samples
 
@@ -37,6 +38,10 @@ def _counts(ctx: click.Context, param: click.Parameter, values: tuple[str, ...])
     return found
 
 
+#: What the reason begins with for which a Node goes on without its journal.
+_JOURNAL_STOPPED = "journal_stopped."
+
+
 class OpFailure(CliError):
     """An op failed on a Node, or a frame did not end well.
 
@@ -55,6 +60,8 @@ class _Round:
     outputs: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     failures: list[BytesAndBrainsError] = field(default_factory=list["BytesAndBrainsError"])
     dropped: int = 0
+    #: Nodes whose journal ended before they did, with the reason's code.
+    unrecorded: dict[str, str] = field(default_factory=dict[str, str])
     short: list[str] = field(default_factory=list[str])
     how: str = "cancelled"
 
@@ -89,7 +96,7 @@ class _Round:
               help="Of identities and of all draws.")  # fmt: skip
 @click.option(
     "--save-model",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NEW_FILE,
     metavar="FILE",
     help="Write the parameters that the model of the class that starts has at the end, as a "
     "safetensors file.",
@@ -242,6 +249,8 @@ def _run_one(
             log.debug("%s", step.trace)
         elif isinstance(step, Dropped) and step.reason == "sample_short":
             one.short += [] if step.edge in one.short else [step.edge]
+        elif isinstance(step, Dropped) and step.reason.startswith(_JOURNAL_STOPPED):
+            one.unrecorded[names[event.peer]] = step.reason.removeprefix(_JOURNAL_STOPPED)
         elif isinstance(step, Dropped):
             one.dropped += 1
         elif isinstance(step, FrameEnded):
@@ -302,13 +311,16 @@ def _failures(failed: list[tuple[OpFailed, str]]) -> list[BytesAndBrainsError]:
 def _failure(step: OpFailed, node: str) -> BytesAndBrainsError:
     """Return an error with what only the step knows: Node, slot, component and line."""
     from bb_ir.errors import BytesAndBrainsError
+    from bytesandbrains._advice import fix_of
 
     error = step.error
     slot = f" of slot {step.slot!r} ({step.component})" if step.slot else ""
     failed = f"{step.op}{slot} failed on {node}"
     where = tuple(place for place in (step.place, step.source) if place is not None)
     if not isinstance(error, BytesAndBrainsError):
-        return OpFailure(f"{failed}: {type(error).__name__}: {error}", where=where)
+        told = f"{failed}: {type(error).__name__}: {error}"
+        fix = "; ".join(filter(None, (fix_of(error), "-vv shows the whole traceback")))
+        return OpFailure(told, fix=fix, where=where)
     told = f"{failed}: {error.code}: {error.found}"
     return OpFailure(told, expected=error.expected, fix=error.fix, where=where)
 
@@ -328,6 +340,8 @@ def _print(one: _Round, head: _Head, federation: LocalFederation, told: set[str]
     if one.dropped:
         what = "envelopes or frames dropped, such as late replies (-vv says which)"
         click.echo(f"{head()}  {one.dropped} {what}")
+    for node, why in one.unrecorded.items():
+        click.echo(f"{head()}  the journal of {node} ended early: {why}; is the disk full?")
     for slot in [slot for slot in one.short if slot not in told]:
         told.add(slot)
         asked, cls = samples(federation.artifact, slot)
@@ -391,6 +405,7 @@ def _told(federation: LocalFederation, done: list[_Round], seed: int) -> dict[st
                 "failures": [as_data(error) for error in one.failures],
                 "refused": one.dropped,
                 **({"short_samples": one.short} if one.short else {}),
+                **({"journals_stopped": one.unrecorded} if one.unrecorded else {}),
             }
             for one in done
         ],

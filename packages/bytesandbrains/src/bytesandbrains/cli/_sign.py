@@ -9,6 +9,7 @@ import click
 from bytesandbrains.cli import _session
 from bytesandbrains.cli._json import print_json
 from bytesandbrains.cli._keys import password_option, read_key
+from bytesandbrains.cli._signers import signers_of
 
 __all__ = ["command"]
 
@@ -42,11 +43,11 @@ def command(
     """  # noqa: D301  # click's mark for lines that stay
     from onnx import ModelProto
 
-    from bb_ir.signing import add_signature, full_hash, signatures, verify
+    from bb_ir.signing import add_signature, full_hash
     from bb_runtime import load_artifact
     from bytesandbrains._files import write_atomically
 
-    keypair = read_key(key, password)
+    keypair = read_key(key, password, quiet=as_json)
     artifact = load_artifact(file)
     path = out or file
     whole = ModelProto.FromString(artifact.data)
@@ -57,13 +58,13 @@ def command(
     add_signature(model, content, keypair)
     data = model.SerializeToString(deterministic=True)
     write_atomically(path, data)
-    claimed = signatures(model)
-    signers = sorted(str(one) for one, made in claimed.items() if verify(content, one, made))
+    signers = signers_of(model, content)
     if as_json:
-        told = {"file": str(path), "bytes": len(data), "hash": content, "signers": signers}
+        told = {"file": str(path), "bytes": len(data), "hash": content}
+        told |= {"signers": signers.held, "broken_signatures": signers.broken}
         print_json({**told, "program": artifact.program, "signer": str(keypair.peer_id)})
         return
     click.echo(f"signed {path} as {keypair.peer_id}")
-    others = [one for one in signers if one != str(keypair.peer_id)]
-    if others:
-        click.echo(f"also signed by {', '.join(others)}")
+    others = [one for one in signers.held if one != str(keypair.peer_id)]
+    for line in signers._replace(held=others).lines():
+        click.echo(line.replace("signed by", "also signed by"))

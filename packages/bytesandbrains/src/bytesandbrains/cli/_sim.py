@@ -16,6 +16,7 @@ from bytesandbrains.cli._checkpoints import Checkpoints
 from bytesandbrains.cli._errors import Exit, as_data, show
 from bytesandbrains.cli._json import print_json
 from bytesandbrains.cli._options import arg_option, parse_pairs
+from bytesandbrains.cli._paths import PLOT, need_drawing
 from bytesandbrains.cli._rounds import (
     LiveTable,
     ended,
@@ -68,14 +69,6 @@ def _attackers(
     return {"count": int(number)}
 
 
-def _plot(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> Path | None:
-    if path is not None and path.suffix.lower() != ".png":
-        raise click.BadParameter(f"{path}: plots are written as .png")
-    if path is not None and not path.parent.is_dir():
-        raise click.BadParameter(f"{path}: there is no folder {path.parent}")
-    return path
-
-
 def _example(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:  # noqa: FBT001  # click's signature
     if asked:
         from bb_sim.scenario import example_scenario
@@ -108,8 +101,8 @@ def _example(ctx: click.Context, _param: click.Parameter, asked: bool) -> None: 
               help="How many: a share below 1, or a number.  [default: 0.2]")  # fmt: skip
 @click.option("--attack-scale", type=float, metavar="X",
               help="How hard; see the kinds in the documentation.")  # fmt: skip
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), callback=_plot,
-              metavar="FILE", help="Draw loss, accuracy, bytes and answers by round.")  # fmt: skip
+@click.option("--plot", type=PLOT, metavar="FILE",
+              help="Draw loss, accuracy, bytes and answers by round, as .png.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path),
               help="Folder for metrics.json, plots and a checkpoint; nothing is written without "
               "it.")  # fmt: skip
@@ -175,6 +168,8 @@ def command(
         raise click.UsageError("--resume needs --out DIR, the folder with the checkpoint")
     if journal_peers and journal is None:
         raise click.UsageError("--journal-peers needs --journal DIR")
+    if out is not None and not no_plot:
+        need_drawing("--out", instead="--no-plot to leave the plots out")
     journals = None if journal is None else _Journals(journal)
     try:
         run = _Run(source, out, journals, journal_peers, plots=not no_plot, resume=resume)
@@ -273,6 +268,11 @@ class _Run:
         before = checkpoints.resume(simulation) if checkpoints and self._resume else 0
         if not quiet:
             click.echo(self._first_line())
+        if checkpoints and not self._resume and checkpoints.file.exists():
+            click.echo(
+                f"replacing {checkpoints.file} of an earlier run, which --resume would go on from",
+                err=True,
+            )
         if before and not quiet:
             click.echo(f"going on after round {before}")
         left = max(0, (self._scenario.rounds or 1) - before)
@@ -297,6 +297,8 @@ class _Run:
             self._print(table, done=done)
         if self._out is not None:
             self._write(self._out, plots=self._plots and done)
+        if checkpoints is not None and checkpoints.failed is not None:
+            raise checkpoints.failed
         return done
 
     def draw(self, plot: Path, *, quiet: bool) -> None:

@@ -39,7 +39,11 @@ def command(*, file: Path, as_json: bool) -> None:
             expected="a file that save_snapshot or save_federation has written",
             fix="check the path",
         ) from error
-    found = read_snapshot(data)
+    try:
+        found = read_snapshot(data)
+    except SnapshotError as error:
+        error.where = (str(file), *error.where)
+        raise
     when = datetime.fromtimestamp(written, UTC).isoformat(timespec="seconds")
     if as_json:
         print_json({"snapshot": {**dataclasses.asdict(found), "written": when}})
