@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from bb_planner_swap import packing
 from bb_planner_swap.errors import UnpackableChunks
 from bb_planner_swap.packing import Packing, first_fit_decreasing, in_turn
+from bb_roles import kernels
 
 SIZES = st.lists(st.integers(0, 12), max_size=60)
 
@@ -79,9 +80,9 @@ def test_compiled_code_says_the_same(monkeypatch):
     pytest.importorskip("numba")
     lengths = np.random.default_rng(2).integers(0, 1 << 20, 4000).tolist()
     expected = columns(first_fit_decreasing(lengths, 4 << 20))
-    compiled, calls = packing._compiled(), []
+    compiled, calls = packing.compiled, []
     monkeypatch.setattr(packing, "_COMPILED_FROM", 1)
-    monkeypatch.setattr(packing, "_compiled", lambda: lambda *a: calls.append(1) or compiled(*a))
+    monkeypatch.setattr(packing, "compiled", lambda one: calls.append(1) or compiled(one))
 
     found = columns(first_fit_decreasing(lengths, 4 << 20))
 
@@ -90,16 +91,11 @@ def test_compiled_code_says_the_same(monkeypatch):
 
 
 def test_without_numba_it_is_interpreted(monkeypatch):
-    def gone(name):
-        raise ModuleNotFoundError(name)
-
     monkeypatch.setattr(packing, "_COMPILED_FROM", 1)
-    monkeypatch.setattr(packing, "import_module", gone)
-    packing._compiled.cache_clear()
-    try:
-        assert first_fit_decreasing([6, 5, 4, 3], 8).buckets.tolist() == [0, 1, 2, 1]
-    finally:
-        packing._compiled.cache_clear()
+    monkeypatch.setattr(kernels, "find_spec", lambda _: None)
+    monkeypatch.setattr(packing, "compiled", None)  # is not called
+
+    assert first_fit_decreasing([6, 5, 4, 3], 8).buckets.tolist() == [0, 1, 2, 1]
 
 
 def test_buckets_may_be_larger_than_any_machine_word():

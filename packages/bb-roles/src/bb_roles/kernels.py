@@ -24,16 +24,17 @@ _MIN_COMPILED: Final = 1 << 16
 Engine = Literal["auto", "numpy", "numba"]
 
 
-def wants_numba(engine: Engine, count: int) -> bool:
+def wants_numba(engine: Engine, count: int, *, least: int = _MIN_COMPILED) -> bool:
     """Return whether vectors of so many elements are worked on by compiled kernels.
 
     Args:
-        engine: What a configuration says: `auto` is numba from 65,536 elements on where it is
+        engine: What a configuration says: `auto` is numba from `least` elements on where it is
             installed, and numpy otherwise.
         count: Elements of one vector.
+        least: From how many on compiling pays.
     """
     if engine == "auto":
-        return count >= _MIN_COMPILED and find_spec("numba") is not None
+        return count >= least and find_spec("numba") is not None
     return engine == "numba"
 
 

@@ -8,14 +8,13 @@ packing takes O(n log n) where the textbook loop takes O(n * buckets).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
-from importlib import import_module
-from typing import Any, Final, NamedTuple, cast
+from typing import Final, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bb_planner_swap.errors import UnpackableChunks
+from bb_roles.kernels import compiled, wants_numba
 
 __all__ = ["Column", "Packing", "first_fit_decreasing", "in_turn"]
 
@@ -123,9 +122,9 @@ def _laid_out(lengths: Column, order: Column, buckets: Column, capacity: int) ->
 def _first_fit(sizes: Column, capacity: int) -> Column:
     # More than all chunks together is as good as that, and fits a machine word.
     room = min(capacity, max(1, int(sizes.sum())))
-    compiled = _compiled() if len(sizes) >= _COMPILED_FROM else None
-    if compiled is not None:
-        return cast("Column", compiled(sizes, room))
+    # Machine code takes numba, which the extra `fast` brings.
+    if wants_numba("auto", len(sizes), least=_COMPILED_FROM):
+        return cast("Column", compiled(_kernel)(sizes, room))
     return np.array(_interpreted(sizes.tolist(), room), np.int64)
 
 
@@ -163,19 +162,6 @@ def _leaves(count: int, total: int, capacity: int) -> int:
     """Return a power of two that is enough buckets: no two of first fit are half empty."""
     most = min(count, 2 * total // capacity + 2)
     return 1 << max(0, most - 1).bit_length()
-
-
-@lru_cache(maxsize=1)
-def _compiled() -> Any:
-    """Return the same in machine code; `None` without numba, which the extra `fast` brings."""
-    try:
-        numba: Any = import_module("numba")
-    except ImportError:
-        return None
-    try:
-        return numba.njit(cache=True, nogil=True)(_kernel)
-    except RuntimeError:  # there is no folder that the cache could be in
-        return numba.njit(nogil=True)(_kernel)
 
 
 def _kernel(sizes: NDArray[np.int64], capacity: int) -> NDArray[np.int64]:
