@@ -36,18 +36,6 @@ class Half(Aggregator):
 component_class(ComponentSpec(role="aggregator", name="half", cls="program:Half"))
 
 
-# %% PluginError: Careless.contribute; (self, ctx, params, metrics)
-class Careless(Aggregator):
-    """An aggregator with a method that cannot take what it is given."""
-
-    def contribute(self, ctx, params): ...
-
-    def aggregate(self, ctx): ...
-
-
-component_class(ComponentSpec(role="aggregator", name="careless", cls="program:Careless"))
-
-
 # %% RefusedByStage: 'house_rules'; 'Silent'
 from bb_ir.errors import BytesAndBrainsError
 
