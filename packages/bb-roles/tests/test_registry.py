@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from bb_roles.contracts import Component, Model
-from bb_roles.entry_points import may_be_installed
+from bb_roles.entry_points import may_be_installed, unprovided
 from bb_roles.errors import PluginError, UnknownPluginError
 from bb_roles.registry import (
     bound_class,
@@ -349,6 +349,30 @@ def test_environment_restricts_what_is_seen(bb_install, monkeypatch):
     assert names <= {"model.tiny", "aggregator.fedavg"}
     assert component_spec("model", "tiny").name == "tiny"
     refused(lambda: component_spec("model", "other"), "BB_PLUGINS is set", kind=UnknownPluginError)
+
+
+@pytest.mark.parametrize(
+    ("named", "near"),
+    [("model.tinny", "model.tiny"), ("tiny", "model.tiny"), ("zzzzzzzz.qqqqqqqqq", "")],
+)
+def test_names_in_the_environment_that_nobody_provides_are_told(
+    bb_install, monkeypatch, named, near
+):
+    bb_install("model.tiny", whole())
+    bb_install("model.other", whole(name="other"))
+    monkeypatch.setenv("BB_PLUGINS", f"{named},model.other")
+
+    assert unprovided() == {named: near}
+    meant = f"{named!r}, which nobody provides" + (f" (did you mean {near!r}?)" if near else "")
+    refused(lambda: component_spec("model", "tiny"), meant, kind=UnknownPluginError)
+
+
+@pytest.mark.parametrize("value", ["", " , ", "model.tiny"])
+def test_names_in_the_environment_that_are_provided_are_not(bb_install, monkeypatch, value):
+    bb_install("model.tiny", whole())
+    monkeypatch.setenv("BB_PLUGINS", value)
+
+    assert unprovided() == {}
 
 
 def test_framework_ops_are_always_seen(monkeypatch):

@@ -267,7 +267,8 @@ def test_results_of_another_number_fail_the_frame(compiled, monkeypatch, results
 
     [failure] = stage.wire.failures()
     assert isinstance(failure.error, OpError)
-    assert f"gives {1 if results == 5 else len(results)} results" in str(failure.error)
+    returned = "int" if results == 5 else f"{len(results)} value"
+    assert f"Search of slot 'index' returned {returned}" in str(failure.error)
     assert is_idle(stage.server)
 
 

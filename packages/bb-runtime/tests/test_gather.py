@@ -7,7 +7,7 @@ import pytest
 import bb_dsl as bb
 from bb_ir.ids import PeerId
 from bb_ir.wire import build_envelope
-from bb_runtime import Dropped, Emitted, FrameEnded, LocalBus, Options, install
+from bb_runtime import Dropped, Emitted, FrameEnded, LocalBus, OpFailed, Options, install
 from bb_runtime._lower import lowered
 from bb_runtime.errors import QuorumNotMet
 from bb_testing.programs import Stage, Wire
@@ -653,3 +653,47 @@ def test_outputs_come_from_the_frame_of_the_round(compiled):
     emitted = [s for _, s in stage.wire.steps if isinstance(s, Emitted)]
     assert {step.frame for step in emitted} == {frame}
     assert {step.target for step in emitted} == {"Round"}
+
+
+# What came and was of no use
+
+
+def test_answers_on_which_ops_failed_are_told_apart_from_missing_ones(compiled):
+    stage = Stage(
+        compiled(Round(wait="all", quorum=2)), config={"aggregator": {"fail_in": "contribute"}}
+    )
+    frame = stage.run()
+
+    error = stage.wire.failures()[-1].error
+    assert isinstance(error, QuorumNotMet)
+    assert "2 more came, and ops of this Node failed on them: 2 ValueError" in error.found
+    assert error.fix == "put right what raised ValueError"
+    assert stage.end_of(frame).reason == "QuorumNotMet"
+
+
+def test_where_too_few_came_at_all_both_are_told(compiled):
+    stage = Stage(
+        compiled(Round(quorum=2, deadline="5s")),
+        config={"aggregator": {"fail_in": "contribute"}},
+    )
+    asked(stage)
+    stage.wire.deliver(2)
+    stage.wire.advance(5 * SECOND)
+
+    error = stage.wire.failures()[-1].error
+    assert "at its deadline; 1 more came" in error.found
+    assert error.fix.startswith("put right what raised ValueError; then lower the quorum")
+
+
+def test_failures_outlive_a_snapshot(compiled):
+    stage = Stage(
+        compiled(Round(quorum=2, deadline="5s")), config={"aggregator": {"fail_in": "contribute"}}
+    )
+    asked(stage)
+    stage.wire.deliver(2)
+    again = stage.makers[0]()
+    again.restore(stage.server.snapshot())
+    again.advance(again.now_ns + 5 * SECOND)
+
+    [error] = [step.error for step in again.poll() if isinstance(step, OpFailed)]
+    assert "1 more came, and ops of this Node failed on them: 1 ValueError" in error.found

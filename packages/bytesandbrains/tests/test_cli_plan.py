@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from bb_ir.params import ParameterSet
-from bb_ir.plan import Plan, from_json
+from bb_ir.plan import Plan, chunk_digest, digest_text, from_json
 from bb_plans.store import Store
 from bytesandbrains._files import CannotWrite
 from bytesandbrains.cli import main
@@ -96,7 +96,7 @@ def test_rollback_serves_the_version_before(folders, store, bundle, tmp_path):
     did = told("plan", "rollback", store)["rollback"]
 
     assert would["serves"] == did["serves"] != did["left"]
-    assert "no version is kept" in bb("plan", "rollback", store, code=1)
+    assert "no version is kept" in bb("plan", "rollback", store, code=3)
 
 
 def test_rollback_is_no_dead_end(folders, store, bundle):
@@ -349,7 +349,7 @@ def test_earlier_format(folders, tmp_path):
 
 
 def test_verify_lists_everything(bundle, tmp_path):
-    assert bb("plan", "verify", bundle).strip() == "sound"
+    assert bb("plan", "verify", bundle, "--no-bytes").strip() == "sound"
     told_plan = json.loads((bundle / "plan.json").read_text())
     for op in told_plan["swap"]["ops"]:
         op["srcOffset"] = "1000000000"
@@ -359,6 +359,158 @@ def test_verify_lists_everything(bundle, tmp_path):
     assert not found["sound"]
     assert "envelope" in {one["rule"] for one in found["problems"]}
     assert "not sound" in bb("plan", "verify", tmp_path / "bad.json", code=3)
+
+
+# --- bytes that verify compares
+
+
+def flip(file, at):
+    data = bytearray(file.read_bytes())
+    data[at] ^= 1
+    file.write_bytes(data)
+
+
+def op_of(bundle, codec):
+    """Return number and contents of the first op with a codec, or without one."""
+    ops = from_json(Plan, (bundle / "plan.json").read_text()).swap.ops
+    return next((number, op) for number, op in enumerate(ops) if bool(op.codec) is codec)
+
+
+def test_verify_compares_all_bytes_of_a_bundle(folders, store, bundle):
+    ops = from_json(Plan, (bundle / "plan.json").read_text()).swap.ops
+    differences = sum(bool(op.codec) for op in ops)
+    told_bytes = told("plan", "verify", bundle, "--store", store)["bytes"]
+    assert told_bytes == {
+        "ops": len(ops), "nbytes": sum(op.length for op in ops), "left": {}, "damaged": [],
+    }  # fmt: skip
+    assert told("plan", "verify", bundle, "--files", folders[0])["bytes"] == told_bytes
+
+    assert told("plan", "verify", bundle)["bytes"] == told_bytes  # by digests of the differences
+
+    (bundle / "spans.json").unlink()
+    alone = told("plan", "verify", bundle)
+    assert alone["sound"]
+    assert list(alone["bytes"]["left"].values()) == [differences]
+    text = bb("plan", "verify", bundle)
+    assert f"not compared: {differences} op" in text
+    assert "on a version that is not here: --store or --files" in text
+    assert text.endswith("sound\n")
+    assert told("plan", "verify", bundle, "--no-bytes")["bytes"] is None
+    bb("plan", "verify", bundle, "--no-bytes", "--store", store, code=2)
+
+
+@pytest.mark.parametrize("codec", [False, True])
+def test_verify_names_the_op_whose_bytes_are_damaged(store, bundle, codec):
+    number, op = op_of(bundle, codec)
+    size = op.encoded_length if codec else op.length
+    flip(bundle / "spans.bin", op.src_offset + size - 1)
+    if codec:  # so that what comes out is compared
+        (bundle / "spans.json").unlink()
+
+    found = told("plan", "verify", bundle, "--store", store, code=3)
+
+    assert (found["sound"], found["problems"]) == (False, [])
+    (damaged,) = found["bytes"]["damaged"]
+    assert (damaged["code"], damaged["op"], damaged["place"]) == (
+        "BytesDamaged", number, "mem://spans",
+    )  # fmt: skip
+    assert op.digest.value.hex() in damaged["expected"]
+    text = bb("plan", "verify", bundle, "--store", store, code=3)
+    assert f"error[BytesDamaged]: ops[{number}] reads 'mem://spans'" in text
+    assert "not sound: 1 error" in text
+    assert bb("plan", "verify", bundle, "--no-bytes").strip() == "sound"
+
+
+def test_verify_finds_a_damaged_difference_without_the_old_version(bundle):
+    number, op = op_of(bundle, codec=True)
+    flip(bundle / "spans.bin", op.src_offset + op.encoded_length // 2)
+
+    (damaged,) = told("plan", "verify", bundle / "plan.json", code=3)["bytes"]["damaged"]
+
+    assert (damaged["op"], damaged["place"]) == (number, "mem://spans")
+
+
+def test_verify_refuses_digests_that_cannot_be_read(bundle):
+    for content in ("", "{}", '{"pieces": [[1]]}', '{"pieces": [[0, 1, "blake3:0"]]}', "[]"):
+        (bundle / "spans.json").write_text(content)
+        error = told("plan", "verify", bundle, code=3)["errors"][0]
+        assert error["code"] == "BadPlanFile"
+        assert "spans.json" in error["found"]
+
+
+@pytest.mark.parametrize("digests", [True, False])
+def test_verify_finds_a_bundle_that_is_cut_off_without_the_old_version(bundle, digests):
+    if not digests:
+        (bundle / "spans.json").unlink()
+    spans = (bundle / "spans.bin").read_bytes()
+    (bundle / "spans.bin").write_bytes(spans[:10])
+
+    found = told("plan", "verify", bundle, code=3)["bytes"]
+
+    ops = from_json(Plan, (bundle / "plan.json").read_text()).swap.ops
+    wrong = {index for index, op in enumerate(ops) if op.src_offset + _reads(op) > 10}
+    assert {one["op"] for one in found["damaged"]} == wrong
+    (bundle / "spans.bin").unlink()
+    assert "spans.bin" in bb("plan", "verify", bundle, code=3)
+
+
+def _reads(op):
+    return op.encoded_length if op.codec else op.length
+
+
+def test_verify_blames_the_old_version_where_that_is_damaged(folders, bundle):
+    _, op = op_of(bundle, codec=True)
+    swap = from_json(Plan, (bundle / "plan.json").read_text()).swap
+    base = next(one for one in swap.from_.files if chunk_digest(one) == op.src_digest)
+    flip(folders[0] / base.path, base.offset)
+
+    (damaged,) = told("plan", "verify", bundle, "--files", folders[0], code=3)["bytes"]["damaged"]
+
+    assert damaged["place"] == f"cas://{digest_text(op.src_digest)}"
+    assert digest_text(op.src_digest) in damaged["expected"]
+
+
+def test_verify_reads_files_that_a_plan_reads(folders, tmp_path):
+    bb("plan", "swap", *folders, "--out", tmp_path / "p.json")
+    assert "from files: --files" in bb("plan", "verify", tmp_path / "p.json")
+    assert told("plan", "verify", tmp_path / "p.json", "--files", folders[1])["sound"]
+    (folders[1] / "w.safetensors").unlink()
+
+    found = told("plan", "verify", tmp_path / "p.json", "--files", folders[1], code=3)["bytes"]
+
+    assert found["ops"] == len(found["damaged"]) > 0
+    assert "cannot be opened" in found["damaged"][0]["found"]
+
+
+def test_verify_changes_nothing_and_needs_a_store_that_is_there(store, bundle, tmp_path):
+    before = {str(file): file.stat().st_mtime_ns for file in store.rglob("*")}
+    bb("plan", "verify", bundle, "--store", store)
+    assert {str(file): file.stat().st_mtime_ns for file in store.rglob("*")} == before
+
+    error = told("plan", "verify", bundle, "--store", tmp_path / "none", code=3)["errors"][0]
+
+    assert error["code"] == "NotAStore"
+    assert not (tmp_path / "none").exists()
+
+
+def test_damaged_bundle_is_not_committed_to_a_fresh_store(folders, store, tmp_path):
+    first, fresh = tmp_path / "first", tmp_path / "fresh"
+    good = (first / "spans.bin").read_bytes()
+    _, op = op_of(first, codec=False)
+    flip(first / "spans.bin", op.src_offset)
+
+    error = told("plan", "apply", first, "--store", fresh, code=1)["errors"][0]
+
+    assert error["code"] == "PlanFailed"
+    with Store(fresh, writable=False) as held:
+        assert (held.current, held.kept, held.versions()) == (None, None, ())
+        assert not held.has(op.digest)
+    (first / "spans.bin").write_bytes(good)
+    assert told("plan", "apply", first, "--store", fresh, "--rebuild", tmp_path / "o")["epoch"] == 1
+    assert same(folders[0], tmp_path / "o")
+
+
+# --- pictures
 
 
 @pytest.mark.parametrize("kind", ["png", "svg"])
@@ -688,6 +840,29 @@ def test_demo_removes_nothing_that_it_did_not_make(tmp_path):
 
     assert "'mine.txt', which no demo made" in bb("demo", "plans", "--out", tmp_path, code=3)
     assert (tmp_path / "cache" / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("at", ["_flip", "_cache_figures", "_write_weights"])
+def test_interrupted_demo_removes_what_it_worked_with(tmp_path, monkeypatch, at):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine.txt").write_text("mine")
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"bytesandbrains.demo.plans.PlansDemo.{at}", stop)
+
+    text = bb("demo", "plans", "--out", out, "--megabytes", 1, "--requests", 300, code=130)
+
+    names = {file.name for file in out.iterdir()}
+    assert not names & {"swap", "cache"}
+    assert (out / "mine.txt").read_text() == "mine"
+    results = names - {"mine.txt"}
+    assert all(name in text for name in results)
+    assert ("no results" in text) is not bool(results)
+    assert bool(results) is (at != "_write_weights")
+    assert "interrupted" in text
 
 
 def test_demo_on_a_full_disk_says_so(tmp_path, monkeypatch):

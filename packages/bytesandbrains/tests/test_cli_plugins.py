@@ -198,3 +198,20 @@ def test_blas_is_unknown_rather_than_guessed(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
     assert module.fingerprint().blas.threads is None
+
+
+def test_names_in_the_environment_that_nobody_provides_are_told(bb, monkeypatch):
+    monkeypatch.setenv("BB_PLUGINS", "model.mlpp,aggregator.krum")
+
+    done = bb("plugins", "aggregator")
+
+    assert (done.code, "krum" in done.out) == (0, True)
+    assert done.err == (
+        "BB_PLUGINS names 'model.mlpp', which nobody provides: did you mean 'model.mlp'?\n"
+    )
+    assert bb("plugins", "--json").json["unprovided"] == [
+        {"name": "model.mlpp", "near": "model.mlp"}
+    ]
+    monkeypatch.setenv("BB_PLUGINS", "aggregator.krum")
+    assert bb("plugins", "aggregator").err == ""
+    assert "unprovided" not in bb("plugins", "--json").json

@@ -7,9 +7,12 @@ import click
 import numpy as np
 import pytest
 
+from bb_ir.params import ParameterSet
+from bb_runtime import Dropped, Emitted, FrameId, OpFailed
 from bytesandbrains.cli import _progress
 from bytesandbrains.cli._config import BadConfigFile
 from bytesandbrains.cli._lacking import fill_in
+from bytesandbrains.cli._replay_apart import apart
 from bytesandbrains.cli._values import text_of
 from bytesandbrains.journal import FileJournal, read_journal
 
@@ -36,6 +39,14 @@ def test_a_run_is_told_call_by_call(bb, journals):
     assert "Ship        weights to " in done.out
     assert "Emitted     round of Mine  frame 2" in done.out
     assert "steps, all as recorded" in done.out
+
+
+def test_values_that_stand_in_a_header_are_counted(bb, journals):
+    server, client = bb("replay", "seed-1/server").out, bb("replay", "seed-1/client-0").out
+
+    received = re.findall(r"receive \S+ from \S+ ([\d,]+) bytes", server + client)
+    assert received
+    assert "0" not in received
 
 
 def test_until_stops_after_a_record(bb, journals):
@@ -80,6 +91,63 @@ def test_diff_names_the_first_step_at_which_two_runs_part(bb, journals):
     assert "the first step at which they part:" in done.out
     assert done.out.count("Ship weights to ") == 2
     assert 'g.net_out("weights"' in done.out
+    assert "what differs, first / second:\n" in done.out
+    assert re.search(
+        r"value '\S+': differs from byte [\d,]+ of [\d,]+ on; digests [0-9a-f]{12} / [0-9a-f]{12}",
+        done.out,
+    )
+
+
+def _emitted(value, name="y"):
+    return Emitted("T", name, value, FrameId(1, 2))
+
+
+SET = {"w": np.arange(4.0).reshape(2, 2)}
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "lines"),
+    [
+        (_emitted(1.5), _emitted(2.5), ["value: 1.5 / 2.5"]),
+        (_emitted(1.5), _emitted(1.5, "z"), ["name: y / z"]),
+        (_emitted(np.arange(3)), _emitted(np.arange(4)), ["value: int64[3] / int64[4]"]),
+        (
+            _emitted(np.array([1.0, 2.0, np.nan])), _emitted(np.array([1.0, 3.0, np.nan])),
+            ["value: 1 of 3 elements, first [1]: 2.0 / 3.0"],
+        ),
+        (_emitted(np.float64(0.0)), _emitted(np.float64(-0.0)),
+         ["value: 1 of 1 elements, first []: 0.0 / -0.0"]),
+        (
+            _emitted(ParameterSet.from_tensors(SET)),
+            _emitted(ParameterSet.from_tensors({"w": SET["w"] + [[0, 0], [1, 2]]})),
+            ["value['w']: 2 of 4 elements, first [1, 0]: 2.0 / 3.0"],
+        ),
+        (_emitted({"a": 1, "b": 2}), _emitted({"a": 1, "c": 2}),
+         ["value['b']: only in the first", "value['c']: only in the second"]),
+        (_emitted({"a": {"n": 1}}), _emitted({"a": {"n": 2}}), ["value['a']['n']: 1 / 2"]),
+        (_emitted(1), Dropped("late", None, "e"), ["the kind of step: Emitted / Dropped"]),
+        (Dropped("late", None, "e"), Dropped("unknown", None, "e"), ["reason: late / unknown"]),
+        (_emitted(SET), _emitted(SET), []),
+        (_emitted(np.array([])), _emitted(np.array([])), []),
+        (_emitted(np.array(["a", None])), _emitted(np.array(["b", None])),
+         ["value: ['a', None] / ['b', None]"]),
+        (_emitted("1"), _emitted(1), ["value: '1' / 1"]),
+        (_emitted("a" * 200 + "b"), _emitted("a" * 200 + "c"),
+         ["value, from character 200 on: b / c"]),
+    ],
+)  # fmt: skip
+def test_what_differs_between_two_steps_is_told(one, two, lines):
+    assert sorted(apart(one, two, None)) == lines
+
+
+def test_failures_differ_by_their_codes_and_not_by_where_files_lie():
+    def failed(error, trace):
+        return OpFailed("T", "Fit", "m", "c", None, error, FrameId(1, 2), None, None, trace)
+
+    one, two = failed(ValueError("a"), "/here"), failed(ValueError("b"), "/there")
+
+    assert apart(one, two, None) == []
+    assert apart(one, failed(KeyError("a"), ""), None) == ["error: ValueError / KeyError"]
 
 
 def test_diff_of_a_journal_with_itself_finds_nothing(bb, journals):

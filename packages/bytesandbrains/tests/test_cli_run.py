@@ -1,6 +1,7 @@
 """`bb run`: whole federations from the command line."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -364,3 +365,33 @@ def test_artifact_of_another_version_is_refused_by_name(bb, artifact, tmp_path):
     assert done.code == 3
     assert done.err.startswith("error[IncompatibleCompiledVersion]")
     assert "--> later.onnx" in done.err
+
+
+@pytest.mark.parametrize(
+    ("config", "peers", "told"),
+    [
+        ("[model]\nlr = 0.05", 2, True),
+        ("[client.data]\nclient = '{index}'\nclients = '{count}'\npartition = 'iid'", 2, False),
+        ("[data]\nsplit = 'train'", 2, False),
+        ("", 1, False),
+    ],
+)
+def test_data_that_nobody_split_is_told(bb, artifact, config, peers, told):
+    Path("c.toml").write_text(config)
+
+    done = bb("run", artifact, "--config", "c.toml", "--peers", peers)
+
+    assert done.code == 0
+    line = (
+        "nothing tells the 2 client Nodes which part of the data is theirs: slot 'data' (digits) "
+        "has no configuration; --config FILE gives each a part\n"
+    )
+    assert done.err == (line if told else "")
+    assert bb("run", artifact, "--config", "c.toml", "--peers", peers, "--json").json["ok"]
+
+
+def test_data_that_was_split_when_compiled_is_not_told(bb, program):
+    done = bb("compile", program, "-o", "mine.onnx", *BINDS, "--config", "mine.toml")
+    assert done.code == 0
+
+    assert bb("run", "mine.onnx").err == ""

@@ -181,10 +181,10 @@ def test_artifact_with_data_beside_it_is_signed_with_that_data(bb, artifact, tmp
 @pytest.mark.parametrize(
     ("arguments", "code", "kind"),
     [
-        (["gone.onnx", "--key", "a.pem"], 3, "InvalidArtifact"),
+        (["gone.onnx", "--key", "a.pem"], 3, "UnfitPath"),
         (["mine.onnx", "--key", "mine.onnx"], 3, "IdError"),
         (["a.pem", "--key", "a.pem"], 3, "InvalidArtifact"),
-        (["mine.onnx", "--key", "gone.pem"], 2, ""),
+        (["mine.onnx", "--key", "gone.pem"], 3, "UnfitPath"),
         (["mine.onnx"], 2, ""),
     ],
 )

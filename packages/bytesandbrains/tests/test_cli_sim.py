@@ -2,6 +2,7 @@
 
 import json
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -76,6 +77,37 @@ def test_run_of_which_no_round_succeeded_says_why(bb, scenario):
     assert [one["answered"] for one in told.json["rounds"]] == [0] * 4
 
 
+BROKEN = """\
+from bb_aggregator_fedavg._fedavg import FedAvg
+
+
+class Broken(FedAvg):
+    def contribute(self, ctx, params, metrics):
+        raise ZeroDivisionError("no luck")
+"""
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_verbose_runs_show_the_first_traceback_of_each_code(
+    bb, scenario, tmp_path, monkeypatch, as_json
+):
+    (tmp_path / "broken_fold.py").write_text(BROKEN)
+    monkeypatch.syspath_prepend(tmp_path)
+    options = ["--bind", "aggregator=broken_fold:Broken", "--out", "here", "--no-plot", *as_json]
+
+    quiet = bb("sim", scenario, *options)
+    # `bb` takes it that no traceback is shown.
+    call = "from bytesandbrains.cli import main; main()"
+    command = [sys.executable, "-c", call, "sim", str(scenario), "-vv", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert quiet.code == done.returncode == 1
+    assert done.stderr.count("first ZeroDivisionError:\nTraceback (most recent call last):") == 1
+    assert 'raise ZeroDivisionError("no luck")' in done.stderr
+    assert "put right what raised ZeroDivisionError" in " ".join((quiet.err + quiet.out).split())
+    assert "Traceback" not in (tmp_path / "here" / "metrics.json").read_text() + done.stdout
+
+
 def test_run_in_which_nothing_ended_is_told(bb, scenario):
     done = bb("sim", scenario, "--until", "1ms")
 
@@ -138,6 +170,11 @@ def test_example_runs(bb, tmp_path):
 
     assert told["peers"]["client"] == 100
     assert [one["ended"] for one in told["rounds"]] == [{"done": 1}] * 3
+
+
+@pytest.mark.parametrize("options", [["--example", "--json"], ["--json", "--example"]])
+def test_example_as_json_holds_the_text(bb, options):
+    assert bb("sim", *options).json == {"scenario": bb("sim", "--example").out}
 
 
 def test_program_is_found_beside_its_scenario(bb, scenario, tmp_path, monkeypatch):

@@ -155,6 +155,10 @@ class Echo(bb.Module):
 # $ bb compile program.py:Echo
 
 
+# %% UnfitPath: there is no file 'alice.pem'
+# $ bb keys show alice.pem
+
+
 # %% WrongArguments: epoch
 import bytesandbrains as bb
 

@@ -59,6 +59,16 @@ from bytesandbrains.plans import read_plan
 read_plan(model / "weights.bin")
 
 
+# %% BytesDamaged: ops[0] reads 'mem://spans'
+from bytesandbrains.plans import bundle_arenas, compare_bytes, swap_bundle
+
+manifest = manifest_of_folder(model, "demo", "1")
+bundle = swap_bundle(Path("bundle"), None, manifest, old_files=None, new_files=model)
+spans = Path("bundle/spans.bin")
+spans.write_bytes(spans.read_bytes()[::-1])
+compare_bytes(bundle.plan, arenas=bundle_arenas(Path("bundle"))).check()
+
+
 # %% PlanLacks: ops[0]; 'file://weights.bin'
 from bytesandbrains.plans import carry_out, swap_in_place
 

@@ -18,7 +18,7 @@ import pluggy
 from bb_ir.errors import SourceLine, closest
 from bb_roles import hookspecs
 from bb_roles._hooks import PROJECT
-from bb_roles.entry_points import find, installed
+from bb_roles.entry_points import find, installed, unprovided
 from bb_roles.errors import PluginError, UnknownPluginError
 from bb_roles.spec import API
 
@@ -152,6 +152,9 @@ def _unknown(point: str) -> UnknownPluginError:
     hint = f"did you mean {close!r}? " if close else ""
     if os.environ.get("BB_PLUGINS"):
         hint += "BB_PLUGINS is set and hides all others; "
+        for name, near in unprovided().items():
+            meant = f" (did you mean {near!r}?)" if near else ""
+            hint += f"it names {name!r}, which nobody provides{meant}; "
     return UnknownPluginError(
         f"no plugin provides {point}",
         expected=f"installed: {', '.join(names) or 'none'}",

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["ENTRY_POINT_GROUP", "Installed", "find", "installed", "may_be_installed"]
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "Installed",
+    "find",
+    "installed",
+    "may_be_installed",
+    "unprovided",
+]
 
 #: The group's name carries the contract's major version: an engine of v1 does not even look at a
 #: plugin that was written for v2.
@@ -70,6 +77,24 @@ def find(point: str) -> list[Installed]:
     return sorted(found, key=lambda one: one.distribution)
 
 
+def unprovided() -> dict[str, str]:
+    """Return the names in `BB_PLUGINS` that nobody provides, and which one may have been meant.
+
+    Reads metadata and imports nothing. Where nothing is near, the text is empty.
+    """
+    chosen = _chosen()
+    if not chosen:
+        return {}
+    from bb_ir.errors import closest
+
+    known = sorted({entry.name for entry in _all_entry_points()})
+    return {
+        name: next((one for one in known if one.partition(".")[2] == name), "")
+        or closest(name, known)
+        for name in sorted(chosen.difference(known))
+    }
+
+
 def may_be_installed(kind: str) -> bool:
     """Tell whether there can be a plugin of a kind; false is certain.
 
@@ -100,10 +125,19 @@ def _mentions(folder: str, lead: bytes) -> bool:
 
 
 def _entry_points() -> list[EntryPoint]:
-    seen = os.environ.get("BB_PLUGINS", "")
-    chosen = {name.strip() for name in seen.split(",") if name.strip()}
-    found = _read_entry_points(tuple(_stamp(folder) for folder in sys.path))
+    chosen = _chosen()
+    found = _all_entry_points()
     return [e for e in found if not chosen or e.name in chosen or e.name.startswith("op.")]
+
+
+def _chosen() -> set[str]:
+    """Return the names that the environment restricts all to; none for no restriction."""
+    seen = os.environ.get("BB_PLUGINS", "")
+    return {name.strip() for name in seen.split(",") if name.strip()}
+
+
+def _all_entry_points() -> tuple[EntryPoint, ...]:
+    return _read_entry_points(tuple(_stamp(folder) for folder in sys.path))
 
 
 @lru_cache(maxsize=8)

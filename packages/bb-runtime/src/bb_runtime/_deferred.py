@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bb_runtime._frames import NOTHING, Frame
 from bb_runtime._quarantine import Quarantine, Unwanted
+from bb_runtime._returned import wrong_results
 from bb_runtime.errors import OpError
 from bb_runtime.inbox import Completion
 from bb_runtime.steps import Deferred
@@ -383,7 +384,7 @@ def _several(result: Any, info: DeferInfo) -> tuple[Any, ...]:
     try:
         results = tuple(result)
     except TypeError:
-        results = (result,)
+        raise wrong_results(info.op, type(result).__name__) from None
     if len(results) != len(info.outs):
-        raise OpError(f"{info.op.name} gives {len(results)} results", expected=f"{len(info.outs)}")
+        raise wrong_results(info.op, len(results))
     return results

@@ -66,6 +66,7 @@ from bb_runtime._peers import Peer, Peers
 from bb_runtime._post import Post
 from bb_runtime._pressure import Pressure
 from bb_runtime._quarantine import Unwanted
+from bb_runtime._returned import misreturned
 from bb_runtime._slots import Plan, Slots
 from bb_runtime._strangers import Strangers
 from bb_runtime._timers import Timers
@@ -461,7 +462,10 @@ class Engine:
         try:
             frame.bound.runs[index](frame)
         except Exception as error:  # noqa: BLE001  # whatever a component raises ends here
-            self.fail(frame, failed_op(frame.bound.program.stretches[index], error), error)
+            program = frame.bound.program
+            op = failed_op(program.stretches[index], error)
+            told = misreturned(program.stretches[index], op, error, program.target)
+            self.fail(frame, op, told or error)
         except BaseException:
             self.broken = True
             raise
@@ -618,7 +622,7 @@ class Engine:
         if parent.state == ENDED:
             return
         if frame.block is None:
-            self.gathers.child_ended(parent, frame)
+            self.gathers.child_ended(parent, frame, how, reason)
         else:
             self.blocks.turn_ended(frame, how, reason)
         self.touch(parent)

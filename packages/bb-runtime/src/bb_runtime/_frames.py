@@ -194,7 +194,9 @@ class PeerParts:
 class GatherState:
     """One gather of one frame: who was asked, who answered."""
 
-    __slots__ = ("answers", "asked", "dues", "fired", "info", "kept", "need", "parts", "pending")
+    __slots__ = (
+        "answers", "asked", "dues", "failed", "fired", "info", "kept", "need", "parts", "pending",
+    )  # fmt: skip
 
     def __init__(self, info: GatherInfo) -> None:
         self.info = info
@@ -207,6 +209,8 @@ class GatherState:
         self.kept: dict[PeerId, Any] = {}
         #: Where a peer answers more than once, what came of it so far.
         self.parts: dict[PeerId, PeerParts] = NOTHING
+        #: Child frames that failed before they reached it, by the code of what failed.
+        self.failed: dict[str, int] = NOTHING
         self.fired = False
         #: Until when single peers are waited for, if that is measured.
         self.dues: Dues | None = None
@@ -219,6 +223,12 @@ class GatherState:
         if found is None:
             found = self.parts[peer] = PeerParts()
         return found
+
+    def count_failed(self, code: str) -> None:
+        """Note that a child frame failed before it reached the gather."""
+        if self.failed is NOTHING:
+            self.failed = {}
+        self.failed[code] = self.failed.get(code, 0) + 1
 
     def reached_by(self, child: Frame) -> bool:
         """Whether a child frame has arrived."""

@@ -161,11 +161,13 @@ class Gathers:
                     self.answer_failed(frame, edge, peer, reason)
         self._engine.tidy()
 
-    def child_ended(self, parent: Frame, child: Frame) -> None:
+    def child_ended(self, parent: Frame, child: Frame, how: str, reason: str) -> None:
         """Count out a child frame that did not reach the gathers of its parent."""
         for state in parent.gathers.values():
             if state.info.edge != child.name or state.reached_by(child):
                 continue
+            if how == "failed":
+                state.count_failed(reason)
             if child.sender is not None and state.counts_out(child.sender):
                 state.pending -= 1
 
@@ -207,11 +209,17 @@ class Gathers:
                 f"{state.need} answers are wanted and {asked} peers were asked on edge "
                 f"{state.info.edge!r}"
             )
-        error = QuorumNotMet(
-            found,
-            expected=f"at least {state.need}",
-            fix="lower the quorum, lengthen the deadline, or use on_short='continue'",
-        )
+        fix = "lower the quorum, lengthen the deadline, or use on_short='continue'"
+        if state.failed:
+            many = ", ".join(f"{count} {code}" for code, count in sorted(state.failed.items()))
+            came = sum(state.failed.values())
+            found += f"; {came} more came, and ops of this Node failed on them: {many}"
+            cause = f"put right what raised {', '.join(sorted(state.failed))}"
+            # Those that are still on their way are not missing, unless their time is over.
+            coming = 0 if expired else state.pending
+            enough = len(state.answers) + came + coming >= state.need
+            fix = cause if enough else f"{cause}; then {fix}"
+        error = QuorumNotMet(found, expected=f"at least {state.need}", fix=fix)
         self._engine.fail(frame, state.info.op, error)
 
     def _fire(self, frame: Frame, state: GatherState) -> None:

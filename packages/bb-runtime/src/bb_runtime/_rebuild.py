@@ -321,6 +321,9 @@ class Builder:
         state.need, state.pending = int(packed["need"]), int(packed["pending"])
         state.answers = {peer_of(peer): _address(one) for peer, one in packed["answers"].items()}
         state.kept = {peer_of(peer): self.unpack(v) for peer, v in packed["kept"].items()}
+        # One of an earlier version does not tell.
+        for code, count in packed.get("failed", {}).items():
+            state.failed = {**state.failed, str(code): whole(count)}
         state.fired = bool(packed["fired"])
         for peer, (arrived, lost, values) in packed["parts"].items():
             parts = state.parts_of(peer_of(peer))

@@ -354,9 +354,9 @@ class Hands:
             self._node.receive(lease)
             return []
 
-        return Asked(
-            "receive", f"{lease.edge.name} from {lease.source}, {len(payload):,} bytes", call
-        )
+        # Small values stand in the header, others in the payload; padding is none of either.
+        size = sum(fill.length for fill in lease.head.fills)
+        return Asked("receive", f"{lease.edge.name} from {lease.source}, {size:,} bytes", call)
 
     def _abandon(self, record: Record) -> Asked:
         lease = self._lease(record)

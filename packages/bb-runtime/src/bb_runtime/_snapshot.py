@@ -319,6 +319,7 @@ class _Writer:
             "answers": state.answers,
             "kept": self._plain(state.kept, "a gather collected", state.info.op),
             "parts": {peer: self._parts(state, one) for peer, one in state.parts.items()},
+            "failed": dict(state.failed),
             "fired": state.fired,
             "dues": None if state.dues is None else state.dues.state(self.now_ns),
         }

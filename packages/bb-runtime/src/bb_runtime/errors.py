@@ -199,7 +199,8 @@ class OpError(BytesAndBrainsError):
     """A failure inside a running frame, or a call that cannot start one.
 
     What the errors of running are kinds of. The engine raises it itself where an op is given a
-    value that it cannot use, such as a number of turns that is no number.
+    value that it cannot use, such as a number of turns that is no number, and where a method
+    returns another number of values than its op gives.
     """
 
 
@@ -231,7 +232,8 @@ class QuorumNotMet(OpError):
     """Too few peers answered before the deadline, or can answer at all.
 
     Lower the quorum, lengthen the deadline, or go on with what there is: `on_short="continue"`.
-    The failures of the peers, if any, are steps of their own.
+    Where answers came and ops of this Node failed on them, the error says how many and with which
+    codes: put that right first. The failures, also of the peers, are steps of their own.
     """
 
 

@@ -40,12 +40,15 @@ class Recorder:
     Attributes:
         rounds: By number.
         spans: What some peers did, by number of the peer: the first of those that did something.
+        traces: The traceback of the first failure of each code since this process began. They
+            name places of this machine, so they are no part of a result or of a checkpoint.
     """
 
     def __init__(self, name_of: Callable[[int], str]) -> None:
         self._name_of = name_of
         self.rounds: dict[int, Round] = {}
         self.spans: dict[int, list[Span]] = {}
+        self.traces: dict[str, str] = {}
         self._last = -1
 
     def round(self, number: int) -> Round:
@@ -80,6 +83,7 @@ class Recorder:
         elif isinstance(step, OpFailed):
             code = code_of(step.error)
             one.failures[code] += 1
+            self.traces.setdefault(code, step.trace)
             if code not in one.said:
                 one.said[code] = _words(step)
                 if advice := getattr(step.error, "fix", ""):

@@ -231,6 +231,15 @@ class Simulation:
             self._handle_next()
         self._settle_all(self.now_ns)
 
+    @property
+    def traces(self) -> dict[str, str]:
+        """The traceback of the first failure of each code, for people who look for a mistake.
+
+        It tells of what was simulated in this process, not of what a checkpoint brought, and names
+        files of this machine, so no `Result` holds it.
+        """
+        return dict(self._world.recorder.traces)
+
     def result(self) -> Result:
         """Return what was done so far."""
         recorder, scenario = self._world.recorder, self.scenario

@@ -71,6 +71,9 @@ def plans(
     try:
         swap = demo.swap()
         cache = demo.cache()
+    except KeyboardInterrupt:
+        _stopped(out, demo.clean_up(), hidden=hidden)
+        raise
     except OSError as error:
         raise CannotWrite(
             f"{str(out)!r} cannot be written: {error.strerror or error}",
@@ -83,6 +86,13 @@ def plans(
     _tell(swap, cache)
     pictures = "".join(f", {name}" for name in demo.plots)
     click.echo(f"wrote {out}/: swap_plan.json, cache_plan.json, plans.json{pictures}")
+
+
+def _stopped(out: Path, left: tuple[str, ...], *, hidden: bool) -> None:
+    """Say what an interrupted demo leaves."""
+    if not hidden:
+        files = ", ".join(left) or "no results"
+        click.echo(f"\nstopped: removed what it worked with; {out}/ has {files}", err=True)
 
 
 def _tell(swap: SwapFigures, cache: CacheFigures) -> None:

@@ -203,7 +203,7 @@ def _foreign(error: Exception) -> str:
 def _code(error: Exception) -> Exit:
     if not isinstance(error, BytesAndBrainsError):
         return Exit.DEFECT
-    from bb_plans.errors import NotAStore, StoreError
+    from bb_plans.errors import FolderOccupied, NotAStore, StaleEpoch, StoreError, VersionUnknown
     from bb_roles.errors import PlanFailed
     from bb_runtime.errors import DeliveryError, InvalidInput, OpError, ReplayDiverged
     from bytesandbrains.local import FrameFailed
@@ -212,4 +212,6 @@ def _code(error: Exception) -> Exit:
         BrokenCommand, DeliveryError, FrameFailed, OpError, PlanFailed, ReplayDiverged, StoreError,
     )  # fmt: skip
     ran = isinstance(error, kinds)
-    return Exit.FAILED if ran and not isinstance(error, (InvalidInput, NotAStore)) else Exit.INPUT
+    # What a store refuses because something was asked of it that cannot be.
+    asked = (FolderOccupied, InvalidInput, NotAStore, StaleEpoch, VersionUnknown)
+    return Exit.FAILED if ran and not isinstance(error, asked) else Exit.INPUT

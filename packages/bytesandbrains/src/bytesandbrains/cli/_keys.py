@@ -12,6 +12,7 @@ import click
 from bytesandbrains.cli import _session
 from bytesandbrains.cli._errors import EXIT_CODES
 from bytesandbrains.cli._json import print_json
+from bytesandbrains.cli._paths import FILE
 
 if TYPE_CHECKING:
     from bb_ir.ids import KeyPair
@@ -20,12 +21,11 @@ __all__ = ["command", "password_option", "read_key"]
 
 #: Permissions of everybody but the owner.
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 password_option = click.option(
     "--password-file",
     "password",
-    type=_FILE,
+    type=FILE,
     metavar="FILE",
     help="A file whose first line is the password of the key.",
 )
@@ -107,7 +107,7 @@ def _new(*, file: Path, password: Path | None, as_json: bool) -> None:
     _print(file, keypair, as_json=as_json, done=f"wrote {file}, the key of ")
 
 
-@click.argument("file", type=_FILE)
+@click.argument("file", type=FILE)
 @password_option
 def _show(*, file: Path, password: Path | None, as_json: bool) -> None:
     """Show the peer id of the key pair in FILE: what others trust.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
+
+from bytesandbrains.cli._paths import PATH
 
 __all__ = ["arg_option", "bind_option", "config_option", "parse_pairs", "stage_option"]
 
@@ -50,7 +50,7 @@ stage_option = click.option(
 config_option = click.option(
     "--config",
     "config_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="What components are configured with, as for `bb run`, in TOML or JSON. Types that "
     "follow are checked and shapes are known; fields with {index} and its like are left to `run`.",

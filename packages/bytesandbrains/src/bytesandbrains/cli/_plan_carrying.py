@@ -144,6 +144,8 @@ def rollback(*, store: Path, dry_run: bool, as_json: bool) -> None:
     from bb_ir.plan import digest_text
     from bb_plans.store import Store
 
+    with Store(store, writable=False):
+        pass  # a folder that is no store is not made one
     with Store(store, writable=not dry_run) as held:
         left = held.current
         version = held.kept if dry_run else held.rollback()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bytesandbrains.cli import _session
-from bytesandbrains.cli._errors import MOST_SHOWN, Exit
+from bytesandbrains.cli._errors import MOST_SHOWN, Exit, as_data, as_text, screen_width
 from bytesandbrains.cli._json import print_json
 from bytesandbrains.cli._paths import PATH, PICTURE
 from bytesandbrains.cli._plan_files import draw
@@ -16,32 +16,67 @@ from bytesandbrains.cli._sizes import size, span
 
 if TYPE_CHECKING:
     from bb_ir.plan import CachePlan, Problem, SwapPlan
+    from bytesandbrains.plans import Compared
 
 __all__ = ["show", "verify"]
 
 
 @_session.command
 @click.argument("plan", type=PATH)
+@click.option(
+    "--files",
+    type=PATH,
+    metavar="FOLDER",
+    help="Folder of file:// places, or of the old version.",
+)
+@click.option(
+    "--store", type=PATH, metavar="FOLDER", help="Store that has the old version, or cas:// places."
+)
+@click.option("--no-bytes", is_flag=True, help="Look at the plan alone, and read no bytes.")
 @click.pass_context
-def verify(ctx: click.Context, /, *, plan: Path, as_json: bool) -> None:
-    """Check a plan, and list everything that is wrong.
+def verify(
+    ctx: click.Context,
+    /,
+    *,
+    plan: Path,
+    files: Path | None,
+    store: Path | None,
+    no_bytes: bool,
+    as_json: bool,
+) -> None:
+    """Check a plan and the bytes that it reads, and list everything that is wrong.
 
-    PLAN is a file, or a bundle. Every rule is looked at, and nothing is moved. Exit code 3 when it
-    is not sound; warnings alone are no reason.
+    PLAN is a file, or a bundle. Every rule is looked at, and nothing is moved. Of a sound plan the
+    bytes that are at hand are read, and compared with its digests: those of a bundle, with --files
+    those of files, with --store those of a store. Differences need the version that they apply to.
+    Exit code 3 when the plan is not sound or bytes are damaged; warnings alone are no reason.
     """
     from bb_ir.plan import validate
     from bb_plans.places import content_of, media_of
     from bytesandbrains.plans import read_plan
 
+    if no_bytes and (files is not None or store is not None):
+        raise click.UsageError("--no-bytes reads none: leave it out, or --files and --store")
     read = read_plan(plan)
-    found = validate(read, media=media_of(content_of(read)))
+    content = content_of(read)
+    found = validate(read, media=media_of(content))
     errors = [one for one in found if not one.warning]
+    compared = None
+    if not errors and not no_bytes:
+        compared = _compare(plan, content, files, store, hidden=as_json)
+    damaged = () if compared is None else compared.damaged
+    wrong = len(errors) + len(damaged)
     if as_json:
-        print_json({"sound": not errors, "problems": [_told(one) for one in found]})
+        told = [_told(one) for one in found]
+        print_json(
+            {"sound": not wrong, "problems": told, "bytes": compared and _facts_of(compared)}
+        )
     else:
         _print_problems(found)
-        click.echo(_verdict(len(errors), len(found) - len(errors)))
-    ctx.exit(Exit.INPUT if errors else Exit.OK)
+        if compared is not None:
+            _print_compared(compared)
+        click.echo(_verdict(wrong, len(found) - len(errors)))
+    ctx.exit(Exit.INPUT if wrong else Exit.OK)
 
 
 @_session.command
@@ -86,6 +121,51 @@ def show(*, plan: Path, ops: int, plot: Path | None, rate: float, as_json: bool)
     _print_plan(content, took, rate, ops)
     if plot is not None:
         click.echo(f"wrote {plot}")
+
+
+def _compare(
+    plan: Path,
+    content: CachePlan | SwapPlan,
+    files: Path | None,
+    store: Path | None,
+    *,
+    hidden: bool,
+) -> Compared:
+    """Compare the bytes of a plan that are at hand, with a bar."""
+    from bytesandbrains.cli._progress import reading
+    from bytesandbrains.plans import bundle_arenas, bundle_digests, compare_bytes
+
+    arenas, encoded = bundle_arenas(plan), bundle_digests(plan)
+    with reading("comparing", sum(op.length for op in content.ops), hidden=hidden) as at:
+        return compare_bytes(
+            content, files=files, store=store, arenas=arenas, encoded=encoded, progress=at
+        )
+
+
+def _facts_of(compared: Compared) -> dict[str, Any]:
+    damaged = [{"op": one.op, "place": one.place, **as_data(one)} for one in compared.damaged]
+    return {
+        "ops": compared.ops, "nbytes": compared.nbytes, "left": dict(compared.left),
+        "damaged": damaged,
+    }  # fmt: skip
+
+
+def _print_compared(compared: Compared) -> None:
+    """Print what was compared, what was not, and what is damaged."""
+    for one in compared.damaged[:MOST_SHOWN]:
+        click.echo(as_text(one, width=screen_width()) + "\n", err=True)
+    more = len(compared.damaged) - MOST_SHOWN
+    if more > 0:
+        click.echo(f"... and {more:,} more; --json has all of them\n", err=True)
+    if compared.ops:
+        right = compared.ops - len(compared.damaged)
+        click.echo(f"compared {_ops(compared.ops)}, {size(compared.nbytes)}: {right:,} right")
+    for why, count in sorted(compared.left.items()):
+        click.echo(f"not compared: {_ops(count)} {why}")
+
+
+def _ops(count: int) -> str:
+    return f"{count:,} op{'s'[: count != 1]}"
 
 
 def _told(one: Problem) -> dict[str, Any]:

@@ -182,7 +182,8 @@ def swap(
     if earlier and into == "store":
         raise click.UsageError("the earlier format knows no stores: add --into device")
     if bundle is not None and not dry_run:
-        need_free_folder(bundle, "--bundle", frozenset({"plan.json", "spans.bin", ".spans.bin"}))
+        ours = frozenset({"plan.json", "spans.bin", ".spans.bin", "spans.json"})
+        need_free_folder(bundle, "--bundle", ours)
     use = RankUse(ranks)
     before = None if str(old) == "none" else _known(old, model, hidden=as_json)
     after = _known(new, model, hidden=as_json)

@@ -70,10 +70,15 @@ def command(ctx: click.Context, /, *, what: tuple[str, ...], check: bool, as_jso
             _show(kind, name, rows, as_json=as_json)
             return
     findings = _findings(rows) if check else []
+    hidden = _unprovided()
     if as_json:
-        print_json({"plugins": rows})
+        print_json({"plugins": rows, **({"unprovided": hidden} if hidden else {})})
     else:
         _print(rows, findings, kind, check=check, located=_session.of(ctx).verbose > 0)
+        for one in hidden:
+            near = f": did you mean {one['near']!r}?" if one["near"] else ""
+            told = f"BB_PLUGINS names {one['name']!r}, which nobody provides{near}"
+            click.echo(told, err=True)
     ctx.exit(Exit.FAILED if any(one.fatal for one in findings) else Exit.OK)
 
 
@@ -84,6 +89,13 @@ def describe_all(kind: str = "") -> list[dict[str, Any]]:
     found = installed(kind)
     counts = Counter(one.label for one in found)
     return [_row(one, double=counts[one.label] > 1) for one in found]
+
+
+def _unprovided() -> list[dict[str, str]]:
+    """Return the names in BB_PLUGINS that nobody provides, and what may have been meant."""
+    from bb_roles.entry_points import unprovided
+
+    return [{"name": name, "near": near} for name, near in unprovided().items()]
 
 
 def _findings(rows: list[dict[str, Any]]) -> list[Finding]:

@@ -19,6 +19,7 @@ from bytesandbrains.cli._timeline import lines_of, quiet
 from bytesandbrains.cli._values import cut, text_of
 
 if TYPE_CHECKING:
+    from bb_runtime.artifact import Artifact
     from bb_runtime.journal import Record
     from bb_runtime.replay import Entry
     from bytesandbrains.journal import JournalFiles
@@ -107,13 +108,15 @@ def compare(
             two.places(start, lambda done: at(done + one.records.position)),
         )
         parted = next((pair for pair in pairs if not _same(*pair)), None)
-    sides = [_side(path, place, given) for path, place in zip(paths, parted or (), strict=False)]
+    redone = [_redone(path, place, given) for path, place in zip(paths, parted or (), strict=False)]
+    sides = [one and one.told for one in redone]
     told: dict[str, Any] = {
         "equal": parted is None,
         "steps": one.count if parted is None else min(run.count for run in runs) - all(sides),
         "from_record": start,
         "differing": differing,
         "parted": sides,
+        "apart": _apart(redone),
         "cut_bytes": [run.records.cut for run in runs],
     }
     if as_json:
@@ -127,7 +130,26 @@ def _same(one: _Place | None, two: _Place | None) -> bool:
     return one is not None and two is not None and one.digest == two.digest
 
 
-def _side(path: Path, place: _Place | None, given: tuple[str, ...]) -> dict[str, Any] | None:
+class _Redone(NamedTuple):
+    """A step that a Node did again, what is told of it, and the Node's artifact."""
+
+    step: tuple[Any, ...]
+    told: dict[str, Any]
+    artifact: Artifact
+
+
+def _apart(redone: list[_Redone | None]) -> list[str]:
+    """Return in what the steps differ at which two runs part, if both have one there."""
+    from bytesandbrains.cli._replay_apart import apart
+
+    match redone:
+        case [_Redone() as one, _Redone() as two]:
+            return apart(one.step, two.step, one.artifact)
+        case _:
+            return []
+
+
+def _redone(path: Path, place: _Place | None, given: tuple[str, ...]) -> _Redone | None:
     """Return what a journal's Node reported at a place; the Node does it again."""
     from bb_runtime.replay import Replay
     from bytesandbrains.journal import read_journal
@@ -147,7 +169,7 @@ def _side(path: Path, place: _Place | None, given: tuple[str, ...]) -> dict[str,
     step = last.steps[place.at]
     about = replayed.tell(step)
     value = getattr(step, "value", None)
-    return {
+    told = {
         "record": last.record,
         "now_ns": last.now_ns,
         "step": place.at + 1,
@@ -160,6 +182,7 @@ def _side(path: Path, place: _Place | None, given: tuple[str, ...]) -> dict[str,
         "led_there": [line for entry in list(entries)[:-1] for line in lines_of(replayed, entry)]
         + lines_of(replayed, last)[: 1 + place.at],
     }
+    return _Redone(step, told, replayed.artifact)
 
 
 def _print(told: dict[str, Any], paths: tuple[Path, Path]) -> None:
@@ -180,6 +203,10 @@ def _print(told: dict[str, Any], paths: tuple[Path, Path]) -> None:
             click.echo(f"{path}: ended before")
         else:
             _print_side(path, side)
+    if told["apart"]:
+        click.echo("what differs, first / second:")
+    for line in told["apart"]:
+        click.echo(f"  {line}")
 
 
 def _print_side(path: Path, side: dict[str, Any]) -> None:

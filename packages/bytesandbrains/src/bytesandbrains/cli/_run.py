@@ -15,7 +15,7 @@ from bytesandbrains.cli import _session
 from bytesandbrains.cli._errors import CliError, Exit, as_data, as_text, screen_width
 from bytesandbrains.cli._json import print_json
 from bytesandbrains.cli._options import arg_option, bind_option, parse_pairs
-from bytesandbrains.cli._paths import NEW_FILE
+from bytesandbrains.cli._paths import NEW_FILE, PATH
 from bytesandbrains.cli._program import load_program
 from bytesandbrains.cli._turns import Turns, samples
 
@@ -76,7 +76,7 @@ class _Round:
 @click.option(
     "--config",
     "config_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=PATH,
     help="Configuration of the components, TOML or JSON, as shown above.",
 )
 @click.option(
@@ -161,6 +161,7 @@ def command(
     from bytesandbrains.cli._bindings import How, compile_program
     from bytesandbrains.cli._config import configuration, read_config
     from bytesandbrains.cli._inputs import read_inputs
+    from bytesandbrains.cli._unsplit import unsplit
     from bytesandbrains.local import LocalFederation, class_counts
 
     loaded = load_program(program, arguments)
@@ -180,6 +181,8 @@ def command(
         listed = ", ".join(f"{n} {cls}" for cls, n in counts.items())
         what = "run" if Turns(read) else "round"
         click.echo(f"{federation.main.short}: {listed}; {rounds} {what}{'s'[: rounds != 1]}")
+        for line in unsplit(read, counts, config):
+            click.echo(line, err=True)
     try:
         done = _run_all(federation, given, rounds, quiet=as_json)
         if save_model is not None:

@@ -9,17 +9,18 @@ import click
 from bytesandbrains.cli import _session
 from bytesandbrains.cli._json import print_json
 from bytesandbrains.cli._keys import password_option, read_key
+from bytesandbrains.cli._paths import FILE
 from bytesandbrains.cli._signers import signers_of
 
 __all__ = ["command"]
 
 
 @_session.command
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=FILE)
 @click.option(
     "--key",
     required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FILE,
     metavar="KEY",
     help="The key pair to sign with, as `bb keys new` makes it.",
 )

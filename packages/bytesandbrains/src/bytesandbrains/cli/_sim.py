@@ -73,7 +73,11 @@ def _example(ctx: click.Context, _param: click.Parameter, asked: bool) -> None: 
     if asked:
         from bb_sim.scenario import example_scenario
 
-        click.echo(example_scenario(), nl=False)
+        text = example_scenario()
+        if _session.of(ctx).as_json:
+            print_json({"scenario": text})
+        else:
+            click.echo(text, nl=False)
         ctx.exit()
 
 
@@ -116,7 +120,7 @@ def _example(ctx: click.Context, _param: click.Parameter, asked: bool) -> None: 
 @click.option("--journal-peers", default="", metavar="PEERS",
               help="Whose Nodes write one, such as server,client[0:3]; the first peer of each "
               "class when left out.")  # fmt: skip
-@click.option("--example", is_flag=True, is_eager=True, expose_value=False, callback=_example,
+@click.option("--example", is_flag=True, expose_value=False, callback=_example,
               help="Print a commented scenario and leave.")  # fmt: skip
 @click.pass_context
 def command(
@@ -174,6 +178,8 @@ def command(
     try:
         run = _Run(source, out, journals, journal_peers, plots=not no_plot, resume=resume)
         done = run.all(quiet=as_json)
+        if _session.of(ctx).debug:
+            run.show_traces()
     finally:
         if journals is not None:
             journals.close()
@@ -300,6 +306,11 @@ class _Run:
         if checkpoints is not None and checkpoints.failed is not None:
             raise checkpoints.failed
         return done
+
+    def show_traces(self) -> None:
+        """Print to stderr where the first failure of each code came from."""
+        for code, trace in self._simulation.traces.items():
+            click.echo(f"first {code}:\n{trace.rstrip()}", err=True)
 
     def draw(self, plot: Path, *, quiet: bool) -> None:
         """Draw what was done by round."""

@@ -11,6 +11,7 @@ import click
 
 from bytesandbrains.cli import _session
 from bytesandbrains.cli._json import print_json
+from bytesandbrains.cli._paths import PATH
 
 if TYPE_CHECKING:
     from bb_runtime.snapshots import SavedNode, Snapshot
@@ -21,7 +22,7 @@ _KILO = 1024
 
 
 @_session.command
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 def command(*, file: Path, as_json: bool) -> None:
     """Show what is in a snapshot, and check that it is whole.
 

@@ -132,6 +132,7 @@ class PlansDemo:
             _need_ours(out / name, ours)
         self.out, self.megabytes, self.requests, self.seed = out, megabytes, requests, seed
         self._told = told
+        self._work: list[Path] = []
         self.plots: list[str] = []
 
     # --- the swap
@@ -283,8 +284,19 @@ class PlansDemo:
         write_atomically(self.out / "plans.json", text.encode())
         return figures
 
+    def clean_up(self) -> tuple[str, ...]:
+        """Remove what a demo that was not finished worked with, and return the results it leaves.
+
+        Those are the plans and pictures that it wrote, below the folder of results.
+        """
+        for folder in self._work:
+            shutil.rmtree(folder, ignore_errors=True)
+        names = ("swap_plan.json", "swap_plan.png", "cache_plan.json", "cache_plan.png")
+        return tuple(name for name in names if (self.out / name).exists())
+
     def _fresh(self, name: str) -> Path:
         folder = self.out / name
+        self._work.append(folder)
         if folder.exists():
             shutil.rmtree(folder)
         folder.mkdir()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bb_ir.errors import BytesAndBrainsError
 
-__all__ = ["BadPlanFile", "PlanLacks"]
+__all__ = ["BadPlanFile", "BytesDamaged", "PlanLacks"]
 
 
 class BadPlanFile(BytesAndBrainsError):
@@ -13,6 +13,28 @@ class BadPlanFile(BytesAndBrainsError):
     Met by `bb plan` before anything is planned or moved. The error says what the file holds; `bb
     plan swap`, `cache` and `manifest` write what can be read.
     """
+
+
+class BytesDamaged(BytesAndBrainsError):
+    """An op of a plan would bring other bytes than its digest says: what it reads was changed.
+
+    Found by `bb plan verify`, which moves nothing; `bb plan apply` finds it, too, and commits
+    nothing. Copy the bundle again, or what lies at the place that the error names.
+
+    Args:
+        found: What is wrong.
+        expected: The digest.
+        fix: What to do.
+        where: The op.
+        op: Its number in the plan, from 0.
+        place: The place whose bytes are others.
+    """
+
+    def __init__(
+        self, found: str, *, expected: str, fix: str, where: str, op: int, place: str
+    ) -> None:
+        super().__init__(found, expected=expected, fix=fix, where=where)
+        self.op, self.place = op, place
 
 
 class PlanLacks(BytesAndBrainsError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
@@ -10,8 +11,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from bb_ir.plan import Plan, SwapPlan, WeightManifest, changes, sealed
-from bytesandbrains._files import CannotWrite, prepare_folder, sync_folder
+from bb_ir.plan import (
+    Digest,
+    Plan,
+    PlanFormatError,
+    SwapPlan,
+    WeightManifest,
+    changes,
+    digest_text,
+    parse_digest,
+    sealed,
+)
+from bytesandbrains._files import CannotWrite, prepare_folder, sync_folder, write_atomically
 from bytesandbrains.plans._errors import BadPlanFile
 from bytesandbrains.plans._files import PLAN_NAME, write_plan
 
@@ -22,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Bundle",
     "bundle_arenas",
+    "bundle_digests",
     "executor",
     "need_kind",
     "planner",
@@ -31,6 +43,8 @@ __all__ = [
 
 #: The file of a bundle with the bytes that its plan reads, and the place that the plan has for it.
 SPANS_NAME = "spans.bin"
+#: Digests of the pieces of that file: a plan has those of what is made of them.
+DIGESTS_NAME = "spans.json"
 SPANS = "mem://spans"
 
 
@@ -152,8 +166,8 @@ def swap_bundle(
     It holds all that a machine with the old version in its store needs.
 
     Args:
-        folder: Where `plan.json` and `spans.bin` are written; `None` to write nothing, and find
-            out what there would be.
+        folder: Where `plan.json`, `spans.bin` and the digests of its pieces, `spans.json`, are
+            written; `None` to write nothing, and find out what there would be.
         old: What there is; `None` for nothing.
         new: What there shall be.
         old_files: Folder of the old version; `None` to make no differences.
@@ -170,6 +184,7 @@ def swap_bundle(
         UnplannableRequest: No plan can be made of it.
     """
     from bb_plans.deltas import Rates, differences
+    from bb_plans.hashing import digest_of
     from bb_plans.manifests import folder_reader
     from bb_roles import ChunkSource, SwapRequest
 
@@ -177,6 +192,7 @@ def swap_bundle(
     read_old = None if old_files is None else folder_reader(old_files)
     base = old if read_old is not None else None
     sources: list[ChunkSource] = []
+    pieces: list[tuple[int, int, str]] = []
     end = seen = 0
     with _spans(folder) as file:
         told = differences(
@@ -187,6 +203,7 @@ def swap_bundle(
             sources.append(one.source(SPANS, end))
             if file is not None:
                 file.write(one.data)
+                pieces.append((end, len(one.data), digest_text(digest_of(one.data))))
             end += len(one.data)
             seen += one.chunk.length
             progress(seen)
@@ -194,6 +211,9 @@ def swap_bundle(
         made = _bundle(swapper.plan(request), name, created_ns)
         check(made.plan)
     if folder is not None:
+        write_atomically(
+            folder / DIGESTS_NAME, json.dumps({"pieces": pieces}).encode(), durable=True
+        )
         write_plan(folder / PLAN_NAME, made.plan)
         sync_folder(folder)
     return made
@@ -235,8 +255,7 @@ def bundle_arenas(folder: Path) -> dict[str, Any]:
     """
     import numpy as np
 
-    if folder.name == PLAN_NAME and (folder.parent / SPANS_NAME).exists():
-        folder = folder.parent
+    folder = _bundle_folder(folder)
     if not folder.is_dir():
         return {}
     file = folder / SPANS_NAME
@@ -250,6 +269,39 @@ def bundle_arenas(folder: Path) -> dict[str, Any]:
             expected="the bytes that belong to the plan beside it",
             fix="copy the whole bundle",
         ) from error
+
+
+def bundle_digests(folder: Path) -> dict[tuple[str, int, int], Digest]:
+    """Return digests of the pieces of a bundle's bytes, by place, offset and length.
+
+    Nothing for anything else, and for a bundle that was written without them.
+
+    Args:
+        folder: The bundle, or the `plan.json` in it.
+
+    Raises:
+        BadPlanFile: They cannot be read.
+    """
+    file = _bundle_folder(folder) / DIGESTS_NAME
+    if not file.exists():
+        return {}
+    try:
+        pieces = json.loads(file.read_bytes())["pieces"]
+        return {(SPANS, int(at), int(size)): parse_digest(told) for at, size, told in pieces}
+    except (
+        AttributeError, KeyError, OSError, PlanFormatError, TypeError, ValueError,
+    ) as error:  # fmt: skip
+        raise BadPlanFile(
+            f"{str(file)!r} cannot be read: {error}",
+            expected="digests of the bytes of the bundle",
+            fix="copy the whole bundle",
+        ) from error
+
+
+def _bundle_folder(path: Path) -> Path:
+    """Return the folder of a bundle of which that or its plan is named."""
+    inside = path.name == PLAN_NAME and (path.parent / SPANS_NAME).exists()
+    return path.parent if inside else path
 
 
 def _only_new(old: WeightManifest | None, new: WeightManifest) -> WeightManifest:
