@@ -5,7 +5,7 @@ import re
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from onnx import (
     AttributeProto,
@@ -204,6 +204,10 @@ def test_tables_are_written_a_row_a_line():
 
 
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=4, unique=True))
+@example(["type"])
+@example(["domain"])
+@example(["rest", "_"])
+@example(["imports2"])
 def test_names_survive(names):
     node = onnx.NodeProto(op_type=names[0], domain=names[-1], input=names, output=names)
     function = FunctionProto(name=names[0], domain=names[-1], input=names, output=names)

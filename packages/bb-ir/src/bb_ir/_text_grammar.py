@@ -12,6 +12,7 @@ __all__ = [
     "DOMAINS",
     "KEY",
     "LEFT_OUT",
+    "MISLEADING",
     "NUMBER",
     "PRODUCER",
     "SHORT_DOMAINS",
@@ -35,6 +36,8 @@ SHORT_DOMAINS = {
 DOMAINS = {short: domain for domain, short in SHORT_DOMAINS.items()}
 
 WORD = re.compile(r'[^\s",()=\[\]{}:@%#][^\s",()=\[\]{}:@%]*')
+#: Names that would be taken for the word with which a line of a function begins.
+MISLEADING = re.compile(r"type|domain|rest|imports.*")
 LEFT_OUT = re.compile(r"_(?=\s*[,)=])")
 BLANK = re.compile(r"[ \t]*(#[^\n]*)?\n")
 KEY = re.compile(r'[^\s"=]+')

@@ -24,7 +24,7 @@ from onnx import (
 )
 
 from bb_ir import keys, onnx_tools
-from bb_ir._text_grammar import KEY, PRODUCER, SHORT_DOMAINS, VALUE, WORD
+from bb_ir._text_grammar import KEY, MISLEADING, PRODUCER, SHORT_DOMAINS, VALUE, WORD
 from bb_ir.errors import TypeTextError
 from bb_ir.types import ONNX_DTYPES, Type
 
@@ -252,7 +252,7 @@ def _typed(name: str, types: dict[str, Type]) -> str:
 
 def _quote(text: str) -> str:
     """Return a name as it is, or between quotation marks when it would be misread."""
-    bare = text != "_" and WORD.fullmatch(text) is not None
+    bare = text != "_" and WORD.fullmatch(text) and not MISLEADING.fullmatch(text)
     return text if bare else json.dumps(text, ensure_ascii=False)
 
 
