@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from bb_ir.ids import PeerId
 from bb_sim import Result, Scenario, Simulation
+from bb_sim._reading import duration
 from bb_sim.chaos import random_scenario
 from swarming.checks import check
 from swarming.learning import allows_learning, finished, softened, without_faults
@@ -58,14 +59,24 @@ def run_once(name: str, world: Scenario, *, late: bool) -> Run:
             case.artifact, world, config=case.config, options=case.options, late=late
         )
         result = simulation.run()
-        for node in simulation.nodes.values() if case.clocks else ():
-            node.pause()  # clocks never end
+        if case.clocks:  # they never end, also those of peers that are still to come back
+            simulation.drain(within=f"{max(1, _last_move(world) - simulation.now_ns)}ns")
+            for node in simulation.nodes.values():
+                node.pause()
         simulation.drain(within=QUIET)
         wrong = check(case, simulation, watch)
         learns = case.learns and allows_learning(world, simulation, case.spare)
         root = simulation.root.peer
         simulation.close()
     return Run(result, wrong, watch, root, learns)
+
+
+def _last_move(world: Scenario) -> int:
+    """Return an instant from which on no peer starts or stops any more, in nanoseconds."""
+    return 1 + sum(
+        max((duration(getattr(fault, name, "") or "0", name) for fault in world.faults), default=0)
+        for name in ("at", "back")
+    )
 
 
 def broken(name: str, world: Scenario) -> list[str]:
