@@ -317,6 +317,29 @@ def test_a_checkpoint_that_is_replaced_is_told(bb, scenario):
     assert "replacing kept/checkpoint.bbsim of an earlier run" in again.err.replace("\\", "/")
 
 
+def test_a_checkpoint_that_cannot_be_taken_now_is_tried_again_at_once(tmp_path, monkeypatch):
+    from bb_sim import NoCheckpointNow
+    from bytesandbrains.cli import _checkpoints
+
+    class Busy:
+        asked = 0
+
+        def checkpoint(self):
+            self.asked += 1
+            if self.asked == 1:
+                raise NoCheckpointNow("a Node is busy")
+            return b"all of it"
+
+    kept, busy = _checkpoints.Checkpoints(tmp_path), Busy()
+    later = _checkpoints.time.monotonic() + 2 * _checkpoints._EVERY
+    monkeypatch.setattr(_checkpoints.time, "monotonic", lambda: later)
+
+    kept.save_sometimes(busy)
+    kept.save_sometimes(busy)
+
+    assert kept.file.read_bytes() == b"all of it"
+
+
 def test_a_checkpoint_that_cannot_be_written_costs_no_results(bb, scenario):
     (scenario.parent / "kept" / "checkpoint.bbsim").mkdir(parents=True)
 

@@ -72,11 +72,13 @@ class Checkpoints:
         from bb_sim import NoCheckpointNow
         from bytesandbrains._files import CannotWrite, write_atomically
 
+        try:
+            data = simulation.checkpoint()
+        except NoCheckpointNow:
+            return False  # the next chance is soon
         self._saved = time.monotonic()
         try:
-            write_atomically(self.file, simulation.checkpoint())
-        except NoCheckpointNow:
-            return False
+            write_atomically(self.file, data)
         except CannotWrite as error:
             self.failed = error
             return False
